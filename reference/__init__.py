@@ -1,0 +1,52 @@
+"""The attention seq2seq model of "Deep Learning from Scratch 2" in NumPy, with hand-written gradients.
+
+``__all__`` lists the twins: exactly the names that ``torch_port`` has too.
+"""
+
+from .affine import Affine, TimeAffine
+from .attention import Attention, AttentionWeight, TimeAttention, WeightSum
+from .attention_seq2seq import AttentionDecoder, AttentionEncoder, AttentionSeq2seq
+from .data import load_data as load_data
+from .data import write_dates as write_dates
+from .dropout import TimeDropout
+from .embedding import Embedding, TimeEmbedding
+from .gru import GRU, TimeGRU
+from .loss import SoftmaxWithLoss, TimeSoftmaxWithLoss
+from .lstm import LSTM, TimeBiLSTM, TimeLSTM
+from .optimizers import SGD, Adam, clip_grads
+from .rnn import RNN, TimeRNN
+from .seq2seq import Decoder, Encoder, PeekyDecoder, PeekySeq2seq, Seq2seq
+from .softmax import Softmax
+
+__all__ = [
+    "Softmax",
+    "Affine",
+    "Embedding",
+    "SoftmaxWithLoss",
+    "RNN",
+    "LSTM",
+    "GRU",
+    "TimeRNN",
+    "TimeLSTM",
+    "TimeGRU",
+    "TimeBiLSTM",
+    "TimeEmbedding",
+    "TimeAffine",
+    "TimeDropout",
+    "TimeSoftmaxWithLoss",
+    "WeightSum",
+    "AttentionWeight",
+    "Attention",
+    "TimeAttention",
+    "Encoder",
+    "Decoder",
+    "PeekyDecoder",
+    "Seq2seq",
+    "PeekySeq2seq",
+    "AttentionEncoder",
+    "AttentionDecoder",
+    "AttentionSeq2seq",
+    "SGD",
+    "Adam",
+    "clip_grads",
+]

@@ -1,0 +1,36 @@
+"""Elementary functions that never overflow, over real and complex numbers alike."""
+
+import numpy as np
+
+
+def sigmoid(x):
+    """1 / (1 + exp(-x)) for any real or complex array, exact in both tails."""
+    positive = x.real >= 0
+    z = np.exp(np.where(positive, -x, x))
+    return np.where(positive, 1, z) / (1 + z)
+
+
+def softmax(x, mask=None):
+    """exp(x) / sum(exp(x)) over the last axis, among the entries where ``mask`` is true.
+
+    A row with nothing valid gives zeros.
+    """
+    if mask is None:
+        z = np.exp(x - x.real.max(axis=-1, keepdims=True))
+        return z / z.sum(axis=-1, keepdims=True)
+    some = mask.any(axis=-1, keepdims=True)
+    top = np.where(mask, x.real, -np.inf).max(axis=-1, keepdims=True)
+    top = np.where(some, top, 0)
+    z = np.exp(np.where(mask, x, top) - top) * mask
+    return z / np.where(some, z.sum(axis=-1, keepdims=True), 1)
+
+
+def softmax_backward(dy, y):
+    """Cotangent of softmax's argument: J dy with J = diag(y) - y y^T, row by row."""
+    return y * (dy - (y * dy).sum(axis=-1, keepdims=True))
+
+
+def log_softmax(x):
+    """x - log(sum(exp(x))) over the last axis."""
+    z = x - x.real.max(axis=-1, keepdims=True)
+    return z - np.log(np.exp(z).sum(axis=-1, keepdims=True))

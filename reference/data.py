@@ -1,0 +1,149 @@
+"""The date data set: a file of ``question_answer`` lines, and a generator of such files."""
+
+import os
+import tempfile
+from typing import NamedTuple
+
+import numpy as np
+
+MONTHS = ("January", "February", "March", "April", "May", "June", "July", "August", "September", "October",
+          "November", "December")
+WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+QUESTION_LENGTH = 29  # of "Wednesday, September 30, 1970", the longest
+
+
+class Vocabulary(NamedTuple):
+    """Characters and their ids.
+
+    Attributes:
+        char_to_id: dict from character to id.
+        id_to_char: dict from id to character.
+    """
+
+    char_to_id: dict
+    id_to_char: dict
+
+
+def load_data(path, seed=1984):
+    """Reads a ``question_answer`` file into ids.
+
+    Characters are numbered in order of first appearance, question, then answer, line by line; the
+    lines are shuffled by NumPy's legacy generator and the last tenth is kept for validation.
+
+    Source: Saito, Deep Learning from Scratch 2, chapter 7.
+
+    Args:
+        path: text file in UTF-8, one pair a line, ``_`` beginning the answer; all questions of one
+            length and all answers of one length.
+        seed: of the shuffle; None for the order of the file.
+
+    Returns:
+        ``(x_train, t_train), (x_test, t_test), vocabulary``: ids ``(lines, characters)``, int64, and
+        a ``Vocabulary``.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: an empty file, a line without ``_``, lines of different lengths; with the line.
+    """
+    with open(path, encoding="utf-8") as file:
+        lines = file.read().split("\n")
+    if lines[-1] == "":
+        lines.pop()
+    if not lines:
+        raise ValueError(f"{path}: no lines, expected question_answer lines")
+    questions, answers = [], []
+    for number, line in enumerate(lines, 1):
+        cut = line.find("_")
+        if cut < 0:
+            raise ValueError(f"{path}, line {number}: no '_' in {line!r}, expected question_answer")
+        questions.append(line[:cut])
+        answers.append(line[cut:])
+        if (len(questions[-1]), len(answers[-1])) != (len(questions[0]), len(answers[0])):
+            raise ValueError(f"{path}, line {number}: {len(questions[-1])} + {len(answers[-1])} characters, "
+                             f"expected {len(questions[0])} + {len(answers[0])} as in line 1")
+    characters = dict.fromkeys(c for q, a in zip(questions, answers, strict=True) for c in q + a)
+    char_to_id = {c: i for i, c in enumerate(characters)}
+    x, t = (np.array([[char_to_id[c] for c in text] for text in texts], dtype=np.int64)
+            for texts in (questions, answers))
+    order = np.arange(len(x))
+    if seed is not None:
+        np.random.RandomState(seed).shuffle(order)
+    x, t = x[order], t[order]
+    split = len(x) - len(x) // 10
+    vocabulary = Vocabulary(char_to_id, {i: c for c, i in char_to_id.items()})
+    return (x[:split], t[:split]), (x[split:], t[split:]), vocabulary
+
+
+def date_lines(size=50_000, seed=0):
+    """The lines of a date data set.
+
+    Dates are uniform over 1970-01-01 to 2017-12-31; a quarter each reads ``M/D/YY``,
+    ``Mon D, YYYY``, ``Month D, YYYY`` and ``Weekday, Month D, YYYY``; half of them as written, a
+    quarter in lower and a quarter in upper case.
+
+    Source: the task of Saito, Deep Learning from Scratch 2, chapter 8.
+
+    Args:
+        size: number of lines, >= 1.
+        seed: of the draw.
+
+    Returns:
+        list of str: question padded with spaces to 29 characters, then ``_YYYY-MM-DD``.
+
+    Raises:
+        ValueError: ``size`` below 1.
+    """
+    if size < 1:
+        raise ValueError(f"date_lines: size is {size}, expected >= 1")
+    rng = np.random.default_rng(seed)
+    first, last = np.datetime64("1970-01-01"), np.datetime64("2017-12-31")
+    days = rng.integers(0, (last - first).astype(int) + 1, size)
+    styles, cases = rng.integers(0, 4, size), rng.integers(0, 4, size)
+    lines = []
+    for date, style, case in zip((first + days).tolist(), styles.tolist(), cases.tolist(), strict=True):
+        month = MONTHS[date.month - 1]
+        text = (
+            f"{date.month}/{date.day}/{date.year % 100:02d}",
+            f"{month[:3]} {date.day}, {date.year}",
+            f"{month} {date.day}, {date.year}",
+            f"{WEEKDAYS[date.weekday()]}, {month} {date.day}, {date.year}",
+        )[style]
+        text = (text, text, text.lower(), text.upper())[case]
+        lines.append(f"{text:<{QUESTION_LENGTH}}_{date.isoformat()}")
+    return lines
+
+
+def write_dates(path, size=50_000, seed=0):
+    """Writes a date data set, atomically; see ``date_lines``.
+
+    Args:
+        path: file to write, replaced if it exists.
+        size: number of lines, >= 1.
+        seed: of the draw.
+
+    Raises:
+        OSError: the file cannot be written.
+        ValueError: ``size`` below 1.
+    """
+    text = "\n".join(date_lines(size, seed)) + "\n"
+    write_atomically(path, text.encode())
+
+
+def write_atomically(path, data):
+    """Writes bytes to a file so that it holds all of them or what it held before."""
+    path = os.fspath(path)
+    handle, temporary = tempfile.mkstemp(dir=os.path.dirname(path) or ".", prefix=".tmp-")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def _umask():
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

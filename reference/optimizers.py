@@ -1,0 +1,85 @@
+"""Optimizers and gradient clipping, on lists of arrays, in place."""
+
+import numpy as np
+
+
+class SGD:
+    """p -= lr g.
+
+    Source: Robbins and Monro 1951; Saito, Deep Learning from Scratch 2, chapter 1.
+
+    Args:
+        lr: learning rate, > 0.
+    """
+
+    def __init__(self, lr=0.01):
+        self.lr = lr
+
+    def update(self, params, grads):
+        """One step.
+
+        Args:
+            params: list of arrays, changed in place.
+            grads: list of arrays of the same shapes.
+        """
+        for p, g in zip(params, grads, strict=True):
+            p -= self.lr * g
+
+
+class Adam:
+    """p -= lr_t m / (sqrt(v) + 1e-7), lr_t = lr sqrt(1 - beta2^t) / (1 - beta1^t).
+
+    The 1e-7 stands outside the bias correction, as in the textbook, unlike ``torch.optim.Adam``.
+
+    Source: Kingma and Ba 2015; Saito, Deep Learning from Scratch 2, chapter 6.
+
+    Args:
+        lr: learning rate, > 0.
+        beta1: decay of the first moment, in [0, 1).
+        beta2: decay of the second moment, in [0, 1).
+    """
+
+    def __init__(self, lr=0.001, beta1=0.9, beta2=0.999):
+        self.lr = lr
+        self.beta1 = beta1
+        self.beta2 = beta2
+        self.iter = 0
+        self.m = None
+        self.v = None
+
+    def update(self, params, grads):
+        """One step.
+
+        Args:
+            params: list of arrays, changed in place; the same list at every step.
+            grads: list of arrays of the same shapes.
+        """
+        if self.m is None:
+            self.m = [np.zeros_like(p) for p in params]
+            self.v = [np.zeros_like(p) for p in params]
+        self.iter += 1
+        lr_t = self.lr * (1 - self.beta2**self.iter) ** 0.5 / (1 - self.beta1**self.iter)
+        for p, g, m, v in zip(params, grads, self.m, self.v, strict=True):
+            m += (1 - self.beta1) * (g - m)
+            v += (1 - self.beta2) * (g * g - v)
+            p -= lr_t * m / (np.sqrt(v) + 1e-7)
+
+
+def clip_grads(grads, max_norm):
+    """Scales all gradients by max_norm / (norm + 1e-6) where that is below 1.
+
+    Source: Pascanu et al. 2013; Saito, Deep Learning from Scratch 2, chapter 5.
+
+    Args:
+        grads: list of arrays, changed in place.
+        max_norm: largest norm that stays as it is.
+
+    Returns:
+        The Euclidean norm of all gradients together, before clipping.
+    """
+    norm = np.sqrt(sum((g * g).sum() for g in grads))
+    rate = max_norm / (norm + 1e-6)
+    if rate < 1:
+        for g in grads:
+            g *= rate
+    return norm

@@ -1,0 +1,343 @@
+"""Encoder, decoder and the sequence-to-sequence models made of them."""
+
+import numpy as np
+
+from ._checks import check, check_index
+from ._layer import Composite, normal
+from .affine import TimeAffine
+from .embedding import TimeEmbedding
+from .loss import TimeSoftmaxWithLoss
+from .lstm import TimeLSTM
+
+
+def embedding_and_lstm(sizes, inputs, stateful, dtype, rng):
+    """The textbook's embedding ``(V, D)`` and an LSTM over ``inputs`` features, by layer name."""
+    V, D, H = sizes
+    return {
+        "embed": TimeEmbedding(normal(rng, (V, D), 0.01, dtype)),
+        "lstm": TimeLSTM(normal(rng, (inputs, 4 * H), inputs**-0.5, dtype), normal(rng, (H, 4 * H), H**-0.5, dtype),
+                         np.zeros(4 * H, dtype=dtype), stateful),
+    }
+
+
+def output_affine(sizes, inputs, dtype, rng):
+    """The textbook's affine map from ``inputs`` features to the vocabulary."""
+    return TimeAffine(normal(rng, (inputs, sizes[0]), inputs**-0.5, dtype), np.zeros(sizes[0], dtype=dtype))
+
+
+class Encoder(Composite):
+    """Embedding and LSTM over the source; gives the last state.
+
+    Source: Sutskever et al. 2014; Saito, Deep Learning from Scratch 2, chapter 7.
+
+    Args:
+        vocab_size, wordvec_size, hidden_size: V, D, H, each >= 1.
+        dtype: floating dtype of the parameters.
+        rng: ``numpy.random.Generator`` that draws them; None for a fresh one.
+
+    Raises:
+        ValueError: a size below 1.
+    """
+
+    def __init__(self, vocab_size, wordvec_size, hidden_size, *, dtype=np.float32, rng=None):
+        sizes = model_sizes(self, vocab_size, wordvec_size, hidden_size)
+        rng = np.random.default_rng() if rng is None else rng
+        super().__init__(**embedding_and_lstm(sizes, sizes[1], False, dtype, rng))
+
+    def forward(self, xs):
+        """Reads the source.
+
+        Args:
+            xs: ids ``(N, T)``, integer, 0 <= id < V.
+
+        Returns:
+            ``h`` ``(N, H)``: the state after the last step.
+
+        Raises:
+            IndexError: an id out of range.
+            TypeError: ``xs`` is not an integer array.
+            ValueError: it does not have two axes, or T is 0.
+        """
+        check(f"{type(self).__name__}.forward", xs=(xs, "int N T"))
+        hs = self.lstm.forward(self.embed.forward(xs))
+        self._cache = hs
+        return hs[:, -1]
+
+    def backward(self, dh):
+        """Writes the gradients of the parameters; ids have none.
+
+        Args:
+            dh: cotangent of ``h`` ``(N, H)``.
+
+        Raises:
+            RuntimeError: before ``forward``.
+            ValueError: ``dh`` has another shape than the output.
+        """
+        hs = self._saved()
+        self._check_cotangents(dh=(dh, hs.shape[::2]))
+        dhs = np.zeros_like(hs)
+        dhs[:, -1] = dh
+        self.embed.backward(self.lstm.backward(dhs))
+
+
+class Decoder(Composite):
+    """Embedding, LSTM from the encoder's last state and a zero cell, affine map to the vocabulary.
+
+    Source: Sutskever et al. 2014; Saito, Deep Learning from Scratch 2, chapter 7.
+
+    Args:
+        vocab_size, wordvec_size, hidden_size: V, D, H, each >= 1.
+        dtype: floating dtype of the parameters.
+        rng: ``numpy.random.Generator`` that draws them; None for a fresh one.
+
+    Raises:
+        ValueError: a size below 1.
+    """
+
+    _peeks = 0  # how many H wide copies of h the LSTM and the affine map see beside their own input
+
+    def __init__(self, vocab_size, wordvec_size, hidden_size, *, dtype=np.float32, rng=None):
+        V, D, H = sizes = model_sizes(self, vocab_size, wordvec_size, hidden_size)
+        rng = np.random.default_rng() if rng is None else rng
+        layers = embedding_and_lstm(sizes, D + self._peeks * H, True, dtype, rng)
+        super().__init__(**layers, affine=output_affine(sizes, H + self._peeks * H, dtype, rng))
+
+    def forward(self, xs, h):
+        """Scores of the next id at every step.
+
+        Args:
+            xs: ids ``(N, U)``, integer, 0 <= id < V.
+            h: encoder state ``(N, H)``, floating.
+
+        Returns:
+            ``score`` ``(N, U, V)``: logits.
+
+        Raises:
+            IndexError: an id out of range.
+            TypeError: a dtype of the wrong kind.
+            ValueError: shapes that do not fit.
+        """
+        check(f"{type(self).__name__}.forward", Wh=(self.lstm.params[1], "H 4H"), xs=(xs, "int N U"), h=(h, "N H"))
+        self.lstm.set_state(h)
+        score = self._scores(xs, h)
+        self._cache = score.shape
+        return score
+
+    def _scores(self, xs, h):
+        return self.affine.forward(self.lstm.forward(self.embed.forward(xs)))
+
+    def backward(self, dscore):
+        """Cotangent of the encoder state; writes the gradients of the parameters.
+
+        Args:
+            dscore: cotangent of ``score`` ``(N, U, V)``.
+
+        Returns:
+            ``dh`` ``(N, H)``.
+
+        Raises:
+            RuntimeError: before ``forward``.
+            ValueError: ``dscore`` has another shape than the output.
+        """
+        self._check_cotangents(dscore=(dscore, self._saved()))
+        self.embed.backward(self.lstm.backward(self.affine.backward(dscore)))
+        return self.lstm.dh
+
+    def generate(self, h, start_id, sample_size):
+        """Greedy decoding: at every step the id of the highest score, the first among equals.
+
+        Args:
+            h: encoder state ``(N, H)``, floating.
+            start_id: first input id, 0 <= id < V.
+            sample_size: number of ids, >= 0.
+
+        Returns:
+            ids ``(N, sample_size)``, integer.
+
+        Raises:
+            IndexError: ``start_id`` out of range.
+            TypeError: ``h`` is not a floating array.
+            ValueError: shapes that do not fit, or a negative size.
+        """
+        check(f"{type(self).__name__}.generate", Wh=(self.lstm.params[1], "H 4H"), h=(h, "N H"))
+        return self._greedy(h, start_id, sample_size, lambda ids: self._scores(ids, h))
+
+    def _greedy(self, h, start_id, sample_size, scores):
+        where = f"{type(self).__name__}.generate"
+        if sample_size < 0:
+            raise ValueError(f"{where}: sample_size is {sample_size}, expected >= 0")
+        ids = np.full((len(h), sample_size + 1), start_id)
+        check_index(where, "start_id", ids[:, :1], len(self.embed.params[0]))
+        self.lstm.set_state(h)
+        for u in range(sample_size):
+            ids[:, u + 1] = scores(ids[:, u : u + 1])[:, 0].argmax(axis=-1)
+        self._cache = None  # the layers now hold the last step: backward has to ask for a forward
+        return ids[:, 1:]
+
+
+class PeekyDecoder(Decoder):
+    """A ``Decoder`` whose LSTM and affine map also see the encoder state at every step.
+
+    In both places the encoder state comes first: ``concatenate((h, input))``.
+
+    Source: Cho et al. 2014; Saito, Deep Learning from Scratch 2, chapter 7.
+
+    Args:
+        vocab_size, wordvec_size, hidden_size: V, D, H, each >= 1.
+        dtype: floating dtype of the parameters.
+        rng: ``numpy.random.Generator`` that draws them; None for a fresh one.
+
+    Raises:
+        ValueError: a size below 1.
+    """
+
+    _peeks = 1
+
+    def _scores(self, xs, h):
+        peek = np.repeat(h[:, None, :], xs.shape[1], axis=1)
+        hs = self.lstm.forward(np.concatenate((peek, self.embed.forward(xs)), axis=2))
+        return self.affine.forward(np.concatenate((peek, hs), axis=2))
+
+    def backward(self, dscore):
+        """Cotangent of the encoder state, over all its paths; writes the gradients of the parameters.
+
+        Args:
+            dscore: cotangent of ``score`` ``(N, U, V)``.
+
+        Returns:
+            ``dh`` ``(N, H)``.
+
+        Raises:
+            RuntimeError: before ``forward``.
+            ValueError: ``dscore`` has another shape than the output.
+        """
+        self._check_cotangents(dscore=(dscore, self._saved()))
+        H = len(self.lstm.params[1])
+        dout = self.affine.backward(dscore)
+        dxs = self.lstm.backward(dout[:, :, H:])
+        self.embed.backward(dxs[:, :, H:])
+        return dout[:, :, :H].sum(axis=1) + dxs[:, :, :H].sum(axis=1) + self.lstm.dh
+
+
+class Seq2seq(Composite):
+    """An ``Encoder``, a ``Decoder`` and the mean loss of the answer.
+
+    The decoder reads ``ts[:, :-1]`` and is asked for ``ts[:, 1:]``.
+
+    Source: Sutskever et al. 2014; Saito, Deep Learning from Scratch 2, chapter 7.
+
+    Args:
+        vocab_size, wordvec_size, hidden_size: V, D, H, each >= 1.
+        dtype: floating dtype of the parameters.
+        rng: ``numpy.random.Generator`` that draws them; None for a fresh one.
+
+    Raises:
+        ValueError: a size below 1.
+    """
+
+    encoder_class = Encoder
+    decoder_class = Decoder
+
+    def __init__(self, vocab_size, wordvec_size, hidden_size, *, dtype=np.float32, rng=None):
+        sizes = model_sizes(self, vocab_size, wordvec_size, hidden_size)
+        rng = np.random.default_rng() if rng is None else rng
+        super().__init__(
+            encoder=self.encoder_class(*sizes, dtype=dtype, rng=rng),
+            decoder=self.decoder_class(*sizes, dtype=dtype, rng=rng),
+            loss=TimeSoftmaxWithLoss(),
+        )
+
+    def score(self, xs, ts_in):
+        """Logits of the next id at every step, the answer given.
+
+        Args:
+            xs: source ids ``(N, T)``, integer.
+            ts_in: decoder input ids ``(N, U)``, integer.
+
+        Returns:
+            ``(N, U, V)``.
+
+        Raises:
+            IndexError: an id out of range.
+            TypeError: an argument is not an integer array.
+            ValueError: shapes that do not fit.
+        """
+        return self.decoder.forward(ts_in, self.encoder.forward(xs))
+
+    def forward(self, xs, ts):
+        """Mean loss of the answer.
+
+        Args:
+            xs: source ids ``(N, T)``, integer.
+            ts: start id and answer ids ``(N, U + 1)``, integer, U >= 1.
+
+        Returns:
+            The loss, a scalar of the parameters' dtype, in nats.
+
+        Raises:
+            IndexError: an id out of range.
+            TypeError: an argument is not an integer array.
+            ValueError: shapes that do not fit.
+        """
+        return self._loss(xs, ts, self.score)
+
+    def _loss(self, xs, ts, score):
+        where = f"{type(self).__name__}.forward"
+        check(where, xs=(xs, "int N T"), ts=(ts, "int N U"))
+        if ts.shape[1] < 2:
+            raise ValueError(f"{where}: ts has shape {ts.shape}, expected at least 2 columns, start id and answer")
+        loss = self.loss.forward(score(xs, ts[:, :-1]), ts[:, 1:])
+        self._cache = True
+        return loss
+
+    def backward(self, dout=1):
+        """Writes the gradients of the parameters; ids have none.
+
+        Args:
+            dout: cotangent of the loss, a scalar.
+
+        Raises:
+            RuntimeError: before ``forward``, or after ``generate``.
+            ValueError: ``dout`` is not a scalar.
+        """
+        self._saved()
+        self.encoder.backward(self.decoder.backward(self.loss.backward(dout)))
+
+    def generate(self, xs, start_id, sample_size):
+        """Greedy answers.
+
+        Args:
+            xs: source ids ``(N, T)``, integer.
+            start_id: first input id of the decoder.
+            sample_size: number of ids, >= 0.
+
+        Returns:
+            ids ``(N, sample_size)``, integer.
+
+        Raises:
+            IndexError: an id out of range.
+            TypeError: ``xs`` is not an integer array.
+            ValueError: shapes that do not fit, or a negative size.
+        """
+        self._cache = None
+        return self.decoder.generate(self.encoder.forward(xs), start_id, sample_size)
+
+
+class PeekySeq2seq(Seq2seq):
+    """A ``Seq2seq`` with a ``PeekyDecoder``; arguments and errors as there.
+
+    Source: Saito, Deep Learning from Scratch 2, chapter 7.
+    """
+
+    decoder_class = PeekyDecoder
+
+
+def model_sizes(model, *sizes):
+    """The size arguments of a model, each an integer >= 1."""
+    names = ("vocab_size", "wordvec_size", "hidden_size")
+    for name, size in zip(names, sizes, strict=True):
+        if not isinstance(size, (int, np.integer)):
+            raise TypeError(f"{type(model).__name__}: {name} is {size!r}, expected an integer")
+        if size < 1:
+            raise ValueError(f"{type(model).__name__}: {name} is {size}, expected >= 1")
+    return sizes
