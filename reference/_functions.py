@@ -13,7 +13,7 @@ def sigmoid(x):
 def softmax(x, mask=None):
     """exp(x) / sum(exp(x)) over the last axis, among the entries where ``mask`` is true.
 
-    A row with nothing valid gives zeros.
+    The other entries are zero; so is a row with nothing valid.
     """
     if mask is None:
         z = np.exp(x - x.real.max(axis=-1, keepdims=True))
@@ -21,13 +21,16 @@ def softmax(x, mask=None):
     some = mask.any(axis=-1, keepdims=True)
     top = np.where(mask, x.real, -np.inf).max(axis=-1, keepdims=True)
     top = np.where(some, top, 0)
-    z = np.exp(np.where(mask, x, top) - top) * mask
-    return z / np.where(some, z.sum(axis=-1, keepdims=True), 1)
+    z = np.where(mask, np.exp(np.where(mask, x, top) - top), 0)
+    return np.where(mask, z / np.where(some, z.sum(axis=-1, keepdims=True), 1), 0)
 
 
-def softmax_backward(dy, y):
+def softmax_backward(dy, y, mask=None):
     """Cotangent of softmax's argument: J dy with J = diag(y) - y y^T, row by row."""
-    return y * (dy - (y * dy).sum(axis=-1, keepdims=True))
+    if mask is not None:
+        dy = np.where(mask, dy, 0)  # y is zero there, but zero times NaN is not
+    dx = y * (dy - (y * dy).sum(axis=-1, keepdims=True))
+    return dx if mask is None else np.where(mask, dx, 0)
 
 
 def log_softmax(x):

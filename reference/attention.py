@@ -73,7 +73,7 @@ class AttentionWeight(Layer):
         given = {} if mask is None else {"mask": (mask, "bool N T")}
         check("AttentionWeight.forward", hs=(hs, "N T H"), h=(h, "N H"), **given)
         a = softmax(np.matmul(hs, h[:, :, None])[:, :, 0], mask)
-        self._cache = hs, h, a
+        self._cache = hs, h, mask, a
         return a
 
     def backward(self, da):
@@ -89,9 +89,9 @@ class AttentionWeight(Layer):
             RuntimeError: before ``forward``.
             ValueError: ``da`` has another shape than the output.
         """
-        hs, h, a = self._saved()
+        hs, h, mask, a = self._saved()
         self._check_cotangents(da=(da, a.shape))
-        ds = softmax_backward(da, a)
+        ds = softmax_backward(da, a, mask)
         return like(ds[:, :, None] * h[:, None, :], hs), like(np.matmul(ds[:, None, :], hs)[:, 0], h)
 
 
@@ -179,10 +179,10 @@ class TimeAttention(Layer):
         """
         given = {} if mask is None else {"mask": (mask, "bool N T")}
         check("TimeAttention.forward", hs_enc=(hs_enc, "N T H"), hs_dec=(hs_dec, "N U H"), **given)
-        s = np.matmul(hs_dec, hs_enc.transpose(0, 2, 1))
-        a = softmax(s, None if mask is None else mask[:, None, :])
+        mask = None if mask is None else mask[:, None, :]
+        a = softmax(np.matmul(hs_dec, hs_enc.transpose(0, 2, 1)), mask)
         self.attention_weights = [a[:, u] for u in range(a.shape[1])]
-        self._cache = hs_enc, hs_dec, a
+        self._cache = hs_enc, hs_dec, mask, a
         return np.matmul(a, hs_enc)
 
     def backward(self, dcs):
@@ -198,8 +198,8 @@ class TimeAttention(Layer):
             RuntimeError: before ``forward``.
             ValueError: ``dcs`` has another shape than the output.
         """
-        hs_enc, hs_dec, a = self._saved()
+        hs_enc, hs_dec, mask, a = self._saved()
         self._check_cotangents(dcs=(dcs, hs_dec.shape))
-        ds = softmax_backward(np.matmul(dcs, hs_enc.transpose(0, 2, 1)), a)
+        ds = softmax_backward(np.matmul(dcs, hs_enc.transpose(0, 2, 1)), a, mask)
         dhs_enc = np.matmul(a.transpose(0, 2, 1), dcs) + np.matmul(ds.transpose(0, 2, 1), hs_dec)
         return like(dhs_enc, hs_enc), like(np.matmul(ds, hs_enc), hs_dec)

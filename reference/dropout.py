@@ -49,9 +49,9 @@ class TimeDropout(Layer):
             mask = np.ones(xs.shape, dtype=bool)
         elif mask is None:
             mask = self.rng.random(xs.shape) >= self.dropout_ratio
-        keep = np.multiply(mask, 1 / (1 - self.dropout_ratio) if self.train_flg else 1, dtype=xs.dtype)
-        self._cache = xs, keep
-        return xs * keep
+        scale = 1 / (1 - self.dropout_ratio) if self.train_flg else 1
+        self._cache = xs, mask, scale
+        return xs * mask * scale
 
     def backward(self, dys):
         """Cotangent of ``xs``, through the same mask.
@@ -66,6 +66,6 @@ class TimeDropout(Layer):
             RuntimeError: before ``forward``.
             ValueError: ``dys`` has another shape than the output.
         """
-        xs, keep = self._saved()
+        xs, mask, scale = self._saved()
         self._check_cotangents(dys=(dys, xs.shape))
-        return like(dys * keep, xs)
+        return like(dys * mask * scale, xs)

@@ -1,0 +1,24 @@
+"""The instrument: proves that a NumPy layer and its PyTorch twin agree, and audits hand-written gradients.
+
+``check`` and ``replay`` hold the twins of the catalogue against each other; ``audit`` and
+``assert_gradients`` judge anybody's layer. Nothing heavy is imported before it is used.
+"""
+
+import importlib
+
+_EXPORTS = {
+    "check": "parity.engine",
+    "replay": "parity.engine",
+}
+
+__all__ = list(_EXPORTS)
+
+
+def __getattr__(name):
+    if name not in _EXPORTS:
+        raise AttributeError(f"module 'parity' has no attribute {name!r}")
+    return getattr(importlib.import_module(_EXPORTS[name]), name)
+
+
+def __dir__():
+    return __all__

@@ -1,0 +1,55 @@
+"""The command ``parity``: a table of subcommands, each a module that is loaded when it is asked for.
+
+Such a module has ``SUMMARY`` (one line), ``arguments(parser)`` and ``run(args)``, which gives the
+exit code: 0 where nothing failed, 1 where something did. Wrong usage exits with 2 and one line.
+"""
+
+import argparse
+import importlib
+import sys
+
+from .errors import UsageError
+
+COMMANDS = {
+    "check": ("parity.commands.check", "hold the NumPy layers and their PyTorch twins against each other"),
+    "replay": ("parity.commands.replay", "run one case again, from its id"),
+    "list": ("parity.commands.list", "show the catalogue and the lanes"),
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message):
+        self.exit(2, f"{self.prog}: {message}\n")
+
+
+def _version():
+    from importlib.metadata import version
+
+    return f"parity {version('numpy-torch-parity')}"
+
+
+def main(argv=None):
+    """Runs the command line; returns its exit code."""
+    argv = sys.argv[1:] if argv is None else argv
+    summaries = "\n".join(f"  {name:<10} {summary}" for name, (_, summary) in COMMANDS.items())
+    top = _Parser(prog="parity", usage="parity COMMAND [OPTIONS]", formatter_class=argparse.RawDescriptionHelpFormatter,
+                  description=f"Prove that NumPy layers and their PyTorch twins agree.\n\ncommands:\n{summaries}\n\n"
+                              "parity COMMAND --help explains one.")
+    top.add_argument("--version", action="store_true", help="show the version and exit")
+    top.add_argument("command", nargs="?", help=argparse.SUPPRESS)
+    args = top.parse_args(argv[:1])
+    if args.version:
+        print(_version())
+        return 0
+    if args.command is None:
+        top.print_help()
+        return 2
+    if args.command not in COMMANDS:
+        top.error(f"unknown command {args.command!r}, expected one of {', '.join(COMMANDS)}")
+    module = importlib.import_module(COMMANDS[args.command][0])
+    parser = _Parser(prog=f"parity {args.command}", description=COMMANDS[args.command][1].capitalize() + ".")
+    module.arguments(parser)
+    try:
+        return module.run(parser.parse_args(argv[1:]))
+    except (UsageError, OSError) as error:
+        parser.error(str(error))

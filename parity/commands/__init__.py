@@ -1,0 +1,1 @@
+"""The subcommands of ``parity``; see ``parity.cli`` for what each module has."""

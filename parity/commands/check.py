@@ -1,0 +1,65 @@
+"""``parity check``."""
+
+import os
+
+
+def arguments(parser):
+    """Adds the command's arguments."""
+    parser.add_argument("--layer", default="*", metavar="GLOB", help="layers to check, such as 'Time*' (all)")
+    parser.add_argument("--lane", default="*", metavar="GLOB", help="lanes to run in, such as 'cpu-*' (all)")
+    amount = parser.add_mutually_exclusive_group()
+    amount.add_argument("--cases", type=int, metavar="N", help="cases per layer and lane (60)")
+    amount.add_argument("--minutes", type=float, metavar="M", help="draw cases for so long instead")
+    amount.add_argument("--last-failed", action="store_true", help="run the cases that failed last time, here")
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="from which all cases follow (0)")
+    parser.add_argument("--jobs", type=int, default=_cores(), metavar="N", help="processes (%(default)s)")
+    parser.add_argument("--json", metavar="FILE", help="write rows, findings and versions there")
+    parser.add_argument("--require", action="append", default=[], choices=["cuda"],
+                        help="fail where the lanes of this device cannot run")
+
+
+def run(args):
+    """Checks, prints, and gives the exit code."""
+    from rich.console import Console
+
+    from ..engine import LAST_FAILED, check
+    from ..report import check_writable, write_json
+
+    console = Console()
+    if args.json:
+        check_writable(args.json)
+    if args.last_failed and not LAST_FAILED.exists():
+        console.print(f"nothing failed last time (no {LAST_FAILED} here)")
+        return 0
+    with _progress(args.minutes) as progress:
+        report = check(args.layer, args.lane, cases=args.cases, minutes=args.minutes, seed=args.seed, jobs=args.jobs,
+                       require=args.require, last_failed=args.last_failed, progress=progress)
+    if args.json:
+        write_json(args.json, report.to_json())
+    report.print(console)
+    return 130 if report.interrupted and report.ok else 0 if report.ok else 1
+
+
+def _cores():
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class _progress:
+    """A progress bar on the terminal, on standard error so that a pipe gets the table alone."""
+
+    def __init__(self, minutes):
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+        left = [] if minutes is not None else [TimeRemainingColumn()]
+        self.bar = Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("cases"),
+                            TimeElapsedColumn(), *left, console=Console(stderr=True), transient=True)
+
+    def __enter__(self):
+        self.bar.start()
+        self.task = self.bar.add_task("starting", total=None)
+        return lambda done, total, layer: self.bar.update(self.task, completed=done, total=total,
+                                                          description=f"{layer:<20}")
+
+    def __exit__(self, *error):
+        self.bar.stop()

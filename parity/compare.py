@@ -1,0 +1,133 @@
+"""Holding what a side computed against the yardstick: shares of the budget, and findings."""
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One disagreement.
+
+    Attributes:
+        check: what was held against what: ``port``, ``reference``, ``stable``, ``raised``.
+        layer, lane, quantity: where; ``grad.Wh`` of ``TimeLSTM`` in ``cpu-float32``.
+        verdict: who is wrong, where known.
+        diagnosis: in words, what happened.
+        index: of the worst element, None where there is none.
+        expected, got: its values.
+        share: its distance from the oracle, in budgets.
+        case_id: text that replays the case.
+    """
+
+    check: str
+    layer: str
+    lane: str
+    quantity: str
+    verdict: str
+    diagnosis: str
+    index: tuple | None
+    expected: float | None
+    got: float | None
+    share: float
+    case_id: str
+
+    @property
+    def replay(self):
+        """The command that shows this finding again."""
+        return f"parity replay '{self.case_id}' --lane {self.lane}"
+
+    def script(self):
+        """A program of a few lines that shows this finding again."""
+        return f"from parity import replay\n\nprint(replay({self.case_id!r}, lane={self.lane!r}))\n"
+
+    def to_json(self):
+        """The finding as a dict of plain values."""
+        return asdict(self) | {"index": self.index and list(self.index), "replay": self.replay}
+
+    def __str__(self):
+        where = f"[{', '.join(map(str, self.index))}]" if self.index else ""
+        values = "" if self.got is None else f": got {self.got:.9g}, expected {self.expected:.9g}"
+        far = f", {self.share:.3g} budgets away" if np.isfinite(self.share) and self.got is not None else ""
+        return (f"{self.layer}.{self.quantity}{where} in {self.lane}, {self.check}{values}{far}\n"
+                f"  {self.verdict}{': ' if self.verdict and self.diagnosis else ''}{self.diagnosis}\n"
+                f"  {self.replay}")
+
+
+def shares(value, oracle, budget):
+    """Distance from the oracle in budgets, element by element; infinite where finiteness differs.
+
+    Args:
+        value: what a side computed, any floating dtype.
+        oracle: what is right.
+        budget: greatest allowed distance, finite and positive.
+
+    Raises:
+        ValueError: another shape than the oracle's.
+    """
+    value = np.asarray(value)
+    if value.shape != oracle.shape:
+        raise ValueError(f"shape {value.shape}, expected {oracle.shape}")
+    value = value.astype(oracle.dtype)
+    with np.errstate(all="ignore"):
+        share = np.abs(value - oracle) / budget
+    same = (value == oracle) | (np.isnan(value) & np.isnan(oracle))
+    return np.where(same, 0, np.where(np.isfinite(value) & np.isfinite(oracle), share, np.inf))
+
+
+def decided(score, budget):
+    """Where a greedy choice is beyond doubt: every rival is further from the best than both budgets.
+
+    Past the first doubtful step of a row, the ids that follow are another sequence's, and not decided.
+
+    Args:
+        score: the oracle's logits ``(N, U, V)`` along its own ids.
+        budget: of the score, same shape.
+
+    Returns:
+        Boolean ``(N, U)``.
+    """
+    if not score.size:
+        return np.zeros(score.shape[:2], bool)
+    best = score.argmax(axis=-1)[..., None]
+    top, doubt = np.take_along_axis(score, best, -1), np.take_along_axis(budget, best, -1)
+    clear = top - score > doubt + budget
+    np.put_along_axis(clear, best, True, -1)
+    return np.logical_and.accumulate(clear.all(axis=-1), axis=1)
+
+
+def compare(yardstick, quantities):
+    """The share of the budget of every quantity, element by element.
+
+    Args:
+        yardstick: a ``budget.Yardstick``.
+        quantities: dict from name to array, what a side computed.
+
+    Returns:
+        dict from name to array of shares.
+
+    Raises:
+        ValueError: a quantity is missing, not expected, or of another shape.
+    """
+    oracle = yardstick.oracle
+    if set(quantities) != set(oracle):
+        raise ValueError(f"quantities {sorted(quantities)}, expected {sorted(oracle)}")
+    found = {}
+    for name, right in oracle.items():
+        try:
+            if right.dtype.kind == "f":
+                found[name] = shares(quantities[name], right, yardstick.budget[name])
+            else:
+                sure = decided(oracle["score"], yardstick.budget["score"])
+                found[name] = np.where(sure & (quantities[name] != right), np.inf, 0.0)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
+    return found
+
+
+def worst(share):
+    """The largest share and its index; 0 and None for an empty array."""
+    if not share.size:
+        return 0.0, None
+    index = np.unravel_index(int(share.argmax()), share.shape)
+    return float(share[index]), tuple(int(i) for i in index)

@@ -1,0 +1,255 @@
+"""Drawing cases, running both sides in every lane, and gathering what came out."""
+
+import concurrent.futures
+import contextlib
+import json
+import multiprocessing
+import signal
+import time
+import traceback
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from .budget import measure
+from .case import draw, parse
+from .catalogue import CATALOGUE
+from .compare import Finding, compare, worst
+from .errors import UsageError
+from .lanes import LANES, select
+from .programs import run_port, run_reference
+from .report import Report, Untested
+
+CASES = 60  # per layer and lane by default
+CHUNK = 10  # cases a worker takes at a time
+LAST_FAILED = Path(".parity_cache") / "last-failed.json"
+
+
+@dataclass
+class Outcome:
+    """What came out of one case in one lane.
+
+    Attributes:
+        case_id, layer, lane: which.
+        shares: the largest share of the budget by quantity, over both sides.
+        findings: list of ``Finding``.
+    """
+
+    case_id: str
+    layer: str
+    lane: str
+    shares: dict = field(default_factory=dict)
+    findings: list = field(default_factory=list)
+
+
+def run_case(case, lanes):
+    """One case in every lane, both sides held against the oracle.
+
+    Args:
+        case: a ``Case``.
+        lanes: list of ``Lane`` that can run here.
+
+    Returns:
+        list of ``Outcome``, one a lane.
+    """
+    yardsticks, outcomes = {}, []
+    for lane in lanes:
+        outcome = Outcome(case.id, case.spec.name, lane.name)
+        outcomes.append(outcome)
+        try:
+            key = lane.dtype, lane.unit_roundoff
+            if key not in yardsticks:
+                yardsticks[key] = measure(case, lane)
+            _hold(outcome, case, lane, yardsticks[key])
+        except Exception as error:
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            outcome.findings.append(_finding(
+                outcome, "raised", "*",
+                diagnosis=f"{type(error).__name__}: {error} ({place.filename}, line {place.lineno})"))
+    return outcomes
+
+
+def _hold(outcome, case, lane, yardstick):
+    for name in yardstick.unstable:
+        outcome.findings.append(_finding(outcome, "stable", name, "reference",
+                                         "not finite in this precision where the exact value is finite"))
+    with np.errstate(all="ignore"):
+        sides = {"reference": run_reference(case, yardstick.data, yardstick.forced)}
+    sides["port"] = run_port(case, yardstick.data, lane, yardstick.forced)
+    for side, quantities in sides.items():
+        for name, share in compare(yardstick, quantities).items():
+            largest, index = worst(share)
+            outcome.shares[name] = max(largest, outcome.shares.get(name, 0.0))
+            if largest > 1:
+                outcome.findings.append(_finding(
+                    outcome, side, name, index=index, share=largest,
+                    expected=float(yardstick.oracle[name][index]), got=float(quantities[name][index])))
+
+
+def _finding(outcome, check, quantity, verdict="", diagnosis="", index=None, expected=None, got=None,
+             share=float("inf")):
+    return Finding(check, outcome.layer, outcome.lane, quantity, verdict, diagnosis, index, expected, got, share,
+                   outcome.case_id)
+
+
+def check(layer="*", lane="*", *, cases=None, minutes=None, seed=0, jobs=1, require=(), last_failed=False,
+          progress=None):
+    """Holds the twins against each other on drawn cases.
+
+    Args:
+        layer: glob over the names of the catalogue.
+        lane: glob over the names of the lanes.
+        cases: number of cases per layer and lane; by default 60.
+        minutes: draw cases for so long instead.
+        seed: from which all cases follow.
+        jobs: number of processes.
+        require: device types, such as ``cuda``, whose lanes must run: where they cannot, that is a failure.
+        last_failed: run the cases that failed last time, instead of drawing.
+        progress: function of (cases done, cases in all or None, current layer), called as it goes.
+
+    Returns:
+        A ``Report``: ``.ok``, ``.rows``, ``.findings``.
+
+    Raises:
+        UsageError: a glob that matches nothing, or a number out of range.
+    """
+    specs, lanes = select(CATALOGUE, layer), select(LANES, lane)
+    for name, value, least in (("cases", cases, 1), ("jobs", jobs, 1), ("minutes", minutes, 0), ("seed", seed, 0)):
+        if value is not None and value < least:
+            raise UsageError(f"{name} is {value}, expected >= {least}")
+    reasons = {entry: entry.untested() for entry in lanes}
+    running = [entry for entry, reason in reasons.items() if not reason]
+    report = Report(
+        seed=seed,
+        layers=[spec.name for spec in specs],
+        lanes=[entry.name for entry in lanes],
+        devices={entry.name: entry.device_name() for entry in running},
+        untested=[Untested(entry.name, reason, entry.device in require) for entry, reason in reasons.items() if reason],
+    )
+    chunks = _failed_chunks(specs, running) if last_failed else _chunks(specs, running, seed, cases, minutes)
+    total = None
+    if minutes is None:
+        chunks = list(chunks)
+        total = sum(len(ids) * len(names) for ids, names in chunks)
+    start = time.monotonic()
+    try:
+        for outcomes in _outcomes(chunks if running else [], jobs):
+            for outcome in outcomes:
+                report.add(outcome)
+            if progress:
+                progress(report.cases, total, outcomes[-1].layer)
+    except KeyboardInterrupt:
+        report.interrupted = True
+    report.seconds = time.monotonic() - start
+    if running and not last_failed:
+        _remember(report)
+    return report
+
+
+def replay(case_id, lane="*"):
+    """Runs one case again.
+
+    Args:
+        case_id: text of the case.
+        lane: glob over the names of the lanes.
+
+    Returns:
+        A ``Report`` of that case.
+
+    Raises:
+        UsageError: not a case id, or a glob that matches nothing.
+    """
+    case, lanes = parse(case_id), select(LANES, lane)
+    reasons = {entry: entry.untested() for entry in lanes}
+    running = [entry for entry, reason in reasons.items() if not reason]
+    report = Report(seed=None, layers=[case.spec.name], lanes=[entry.name for entry in lanes],
+                    devices={entry.name: entry.device_name() for entry in running},
+                    untested=[Untested(entry.name, reason, False) for entry, reason in reasons.items() if reason])
+    for outcome in run_case(case, running):
+        report.add(outcome)
+    return report
+
+
+def _chunks(specs, lanes, seed, cases, minutes):
+    """Lists of case ids, each with the names of the lanes to run them in; the layers take turns."""
+    names = [entry.name for entry in lanes]
+    deadline = None if minutes is None else time.monotonic() + 60 * minutes
+    count = (CASES if cases is None else cases) if minutes is None else None
+    first = 0
+    while first < count if count is not None else time.monotonic() < deadline:
+        upto = first + CHUNK if count is None else min(first + CHUNK, count)
+        for spec in specs:
+            if deadline is not None and time.monotonic() >= deadline:
+                return
+            yield [draw(spec, seed, index).id for index in range(first, upto)], names
+        first = upto
+
+
+def _failed_chunks(specs, lanes):
+    if not LAST_FAILED.exists():
+        return
+    layers, names = {spec.name for spec in specs}, {entry.name for entry in lanes}
+    for case_id, lane in json.loads(LAST_FAILED.read_text()):
+        if case_id.split(":")[1] in layers and lane in names:
+            yield [case_id], [lane]
+
+
+def _remember(report):
+    """Keeps the failing cases for ``last_failed``, or forgets them where all is well."""
+    failed = sorted({(finding.case_id, finding.lane) for finding in report.findings})
+    with contextlib.suppress(OSError):  # a folder that cannot be written to is no reason to fail
+        if failed:
+            LAST_FAILED.parent.mkdir(exist_ok=True)
+            temporary = LAST_FAILED.with_suffix(".tmp")
+            temporary.write_text(json.dumps(failed))
+            temporary.replace(LAST_FAILED)
+        else:
+            LAST_FAILED.unlink(missing_ok=True)
+
+
+def _run_chunk(ids, lane_names):
+    lanes = [LANES[name] for name in lane_names]
+    return [outcome for case_id in ids for outcome in run_case(parse(case_id), lanes)]
+
+
+def _outcomes(chunks, jobs):
+    """Lists of outcomes in the order of the chunks, whatever the number of processes."""
+    if jobs == 1:
+        with _one_thread():
+            for chunk in chunks:
+                yield _run_chunk(*chunk)
+        return
+    # spawned, not forked: a forked child hangs once the parent has computed with torch
+    context = multiprocessing.get_context("spawn")
+    pool = concurrent.futures.ProcessPoolExecutor(jobs, context, initializer=_start_worker)
+    try:
+        waiting = []
+        for chunk in chunks:
+            waiting.append(pool.submit(_run_chunk, *chunk))
+            while len(waiting) > 4 * jobs or (waiting and waiting[0].done()):
+                yield waiting.pop(0).result()
+        for future in waiting:
+            yield future.result()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _start_worker():
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    import torch
+
+    torch.set_num_threads(1)
+
+
+@contextlib.contextmanager
+def _one_thread():
+    """Small products run fastest on one thread; the user's number stands again afterwards."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,177 @@
+"""What a check found: rows, findings, the table that a person reads and the JSON that a program reads."""
+
+import json
+import os
+import platform
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from reference.data import write_atomically
+
+from .budget import FACTOR
+from .errors import UsageError
+
+
+@dataclass(frozen=True)
+class Untested:
+    """A lane that could not run.
+
+    Attributes:
+        lane: its name.
+        reason: why.
+        required: whether that is a failure.
+    """
+
+    lane: str
+    reason: str
+    required: bool
+
+
+@dataclass
+class Report:
+    """What came out of a check.
+
+    Attributes:
+        seed: from which the cases followed; None for a replay.
+        layers, lanes: names, in order.
+        devices: name of the device of each lane that ran.
+        untested: lanes that could not run.
+        findings: list of ``Finding``.
+        cases: number of cases run, a case in two lanes counted twice.
+        seconds: time taken.
+        interrupted: whether Ctrl-C ended it.
+    """
+
+    seed: int | None
+    layers: list
+    lanes: list
+    devices: dict
+    untested: list
+    findings: list = field(default_factory=list)
+    cases: int = 0
+    seconds: float = 0.0
+    interrupted: bool = False
+    _rows: dict = field(default_factory=dict)
+
+    def add(self, outcome):
+        """Takes in what came out of one case in one lane."""
+        self.cases += 1
+        self.findings += outcome.findings
+        failed = {finding.quantity for finding in outcome.findings}
+        for quantity in outcome.shares | dict.fromkeys(failed, np.inf):
+            share = outcome.shares.get(quantity, np.inf)
+            key = outcome.layer, outcome.lane, quantity
+            row = self._rows.setdefault(key, {"layer": key[0], "lane": key[1], "quantity": key[2], "cases": 0,
+                                              "worst": -1.0, "status": "ok", "case_id": None})
+            row["cases"] += 1
+            if quantity in failed:
+                row["status"] = "fail"
+            if share > row["worst"]:
+                row["worst"], row["case_id"] = share, outcome.case_id
+
+    @property
+    def rows(self):
+        """One dict a layer, lane and quantity: layer, lane, quantity, cases, worst, status, case_id.
+
+        ``worst`` is the largest share of the budget used; lanes that could not run have one row a
+        layer, of status ``untested`` (``fail`` where they were required), with the ``reason``.
+        """
+        missing = [
+            {"layer": layer, "lane": u.lane, "quantity": "*", "cases": 0, "worst": None,
+             "status": "fail" if u.required else "untested", "case_id": None, "reason": u.reason}
+            for u in self.untested for layer in self.layers
+        ]
+        return [*self._rows.values(), *missing]
+
+    @property
+    def ok(self):
+        """Whether nothing failed; a lane that could not run fails only where it was required."""
+        return not self.findings and not any(u.required for u in self.untested)
+
+    def to_json(self):
+        """Everything as plain values, for ``json.dumps``."""
+        import torch
+
+        return {
+            "ok": self.ok,
+            "interrupted": self.interrupted,
+            "seed": self.seed,
+            "factor": FACTOR,
+            "cases": self.cases,
+            "seconds": round(self.seconds, 2),
+            "versions": {"python": platform.python_version(), "numpy": np.__version__, "torch": torch.__version__},
+            "devices": self.devices,
+            "rows": [row | {"worst": _plain(row["worst"])} for row in self.rows],
+            "findings": [{k: _plain(v) for k, v in finding.to_json().items()} for finding in self.findings],
+        }
+
+    def table(self):
+        """A ``rich`` table: a row a layer, a column a lane, in each cell the largest share used."""
+        from rich.table import Table
+
+        table = Table(title=f"largest share of the budget used ({self.cases:,} cases)", title_justify="left")
+        table.add_column("layer")
+        reasons = {u.lane: u for u in self.untested}
+        for lane in self.lanes:
+            table.add_column(lane, justify="right")
+        for layer in self.layers:
+            table.add_row(layer, *(self._cell(layer, lane, reasons.get(lane)) for lane in self.lanes))
+        return table
+
+    def _cell(self, layer, lane, untested):
+        if untested:
+            return "[red]UNTESTED[/red]" if untested.required else "[yellow]UNTESTED[/yellow]"
+        rows = [row for key, row in self._rows.items() if key[:2] == (layer, lane)]
+        if not rows:
+            return "[dim]not run[/dim]"
+        failed = [row["quantity"] for row in rows if row["status"] == "fail"]
+        if failed:
+            return f"[bold red]FAIL {failed[0]}{f' +{len(failed) - 1}' if len(failed) > 1 else ''}[/bold red]"
+        return f"[green]{max(row['worst'] for row in rows):.0%}[/green]"
+
+    def print(self, console, most=10):
+        """Writes table, reasons and the first findings to a ``rich`` console."""
+        console.print(self.table())
+        for u in self.untested:
+            console.print(f"{u.lane}: UNTESTED, {u.reason}", style="red" if u.required else "yellow",
+                          highlight=False, soft_wrap=True)
+        for finding in self.findings[:most]:
+            console.print(f"\n{finding}", highlight=False, markup=False, soft_wrap=True)
+        if len(self.findings) > most:
+            console.print(f"\nand {len(self.findings) - most} more findings (--json has all)")
+        state = "interrupted" if self.interrupted else "all within budget" if self.ok else "FAILED"
+        if self.ok and not self.interrupted and not self.cases:
+            state = "nothing was run"
+        console.print(f"{state}: {self.cases:,} cases, {len(self.findings)} findings, seed {self.seed}, "
+                      f"{self.seconds:.1f} s", highlight=False, style="bold")
+
+    def __str__(self):
+        from io import StringIO
+
+        from rich.console import Console
+
+        text = StringIO()
+        self.print(Console(file=text, width=120, color_system=None))
+        return text.getvalue().rstrip()
+
+
+def _plain(value):
+    """JSON has no infinity and no NaN: they become text."""
+    return str(value) if isinstance(value, float) and not np.isfinite(value) else value
+
+
+def check_writable(path):
+    """Refuses a path that no file can be written to, before the work whose result it should hold.
+
+    Raises:
+        UsageError: says which folder is missing or closed.
+    """
+    folder = os.path.dirname(os.path.abspath(path))
+    if not os.path.isdir(folder) or not os.access(folder, os.W_OK) or os.path.isdir(path):
+        raise UsageError(f"{path}: cannot be written, expected a file in a folder that exists")
+
+
+def write_json(path, value):
+    """Writes a value as JSON, all of it or nothing."""
+    write_atomically(path, (json.dumps(value, indent=1) + "\n").encode())

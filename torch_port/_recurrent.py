@@ -1,0 +1,215 @@
+"""What RNN, LSTM and GRU share: the one bias, the layout of the gates, and the kept state."""
+
+from collections.abc import Callable, Mapping
+from itertools import zip_longest
+from operator import attrgetter
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import Tensor, nn
+
+from ._checks import check, check_sizes
+from ._twin import Slot, Twin, from_numpy, textbook_init_
+
+Device = torch.device | str | None
+
+
+class OneBias(nn.Module):
+    """Mixin for torch's recurrent modules: the second bias is a zero buffer, not a parameter.
+
+    Two trained biases would double the effective step of the bias and count twice in the norm of
+    the gradient. As a persistent buffer the second one stays in ``state_dict``, so that those of
+    the stock modules load, and among the weights that the fused kernels read.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for name in [n for n, _ in self.named_parameters() if n.startswith("bias_hh")]:
+            second = getattr(self, name).detach()
+            delattr(self, name)
+            self.register_buffer(name, None)
+            setattr(self, name, second)
+        # nn.RNNBase gathers its weights anew
+        self._apply(lambda tensor: tensor)  # type: ignore[no-untyped-call]
+
+    def reset_parameters(self) -> None:
+        """Draws the textbook's initial weights; both biases are zero."""
+        textbook_init_(*self.parameters(), *self.buffers())
+
+
+def cell_slots(
+    prefix: str, suffix: str = "", gates: tuple[int, ...] = (0,), number: str = ""
+) -> dict[str, Slot]:
+    """Slots of Wx, Wh and b in a ``OneBias`` module."""
+    return {
+        f"Wx{number}": Slot(f"{prefix}.weight_ih{suffix}", transposed=True, gates=gates),
+        f"Wh{number}": Slot(f"{prefix}.weight_hh{suffix}", transposed=True, gates=gates),
+        f"b{number}": Slot(
+            f"{prefix}.bias_ih{suffix}", gates=gates, second=f"{prefix}.bias_hh{suffix}"
+        ),
+    }
+
+
+class TimeCell(Twin):
+    """Many time steps of a cell.
+
+    A stateful layer starts each ``forward`` from the state after the last one, detached; another
+    starts from zeros and keeps nothing. The state is neither a parameter nor in ``state_dict``; it
+    follows ``.to`` and is copied and pickled, without its history.
+
+    Attributes:
+        h: state ``(N, H)`` that the next ``forward`` of a stateful layer starts from, None for
+            zeros (and ``c``, for the LSTM).
+
+    Args:
+        input_size, hidden_size: D and H, each >= 1.
+        stateful: whether the state is kept between calls.
+        device, dtype: of the parameters.
+
+    Raises:
+        ValueError: a size below 1.
+    """
+
+    sizes = ((0, 0), (1, 0))
+    options = ("stateful",)
+    states: ClassVar[Mapping[str, str]] = {"h": "h"}  # attribute here: dotted name on the reference
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        stateful: bool = False,
+        *,
+        device: Device = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        self.input_size, self.hidden_size = check_sizes(
+            type(self).__name__, input_size=input_size, hidden_size=hidden_size
+        )
+        self.stateful = stateful
+        self.reset_state()
+        self._build(device=device, dtype=dtype)
+
+    def _build(self, **factory: Any) -> None:
+        """Makes the parameters."""
+        raise NotImplementedError
+
+    def _run(self, xs: Tensor, state: list[Tensor]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """States of all time steps and the state after the last, of checked arguments."""
+        raise NotImplementedError
+
+    def set_state(self, *state: Tensor | None) -> None:
+        """Sets the state that the next ``forward`` of a stateful layer starts from.
+
+        Gradients flow into it from that ``forward``.
+
+        Args:
+            state: ``h`` ``(N, H)`` (and, for the LSTM, ``c``, the same); None or left out for zeros.
+
+        Raises:
+            TypeError: more than the layer has.
+        """
+        if len(state) > len(self.states):
+            raise TypeError(f"{type(self).__name__}.set_state: {len(state)} states given, "
+                            f"expected at most {len(self.states)}: {', '.join(self.states)}")
+        for name, value in zip_longest(self.states, state):
+            setattr(self, name, value)
+
+    def reset_state(self) -> None:
+        """Forgets the state: the next ``forward`` starts from zeros."""
+        self.set_state()
+
+    def forward(self, xs: Tensor) -> Tensor:
+        """Runs through the sequence, from the kept state if stateful, else from zeros.
+
+        Args:
+            xs: ``(N, T, D)``, dtype of the weights (any floating dtype under autocast).
+
+        Returns:
+            ``hs`` ``(N, T, H)``: the state after every step.
+
+        Raises:
+            TypeError: ``xs`` is not a floating tensor of that dtype.
+            ValueError: shapes that do not fit, or a kept state of another batch size.
+        """
+        if not self.stateful:
+            return self.forward_from(xs)[0]
+        hs, state = self.forward_from(xs, *(getattr(self, name) for name in self.states))
+        self.set_state(*(value.detach() for value in state))
+        return hs
+
+    def forward_from(
+        self, xs: Tensor, *state: Tensor | None
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Runs through the sequence from a given state, without touching the kept one.
+
+        Args:
+            xs: ``(N, T, D)``, dtype of the weights (any floating dtype under autocast).
+            state: ``h`` ``(N, H)`` (and, for the LSTM, ``c``, the same); None or left out for zeros.
+
+        Returns:
+            ``hs`` ``(N, T, H)`` and the state after the last step, a tuple of ``(N, H)``.
+
+        Raises:
+            TypeError: a tensor that is not floating of that dtype.
+            ValueError: shapes that do not fit.
+        """
+        first = next(iter(self.slots.values()))
+        weight = first.of(self)
+        given = dict(zip(self.states, state, strict=False))
+        check(
+            f"{type(self).__name__}.forward",
+            **{first.path: (weight, f"{len(first.gates)}H D")},
+            xs=(xs, "N T D"),
+            **{name: (value, "N H") for name, value in given.items() if value is not None},
+        )
+        xs = xs.to(weight.dtype)  # differs under autocast alone
+        zero = xs.new_zeros(len(xs), self.hidden_size)
+        values = (given.get(name) for name in self.states)
+        return self._run(xs, [zero if v is None else v.to(weight.dtype) for v in values])
+
+    def take_options(self, layer: Any) -> None:
+        super().take_options(layer)
+        weight = next(iter(self.slots.values())).of(self)
+        arrays = [attrgetter(path)(layer) for path in self.states.values()]
+        self.set_state(*(
+            None if a is None else from_numpy(a, weight.dtype).to(weight.device) for a in arrays
+        ))
+
+    def extra_repr(self) -> str:
+        return f"{self.input_size}, {self.hidden_size}, stateful={self.stateful}"
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        for name in self.states:
+            value = getattr(self, name)
+            setattr(self, name, None if value is None else fn(value))
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        kept = self.__dict__.copy()
+        for name in self.states:
+            kept[name] = None if kept[name] is None else kept[name].detach()
+        return kept
+
+
+class FusedTimeCell(TimeCell):
+    """A ``TimeCell`` on one of torch's fused kernels."""
+
+    kernel: ClassVar[Callable[..., OneBias]]
+    directions: ClassVar[int] = 1
+
+    def _build(self, **factory: Any) -> None:
+        self.rnn = type(self).kernel(
+            self.input_size,
+            self.hidden_size,
+            batch_first=True,
+            bidirectional=self.directions == 2,
+            **factory,
+        )
+
+    def _run(self, xs: Tensor, state: list[Tensor]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        kinds = len(state) // self.directions  # h alone, or h and c
+        hs, last = self.rnn(xs, tuple(torch.stack(state[k::kinds]) for k in range(kinds)))
+        return hs, tuple(last[k][d] for d in range(self.directions) for k in range(kinds))
