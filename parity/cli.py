@@ -13,6 +13,7 @@ from .errors import UsageError
 COMMANDS = {
     "check": ("parity.commands.check", "hold the NumPy layers and their PyTorch twins against each other"),
     "replay": ("parity.commands.replay", "run one case again, from its id"),
+    "calibrate": ("parity.commands.calibrate", "measure false alarms and planted errors found, beside other rules"),
     "list": ("parity.commands.list", "show the catalogue and the lanes"),
 }
 

@@ -1,5 +1,6 @@
 """Drawing cases, running both sides in every lane, and gathering what came out."""
 
+import collections
 import concurrent.futures
 import contextlib
 import json
@@ -134,7 +135,7 @@ def check(layer="*", lane="*", *, cases=None, minutes=None, seed=0, jobs=1, requ
         total = sum(len(ids) * len(names) for ids, names in chunks)
     start = time.monotonic()
     try:
-        for outcomes in _outcomes(chunks if running else [], jobs):
+        for outcomes in parallel(_run_chunk, chunks if running else [], jobs):
             for outcome in outcomes:
                 report.add(outcome)
             if progress:
@@ -213,24 +214,30 @@ def _run_chunk(ids, lane_names):
     return [outcome for case_id in ids for outcome in run_case(parse(case_id), lanes)]
 
 
-def _outcomes(chunks, jobs):
-    """Lists of outcomes in the order of the chunks, whatever the number of processes."""
+def parallel(function, tasks, jobs):
+    """``function(*task)`` for every task, in their order, whatever the number of processes.
+
+    Args:
+        function: of a module, so that another process can import it.
+        tasks: iterable of argument tuples, drawn from as there is room.
+        jobs: number of processes; with 1, everything happens in this one.
+    """
     if jobs == 1:
         with _one_thread():
-            for chunk in chunks:
-                yield _run_chunk(*chunk)
+            for task in tasks:
+                yield function(*task)
         return
     # spawned, not forked: a forked child hangs once the parent has computed with torch
     context = multiprocessing.get_context("spawn")
     pool = concurrent.futures.ProcessPoolExecutor(jobs, context, initializer=_start_worker)
     try:
-        waiting = []
-        for chunk in chunks:
-            waiting.append(pool.submit(_run_chunk, *chunk))
+        waiting = collections.deque()
+        for task in tasks:
+            waiting.append(pool.submit(function, *task))
             while len(waiting) > 4 * jobs or (waiting and waiting[0].done()):
-                yield waiting.pop(0).result()
-        for future in waiting:
-            yield future.result()
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
 

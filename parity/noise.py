@@ -14,8 +14,16 @@ import hashlib
 import numpy as np
 
 PRODUCTS = {np.einsum, np.dot, np.inner, np.outer, np.tensordot, np.vdot, np.linalg.multi_dot}
-_POOL = np.random.Generator(np.random.PCG64(20261120)).uniform(-2, 2, 1 << 16)
-_pools = {}
+_ERRORS = np.random.Generator(np.random.PCG64(20261120)).uniform(-2, 2, 1 << 16)
+_factors = {}
+
+
+def factors(unit_roundoff, dtype):
+    """The pool of factors 1 + 2u d in a dtype, made once."""
+    key = unit_roundoff, dtype
+    if key not in _factors:
+        _factors[key] = (1 + unit_roundoff * _ERRORS).astype(dtype)
+    return _factors[key]
 
 
 class Noise:
@@ -31,22 +39,21 @@ class Noise:
     current = None
 
     def __init__(self, unit_roundoff, seed, underflow=0.0, round=None):
-        if unit_roundoff not in _pools:
-            _pools[unit_roundoff] = 1 + unit_roundoff * _POOL
-        self.pool = _pools[unit_roundoff]
+        self.unit_roundoff = unit_roundoff
         self.position = int.from_bytes(hashlib.blake2s(seed.encode(), digest_size=4).digest(), "little")
         self.underflow = underflow
         self.round = round
 
     def __call__(self, x):
         """The array, each entry off by its own relative error, in its own dtype."""
+        pool = factors(self.unit_roundoff, x.real.dtype)
         size = x.size
-        start = self.position % len(self.pool)
+        start = self.position % len(pool)
         self.position += size + 1  # the odd one keeps repeated shapes out of step with the pool
-        factors = self.pool[start : start + size]
-        if len(factors) < size:
-            factors = np.resize(np.concatenate((factors, self.pool)), size)
-        x = np.asarray(x * factors.reshape(x.shape), x.dtype)
+        factor = pool[start : start + size]
+        if len(factor) < size:
+            factor = np.resize(np.concatenate((factor, pool)), size)
+        x = np.asarray(x * factor.reshape(x.shape))
         if self.underflow:
             x[np.abs(x) < self.underflow] = 0
         return x if self.round is None else self.round(x)
@@ -67,7 +74,7 @@ class Noisy(np.ndarray):
     """An ndarray whose operations err by the current ``noise``."""
 
     def __array_ufunc__(self, ufunc, method, *inputs, out=None, **kwargs):
-        raw = [_plain(x) for x in inputs]
+        raw = [x.view(np.ndarray) if type(x) is Noisy else x for x in inputs]
         if method == "at":
             return ufunc.at(*raw[:-1], _perturbed(raw[-1]))
         if ufunc is np.matmul or (ufunc is np.add and method != "__call__"):

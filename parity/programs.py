@@ -1,11 +1,13 @@
 """How a case is run on either side. Every program gives its quantities as a dict from name to array.
 
-``reference(spec, options, data)`` runs NumPy code in whatever dtype, or array type, the data has;
-``port(spec, options, data, lane)`` runs its twin in a lane.
+``reference(spec, options, data, forced)`` runs NumPy code in whatever dtype, or array type, the data
+has; ``port(spec, options, data, lane, forced)`` runs its twin in a lane. ``forced`` are ids of the
+oracle's, along which models that generate are scored.
 """
 
 import numpy as np
 
+from .noise import Noise
 from .spec import axes
 
 
@@ -133,11 +135,12 @@ def layer_port(spec, options, data, lane, forced=None):
 def _greedy(model, data, forced, tensor, concatenate):
     """Generated ids, and the scores along ``forced`` ids (the oracle's): what ids were chosen by.
 
-    The decoder starts from a target id and writes as many ids as there are targets.
+    The decoder starts from a target id and writes as many ids as there are targets. Noisy copies
+    choose nothing: their ids would be another sequence's.
     """
     xs, ts, *mask = (tensor(a) for a in data.inputs.values())
     start = int(data.inputs["ts"][0, 0]) if len(data.inputs["ts"]) else 0
-    ids = model.generate(xs, start, ts.shape[1], *mask)
+    ids = forced if Noise.current else model.generate(xs, start, ts.shape[1], *mask)
     first = tensor(np.full((len(data.inputs["ts"]), 1), start))
     fed = concatenate((first, (ids if forced is None else tensor(forced))[:, :-1]), 1)
     return {"ids": ids, "score": model.score(xs, fed, *mask)}

@@ -17,6 +17,10 @@ from .optimizers import SGD, Adam, clip_grads
 from .rnn import RNN, TimeRNN
 from .seq2seq import Decoder, Encoder, PeekyDecoder, PeekySeq2seq, Seq2seq
 from .softmax import Softmax
+from .trainer import Trainer as Trainer
+from .trainer import eval_seq2seq as eval_seq2seq
+from .weights import load_params as load_params
+from .weights import save_params as save_params
 
 __all__ = [
     "Softmax",

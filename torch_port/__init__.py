@@ -16,6 +16,10 @@ from .optimizers import SGD, Adam, clip_grads
 from .rnn import RNN, TimeRNN
 from .seq2seq import Decoder, Encoder, PeekyDecoder, PeekySeq2seq, Seq2seq
 from .softmax import Softmax
+from .stock import from_stock as from_stock
+from .stock import to_stock as to_stock
+from .weights import load_params as load_params
+from .weights import save_params as save_params
 
 __all__ = [
     "Softmax",

@@ -105,7 +105,7 @@ class TimeCell(Twin):
         Gradients flow into it from that ``forward``.
 
         Args:
-            state: ``h`` ``(N, H)`` (and, for the LSTM, ``c``, the same); None or left out for zeros.
+            state: ``h`` ``(N, H)`` (and, for the LSTM, ``c``, the same); None or left out: zeros.
 
         Raises:
             TypeError: more than the layer has.
@@ -146,7 +146,7 @@ class TimeCell(Twin):
 
         Args:
             xs: ``(N, T, D)``, dtype of the weights (any floating dtype under autocast).
-            state: ``h`` ``(N, H)`` (and, for the LSTM, ``c``, the same); None or left out for zeros.
+            state: ``h`` ``(N, H)`` (and, for the LSTM, ``c``, the same); None or left out: zeros.
 
         Returns:
             ``hs`` ``(N, T, H)`` and the state after the last step, a tuple of ``(N, H)``.

@@ -1,8 +1,8 @@
 """The twin protocol: weights, gradients and options to and from a NumPy layer.
 
 A class declares, as tables, where each reference parameter lives and in which layout (``slots``),
-how its sizes are read off the parameters (``sizes``), and which attributes come along (``options``).
-A class made of others needs no slots: its parameters are theirs, one after the other.
+how its sizes are read off the parameters (``sizes``), and which attributes come along
+(``options``). A class made of others needs no slots: it has those of its parts, in their order.
 """
 
 from collections.abc import Mapping, Sequence

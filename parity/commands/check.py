@@ -1,5 +1,6 @@
 """``parity check``."""
 
+import contextlib
 import os
 
 
@@ -12,7 +13,7 @@ def arguments(parser):
     amount.add_argument("--minutes", type=float, metavar="M", help="draw cases for so long instead")
     amount.add_argument("--last-failed", action="store_true", help="run the cases that failed last time, here")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="from which all cases follow (0)")
-    parser.add_argument("--jobs", type=int, default=_cores(), metavar="N", help="processes (%(default)s)")
+    parser.add_argument("--jobs", type=int, default=cores(), metavar="N", help="processes (%(default)s)")
     parser.add_argument("--json", metavar="FILE", help="write rows, findings and versions there")
     parser.add_argument("--require", action="append", default=[], choices=["cuda"],
                         help="fail where the lanes of this device cannot run")
@@ -31,35 +32,35 @@ def run(args):
     if args.last_failed and not LAST_FAILED.exists():
         console.print(f"nothing failed last time (no {LAST_FAILED} here)")
         return 0
-    with _progress(args.minutes) as progress:
+    with progress(args.minutes is None) as advance:
         report = check(args.layer, args.lane, cases=args.cases, minutes=args.minutes, seed=args.seed, jobs=args.jobs,
-                       require=args.require, last_failed=args.last_failed, progress=progress)
+                       require=args.require, last_failed=args.last_failed, progress=advance)
     if args.json:
         write_json(args.json, report.to_json())
     report.print(console)
     return 130 if report.interrupted and report.ok else 0 if report.ok else 1
 
 
-def _cores():
+def cores():
+    """Number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-class _progress:
-    """A progress bar on the terminal, on standard error so that a pipe gets the table alone."""
+@contextlib.contextmanager
+def progress(ends=True):
+    """A progress bar on standard error, so that a pipe gets the table alone.
 
-    def __init__(self, minutes):
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    Args:
+        ends: whether the number of cases is known.
 
-        left = [] if minutes is not None else [TimeRemainingColumn()]
-        self.bar = Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("cases"),
-                            TimeElapsedColumn(), *left, console=Console(stderr=True), transient=True)
+    Yields:
+        A function of (cases done, cases in all or None, current layer).
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-    def __enter__(self):
-        self.bar.start()
-        self.task = self.bar.add_task("starting", total=None)
-        return lambda done, total, layer: self.bar.update(self.task, completed=done, total=total,
-                                                          description=f"{layer:<20}")
-
-    def __exit__(self, *error):
-        self.bar.stop()
+    left = [TimeRemainingColumn()] if ends else []
+    with Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("cases"),
+                  TimeElapsedColumn(), *left, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("starting", total=None)
+        yield lambda done, total, layer: bar.update(task, completed=done, total=total, description=f"{layer:<20}")

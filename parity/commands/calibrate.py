@@ -1,0 +1,92 @@
+"""``parity calibrate``."""
+
+from .check import cores
+
+
+def arguments(parser):
+    """Adds the command's arguments."""
+    parser.add_argument("--cases", type=int, default=40_000, metavar="N", help="cases over all layers (%(default)s)")
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="from which all cases follow (0)")
+    parser.add_argument("--jobs", type=int, default=cores(), metavar="N", help="processes (%(default)s)")
+    parser.add_argument("--json", metavar="FILE", help="write the figures there")
+
+
+def run(args):
+    """Measures, prints two tables, and gives the exit code: 1 where right results raised an alarm."""
+    from rich.console import Console
+
+    from .. import calibration as c
+    from ..catalogue import CATALOGUE
+    from ..engine import CHUNK, parallel
+    from ..errors import UsageError
+    from ..report import check_writable, write_json
+    from .check import progress
+
+    lanes = ("cpu-float32", "cpu-float64")
+    each = -(-args.cases // (len(CATALOGUE) * len(lanes)))
+    if each < 1 or args.jobs < 1:
+        raise UsageError(f"--cases {args.cases} and --jobs {args.jobs}, expected >= 1")
+    if args.json:
+        check_writable(args.json)
+    tasks = [(name, args.seed, first, min(first + CHUNK, each), lanes)
+             for first in range(0, each, CHUNK) for name in CATALOGUE]
+    results, total = [], each * len(CATALOGUE) * len(lanes)
+    with progress(total) as advance:
+        for some in parallel(c.trials, tasks, args.jobs):
+            results += some
+            advance(len(results), total, some[-1].layer)
+    figures = _figures(c, results, args.seed)
+    if args.json:
+        write_json(args.json, figures)
+    for table in _tables(c, figures):
+        Console().print(table)
+    for case in figures["alarms"]:
+        Console().print(f"parity replay '{case}'", highlight=False, soft_wrap=True)
+    return 1 if figures["alarms"] else 0
+
+
+def _figures(c, results, seed):
+    import platform
+
+    import numpy as np
+    import torch
+
+    planted = [t for t in results if t.planted]
+    rules = [*c.RULES, c.BUDGET]
+    return {
+        "seed": seed,
+        "cases": len(results),
+        "planted": len(planted),
+        "versions": {"python": platform.python_version(), "numpy": np.__version__, "torch": torch.__version__},
+        "largest share": {lane: max(t.share for t in results if t.lane == lane)
+                          for lane in dict.fromkeys(t.lane for t in results)},
+        "alarms": [t.case_id for t in results if c.BUDGET in t.alarms],
+        "rules": {rule: {
+            "false alarms": c.rate(results, "alarms", rule),
+            "found, normal values": c.rate(planted, "found", rule, lambda t: t.pattern == c.ORDINARY),
+            "found, all patterns": c.rate(planted, "found", rule),
+        } for rule in rules},
+        "layers": {layer: {rule: c.rate(planted, "found", rule, lambda t, layer=layer: t.layer == layer)
+                           for rule in rules} for layer in dict.fromkeys(t.layer for t in planted)},
+    }
+
+
+def _tables(c, figures):
+    from rich.table import Table
+
+    shares = ", ".join(f"{share:.0%} in {lane}" for lane, share in figures["largest share"].items())
+    first = Table(title=f"{figures['cases']:,} cases, seed {figures['seed']}; largest share of the budget: {shares}",
+                  title_justify="left")
+    first.add_column("rule")
+    for column in ("false alarms", "found, normal values", "found, all patterns"):
+        first.add_column(column, justify="right")
+    for rule, row in figures["rules"].items():
+        first.add_row(rule, *(f"{value:.2%}" for value in row.values()))
+    second = Table(title=f"planted error of {c.PLANTED:g} found, by layer ({figures['planted']:,} planted)",
+                   title_justify="left")
+    second.add_column("layer")
+    for rule in figures["rules"]:
+        second.add_column(rule, justify="right")
+    for layer, row in figures["layers"].items():
+        second.add_row(layer, *(f"{value:.0%}" for value in row.values()))
+    return first, second
