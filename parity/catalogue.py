@@ -16,11 +16,12 @@ def _entry(name, **fields):
 
 
 def _cell(name, gates, states, **fields):
-    n = "" if gates == 1 else gates
+    n = len(gates) or ""
     return _entry(
         name,
         params={"Wx": f"D {n}H", "Wh": f"H {n}H", "b": f"{n}H"},
         recurrent=("Wh",),
+        gates=gates,
         patterns=GATES,
         **(
             {"inputs": {"xs": "N T D"}, "outputs": {"hs": "N T H"}, "states": dict.fromkeys(states, "N H"),
@@ -60,21 +61,22 @@ ENTRIES = [
            patterns=IDS),
     _entry("SoftmaxWithLoss", inputs={"x": "N V", "t": "int N"}, bounds={"t": "V"}, outputs={"loss": ""}, one_hot="t",
            patterns=LOGITS),
-    _cell("RNN", 1, ("h",)),
-    _cell("LSTM", 4, ("h", "c")),
-    _cell("GRU", 3, ("h",)),
-    _cell("TimeRNN", 1, ("h",), time=True),
-    _cell("TimeLSTM", 4, ("h", "c"), time=True),
-    _cell("TimeGRU", 3, ("h",), time=True),
+    _cell("RNN", "", ("h",)),
+    _cell("LSTM", "fgio", ("h", "c")),
+    _cell("GRU", "zrh", ("h",)),
+    _cell("TimeRNN", "", ("h",), time=True),
+    _cell("TimeLSTM", "fgio", ("h", "c"), time=True),
+    _cell("TimeGRU", "zrh", ("h",), time=True),
     _entry("TimeBiLSTM", inputs={"xs": "N T D"}, outputs={"hs": "N T 2H"},
            params={"Wx1": "D 4H", "Wh1": "H 4H", "b1": "4H", "Wx2": "D 4H", "Wh2": "H 4H", "b2": "4H"},
-           recurrent=("Wh1", "Wh2"), options={"stateful": (False, True)}, time="T", patterns=GATES),
+           recurrent=("Wh1", "Wh2"), gates="fgio", options={"stateful": (False, True)}, time="T", patterns=GATES),
     _entry("TimeEmbedding", inputs={"xs": "int N T"}, bounds={"xs": "V"}, params={"W": "V D"},
            outputs={"ys": "N T D"}, patterns=IDS),
     _entry("TimeAffine", inputs={"xs": "N T D"}, params={"W": "D H", "b": "H"}, outputs={"ys": "N T H"},
            patterns=EDGES),
     _entry("TimeDropout", inputs={"xs": "N T D", "mask": "bool N T D"}, outputs={"ys": "N T D"},
-           options={"dropout_ratio": (0.0, 0.1, 0.5, 0.9)}, attributes={"train_flg": (True, False)}, patterns=EDGES),
+           drawn={"mask": "ys"}, options={"dropout_ratio": (0.0, 0.1, 0.5, 0.9)},
+           attributes={"train_flg": (True, False)}, patterns=EDGES),
     _entry("TimeSoftmaxWithLoss", inputs={"xs": "N T V", "ts": "int N T"}, bounds={"ts": "V"}, outputs={"loss": ""},
            one_hot="ts", options={"ignore_label": (-1, 0)}, patterns=("ignored", *LOGITS)),
     _entry("WeightSum", inputs={"hs": "N T H", "a": "N T"}, outputs={"c": "N H"}, patterns=EDGES),

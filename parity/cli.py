@@ -14,6 +14,7 @@ COMMANDS = {
     "check": ("parity.commands.check", "hold the NumPy layers and their PyTorch twins against each other"),
     "replay": ("parity.commands.replay", "run one case again, from its id"),
     "calibrate": ("parity.commands.calibrate", "measure false alarms and planted errors found, beside other rules"),
+    "flake": ("parity.commands.flake", "count the alarms on right code over many seeds"),
     "list": ("parity.commands.list", "show the catalogue and the lanes"),
 }
 

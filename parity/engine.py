@@ -134,6 +134,8 @@ def check(layer="*", lane="*", *, cases=None, minutes=None, seed=0, jobs=1, requ
         chunks = list(chunks)
         total = sum(len(ids) * len(names) for ids, names in chunks)
     start = time.monotonic()
+    if progress:
+        progress(0, total, "starting")
     try:
         for outcomes in parallel(_run_chunk, chunks if running else [], jobs):
             for outcome in outcomes:

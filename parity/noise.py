@@ -71,7 +71,7 @@ def noise(unit_roundoff, seed, **options):
 
 
 class Noisy(np.ndarray):
-    """An ndarray whose operations err by the current ``noise``."""
+    """An ndarray whose operations err by the current ``noise``, and not at all outside one."""
 
     def __array_ufunc__(self, ufunc, method, *inputs, out=None, **kwargs):
         raw = [x.view(np.ndarray) if type(x) is Noisy else x for x in inputs]
@@ -109,7 +109,7 @@ def _floating(x):
 
 
 def _perturbed(x):
-    return Noise.current(np.asarray(x)) if _floating(x) else x
+    return Noise.current(np.asarray(x)) if Noise.current and _floating(x) else x
 
 
 def _noisy(x):

@@ -32,6 +32,9 @@ class Spec:
         patterns: edge patterns that matter to this layer, beside those of every layer.
         extreme: size of the values in the pattern ``extreme``.
         recurrent: parameters that multiply the state at every step.
+        gates: letters of the gates packed along the last axis of the parameters, in order.
+        drawn: inputs that another's layer may draw for itself, each with the output whose nonzero
+            entries tell what was drawn.
         greedy: has ``generate`` and ``score``, and is compared by them too.
         program: how a case is run, a name in ``parity.programs``.
     """
@@ -55,6 +58,8 @@ class Spec:
     patterns: tuple = ()
     extreme: float = 1e4
     recurrent: tuple = ()
+    gates: str = ""
+    drawn: dict = field(default_factory=dict)
     greedy: bool = False
     program: str = "layer"
 
@@ -75,9 +80,13 @@ class Spec:
         return [name for name, text in self.inputs.items() if axes(text)[0] == "float"]
 
     def __reduce__(self):
-        from .catalogue import CATALOGUE
+        return _entry, (self.name,)  # by name: the classes may not pickle, and there is one of each
 
-        return CATALOGUE.__getitem__, (self.name,)
+
+def _entry(name):
+    from .catalogue import CATALOGUE
+
+    return CATALOGUE[name]
 
 
 def axes(text):

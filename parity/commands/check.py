@@ -60,7 +60,16 @@ def progress(ends=True):
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
     left = [TimeRemainingColumn()] if ends else []
-    with Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("cases"),
-                  TimeElapsedColumn(), *left, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("starting", total=None)
-        yield lambda done, total, layer: bar.update(task, completed=done, total=total, description=f"{layer:<20}")
+    bar = Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("cases"),
+                   TimeElapsedColumn(), *left, console=Console(stderr=True), transient=True)
+    task = bar.add_task("", total=None)
+
+    def advance(done, total, layer):
+        bar.start()  # not before: wrong usage ends with one line
+        bar.update(task, completed=done, total=total, description=f"{layer:<20}")
+
+    try:
+        yield advance
+    finally:
+        if bar.live.is_started:
+            bar.stop()

@@ -1,0 +1,1 @@
+"""Tests: thin, over the instrument in ``parity``."""

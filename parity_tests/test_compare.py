@@ -1,0 +1,132 @@
+"""Comparison, verdicts and reports: what is wrong must not pass, in any form."""
+
+import json
+
+import numpy as np
+import pytest
+
+from parity import check, engine, replay
+from parity.budget import Yardstick, allowance, measure
+from parity.case import draw
+from parity.catalogue import CATALOGUE
+from parity.compare import compare, decided, shares
+from parity.lanes import LANES
+from parity.protocol import standard
+
+LANE = LANES["cpu-float32"]
+INF, NAN = np.inf, np.nan
+
+
+@pytest.mark.parametrize(("value", "oracle", "share"), [
+    (1.0, 1.0, 0), (1.5, 1.0, 1), (2.0, 1.0, 2), (NAN, NAN, 0), (INF, INF, 0), (-INF, -INF, 0),
+    (NAN, 1.0, INF), (1.0, NAN, INF), (INF, 1.0, INF), (INF, -INF, INF), (NAN, INF, INF), (0.0, -0.0, 0),
+])
+def test_shares(value, oracle, share):
+    assert shares(np.array([value]), np.array([oracle]), np.array([0.5])) == share
+
+
+def test_a_missing_an_unexpected_and_a_misshapen_quantity_are_refused():
+    yardstick = Yardstick(None, {"y": np.ones(2)}, {"y": np.ones(2)}, ())
+    for wrong, says in (({}, "expected"), ({"y": np.ones(2), "z": np.ones(2)}, "z"), ({"y": np.ones(3)}, r"shape \(3,\)")):
+        with pytest.raises(ValueError, match=says):
+            compare(yardstick, wrong)
+
+
+def test_greedy_choices_are_decided_until_the_first_doubt():
+    score = np.array([[[9.0, 0, 0], [1.0, 1.0, 0], [0, 9.0, 0]]])
+    assert decided(score, np.full(score.shape, 0.1)).tolist() == [[True, False, False]]
+    assert decided(score, np.full(score.shape, 5.0)).tolist() == [[False, False, False]]
+
+
+def test_ids_that_differ_fail_only_where_decided():
+    score = np.array([[[9.0, 0], [1.0, 1.0], [0, 9.0]]])
+    yardstick = Yardstick(None, {"score": score, "ids": np.array([[0, 0, 1]])}, {"score": np.full(score.shape, 0.1)}, ())
+    after = compare(yardstick, {"score": score, "ids": np.array([[0, 1, 0]])})
+    before = compare(yardstick, {"score": score, "ids": np.array([[1, 0, 1]])})
+    assert not after["ids"].any() and before["ids"].tolist() == [[INF, 0, 0]]
+
+
+def test_the_budget_is_the_widest_copy_times_the_factor():
+    oracle = np.array([1.0, 2.0])
+    budget, stable = allowance(oracle, [oracle + [1e-6, 0], oracle - [2e-6, 1e-6]], LANE)
+    u = LANE.unit_roundoff
+    assert np.allclose(budget, 8 * (np.array([2e-6, 1e-6]) + u * oracle + LANE.underflow), rtol=1e-9)
+    floor, _ = allowance(oracle, [oracle + [2e-6, 0]], LANE)
+    assert np.isclose(floor[1], 8 * (2e-6 / np.sqrt(2) / 4 + 2 * u))
+    assert stable and not allowance(oracle, [np.array([1.0, INF])], LANE)[1]
+
+
+PLANTS = {
+    "one element": lambda q: _at_largest(q, 1 + 1e-3),
+    "all of it": lambda q: q * (1 + 1e-3),
+    "sign": lambda q: -q,
+    "zero": lambda q: q * 0,
+    "NaN": lambda q: _at_largest(q, NAN),
+}
+
+
+def _at_largest(q, factor):
+    q = np.array(q)
+    q[np.unravel_index(np.abs(q).argmax(), q.shape)] *= factor
+    return q
+
+
+@pytest.mark.parametrize("plant", PLANTS.values(), ids=PLANTS)
+@pytest.mark.parametrize("side", ["run_reference", "run_port"])
+@pytest.mark.parametrize("layer", ["Affine", "TimeLSTM", "AttentionSeq2seq"])
+def test_a_planted_error_in_any_quantity_of_any_side_is_found(layer, side, plant, monkeypatch):
+    case = standard(CATALOGUE[layer])
+    real = getattr(engine, side)
+    names = [n for n, q in measure(case, LANE).oracle.items() if q.dtype.kind == "f"]
+    for name in names:
+        def planted(*args, name=name):
+            found = real(*args)
+            return found | {name: plant(found[name])}
+
+        monkeypatch.setattr(engine, side, planted)
+        (outcome,) = engine.run_case(case, [LANE])
+        assert name in [finding.quantity for finding in outcome.findings]
+
+
+def test_wrong_ids_are_found(monkeypatch):
+    real = engine.run_port
+    monkeypatch.setattr(engine, "run_port", lambda *args: (q := real(*args)) | {"ids": (q["ids"] + 1) % 5})
+    (outcome,) = engine.run_case(standard(CATALOGUE["Seq2seq"]), [LANE])
+    assert [f.quantity for f in outcome.findings] == ["ids"]
+
+
+def test_a_side_that_raises_is_a_finding_that_says_where(monkeypatch):
+    def broken(*args):
+        raise ZeroDivisionError("boom")
+
+    monkeypatch.setattr(engine, "run_port", broken)
+    report = replay(standard(CATALOGUE["Affine"]).id, "cpu-float32")
+    assert not report.ok
+    assert [f.check for f in report.findings] == ["raised"]
+    assert "boom" in str(report) and "test_compare.py" in str(report)
+
+
+def test_a_report_says_what_failed_and_how_to_see_it_again(monkeypatch):
+    real = engine.run_port
+    monkeypatch.setattr(engine, "run_port", lambda *args: (q := real(*args)) | {"grad.W": q["grad.W"] * 1.01})
+    report = check("Affine", "cpu-*", cases=5)
+    assert not report.ok
+    failed = [row for row in report.rows if row["status"] == "fail"]
+    assert {row["quantity"] for row in failed} == {"grad.W"} and {row["lane"] for row in failed} == {"cpu-float64",
+                                                                                                  "cpu-float32"}
+    finding = report.findings[0]
+    assert finding.got == pytest.approx(1.01 * finding.expected, rel=1e-6)
+    assert finding.replay in str(report)
+    assert not replay(finding.case_id, finding.lane).ok
+    json.loads(json.dumps(report.to_json(), allow_nan=False))
+    namespace = {}
+    exec(finding.script(), namespace)  # noqa: S102
+
+
+def test_rows_of_right_layers():
+    report = check("Att*Weight", "cpu-*", cases=3, seed=5)
+    assert report.ok and report.cases == 6
+    assert {row["quantity"] for row in report.rows} == {"a", "grad.hs", "grad.h"}
+    for row in report.rows:
+        assert row["status"] == "ok" and row["cases"] == 3 and 0 <= row["worst"] < 1
+        assert row["case_id"] in {draw(CATALOGUE["AttentionWeight"], 5, i).id for i in range(3)}

@@ -1,0 +1,43 @@
+"""The matrix: every layer in every lane, on drawn cases and on cases that shrink."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from parity.case import draw
+from parity.catalogue import CATALOGUE
+from parity.engine import run_case
+from parity.lanes import LANES
+
+from .strategies import cases
+
+MATRIX = [pytest.param(spec, lane, id=f"{spec.name}-{lane.dtype}-{lane.device}")
+          for spec in CATALOGUE.values() for lane in LANES.values()]
+
+
+def able(lane):
+    """Skips a lane that cannot run here, with the reason."""
+    if reason := lane.untested():
+        pytest.skip(f"UNTESTED: {reason}")
+    return [lane]
+
+
+@pytest.mark.parametrize(("spec", "lane"), MATRIX)
+def test_drawn(spec, lane):
+    lanes = able(lane)
+    for index in range(12):
+        (outcome,) = run_case(draw(spec, 20, index), lanes)
+        assert not outcome.findings, "\n".join(map(str, outcome.findings))
+
+
+@pytest.mark.parametrize(("spec", "lane"), MATRIX)
+def test_shrinking(spec, lane):
+    lanes = able(lane)
+
+    @settings(max_examples=8)
+    @given(st.data())
+    def holds(data):
+        (outcome,) = run_case(data.draw(cases(spec), label="case"), lanes)
+        assert not outcome.findings, "\n".join(map(str, outcome.findings))
+
+    holds()

@@ -1,0 +1,70 @@
+"""Who names what, and who imports whom."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import parity
+import reference
+import torch_port
+from parity.catalogue import CATALOGUE
+
+PACKAGES = {package.__name__: Path(package.__file__).parent for package in (parity, reference, torch_port)}
+# may take the date data set and the weights' file formats from the reference, so that there is one of each
+BORDER = {"train", "weights"}
+
+
+def imported(path):
+    """Top-level names that a file imports, anywhere in it."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            yield node.module.split(".")[0]
+
+
+def test_the_same_names_on_both_sides_and_in_the_catalogue():
+    assert reference.__all__ == torch_port.__all__ == list(CATALOGUE)
+
+
+def test_every_name_is_there():
+    for spec in CATALOGUE.values():
+        assert spec.reference is getattr(reference, spec.name)
+        assert spec.port_class is getattr(torch_port, spec.name)
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGES["reference"].rglob("*.py")), ids=lambda p: p.name)
+def test_the_reference_imports_neither_torch_nor_the_others(path):
+    assert not {"torch", "torch_port", "parity"} & set(imported(path))
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGES["torch_port"].rglob("*.py")), ids=lambda p: p.name)
+def test_the_layers_of_the_port_do_not_import_the_reference(path):
+    assert not ({"parity"} if path.stem in BORDER else {"reference", "parity"}) & set(imported(path))
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGES["parity"].rglob("*.py")), ids=lambda p: p.name)
+def test_only_tests_import_pytest_and_hypothesis(path):
+    assert not {"pytest", "hypothesis", "parity_tests"} & set(imported(path))
+
+
+def test_the_machinery_names_no_layer():
+    for name in ("spec", "case", "noise", "budget", "programs", "compare", "engine", "report", "lanes", "protocol",
+                 "calibration"):
+        tree = ast.parse((PACKAGES["parity"] / f"{name}.py").read_text())
+        words = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+        words |= {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+        words |= {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+        assert not words & set(CATALOGUE), name
+
+
+@pytest.mark.parametrize("statement", ["import parity, reference", "import parity.cli; parity.cli.main(['list'])",
+                                       "from parity.cli import main; main(['check', '--help'])"])
+def test_torch_is_not_loaded_before_it_is_used(statement):
+    code = f"import sys\ntry:\n    {statement}\nexcept SystemExit:\n    pass\nassert 'torch' not in sys.modules"
+    if "list" in statement:
+        code = code.replace("assert 'torch' not in sys.modules", "")
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
