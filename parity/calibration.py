@@ -80,8 +80,8 @@ def _plant(case, quantities):
     """A gradient with an error planted in one element, and its name; None where all are zero."""
     digest = hashlib.blake2s(f"{case.id} planted".encode(), digest_size=8).digest()
     rng = np.random.Generator(np.random.PCG64(int.from_bytes(digest, "little")))
-    places = {name: np.argwhere(np.isfinite(q) & (q != 0)) for name, q in quantities.items() if name.startswith("grad.")}
-    places = [(name, where) for name, where in places.items() if len(where)]
+    gradients = {name: q for name, q in quantities.items() if name.startswith("grad.")}
+    places = [(name, where) for name, q in gradients.items() if len(where := np.argwhere(np.isfinite(q) & (q != 0)))]
     if not places:
         return None
     name, where = places[rng.integers(len(places))]

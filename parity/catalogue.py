@@ -41,7 +41,7 @@ def _model(name, **fields):
 
 
 MASK = {"mask": "bool N T"}
-_SEQ2SEQ = {
+_SEQ2SEQ: dict = {
     "inputs": {"xs": "int N T", "ts": "int N U"},
     "bounds": {"xs": "V", "ts": "V"},
     "outputs": {"loss": ""},

@@ -8,7 +8,7 @@ import multiprocessing
 import signal
 import time
 import traceback
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +21,11 @@ from .errors import UsageError
 from .lanes import LANES, select
 from .programs import run_port, run_reference
 from .report import Report, Untested
+from .verdict import verdict
 
 CASES = 60  # per layer and lane by default
 CHUNK = 10  # cases a worker takes at a time
+EXPLAINED = 5  # cases with findings whose witnesses are heard
 LAST_FAILED = Path(".parity_cache") / "last-failed.json"
 
 
@@ -144,6 +146,7 @@ def check(layer="*", lane="*", *, cases=None, minutes=None, seed=0, jobs=1, requ
                 progress(report.cases, total, outcomes[-1].layer)
     except KeyboardInterrupt:
         report.interrupted = True
+    _explain(report)
     report.seconds = time.monotonic() - start
     if running and not last_failed:
         _remember(report)
@@ -171,7 +174,21 @@ def replay(case_id, lane="*"):
                     untested=[Untested(entry.name, reason, False) for entry, reason in reasons.items() if reason])
     for outcome in run_case(case, running):
         report.add(outcome)
+    _explain(report)
     return report
+
+
+def _explain(report):
+    """Says of the first findings who is wrong; three witnesses take too long to hear for all of them."""
+    heard = {}
+    for number, finding in enumerate(report.findings):
+        if finding.check not in ("port", "reference") or finding.verdict:
+            continue
+        key = finding.case_id, finding.lane
+        if key not in heard and len(heard) < EXPLAINED:
+            heard[key] = verdict(parse(finding.case_id), LANES[finding.lane])
+        who, why = heard.get(key, {}).get(finding.quantity, ("", ""))
+        report.findings[number] = replace(finding, verdict=who, diagnosis=why)
 
 
 def _chunks(specs, lanes, seed, cases, minutes):

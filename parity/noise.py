@@ -15,7 +15,7 @@ import numpy as np
 
 PRODUCTS = {np.einsum, np.dot, np.inner, np.outer, np.tensordot, np.vdot, np.linalg.multi_dot}
 _ERRORS = np.random.Generator(np.random.PCG64(20261120)).uniform(-2, 2, 1 << 16)
-_factors = {}
+_factors: dict = {}
 
 
 def factors(unit_roundoff, dtype):

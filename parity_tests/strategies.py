@@ -27,7 +27,7 @@ def cases(draw, spec):
     for name, values in choices(spec).items():
         if name == "cut":
             values = range(size[spec.time]) if options["stateful"] else (0,)
-        if name == "given" and not options["stateful"] or name == "one_hot" and pattern == "ignored":
+        if (name == "given" and not options["stateful"]) or (name == "one_hot" and pattern == "ignored"):
             values = (False,)
         options[name] = draw(st.sampled_from(values))
     layout = draw(st.sampled_from(tuple(LAYOUTS)))

@@ -1,5 +1,6 @@
 """Comparison, verdicts and reports: what is wrong must not pass, in any form."""
 
+import importlib
 import json
 
 import numpy as np
@@ -27,7 +28,8 @@ def test_shares(value, oracle, share):
 
 def test_a_missing_an_unexpected_and_a_misshapen_quantity_are_refused():
     yardstick = Yardstick(None, {"y": np.ones(2)}, {"y": np.ones(2)}, ())
-    for wrong, says in (({}, "expected"), ({"y": np.ones(2), "z": np.ones(2)}, "z"), ({"y": np.ones(3)}, r"shape \(3,\)")):
+    y = np.ones(2)
+    for wrong, says in (({}, "expected"), ({"y": y, "z": y}, "z"), ({"y": np.ones(3)}, r"shape \(3,\)")):
         with pytest.raises(ValueError, match=says):
             compare(yardstick, wrong)
 
@@ -40,7 +42,8 @@ def test_greedy_choices_are_decided_until_the_first_doubt():
 
 def test_ids_that_differ_fail_only_where_decided():
     score = np.array([[[9.0, 0], [1.0, 1.0], [0, 9.0]]])
-    yardstick = Yardstick(None, {"score": score, "ids": np.array([[0, 0, 1]])}, {"score": np.full(score.shape, 0.1)}, ())
+    oracle = {"score": score, "ids": np.array([[0, 0, 1]])}
+    yardstick = Yardstick(None, oracle, {"score": np.full(score.shape, 0.1)}, ())
     after = compare(yardstick, {"score": score, "ids": np.array([[0, 1, 0]])})
     before = compare(yardstick, {"score": score, "ids": np.array([[1, 0, 1]])})
     assert not after["ids"].any() and before["ids"].tolist() == [[INF, 0, 0]]
@@ -120,7 +123,7 @@ def test_a_report_says_what_failed_and_how_to_see_it_again(monkeypatch):
     assert not replay(finding.case_id, finding.lane).ok
     json.loads(json.dumps(report.to_json(), allow_nan=False))
     namespace = {}
-    exec(finding.script(), namespace)  # noqa: S102
+    exec(finding.script(), namespace)
 
 
 def test_rows_of_right_layers():
@@ -130,3 +133,25 @@ def test_rows_of_right_layers():
     for row in report.rows:
         assert row["status"] == "ok" and row["cases"] == 3 and 0 <= row["worst"] < 1
         assert row["case_id"] in {draw(CATALOGUE["AttentionWeight"], 5, i).id for i in range(3)}
+
+
+@pytest.mark.parametrize(("target", "attribute", "change", "culprit"), [
+    ("reference.WeightSum", "backward", lambda out: (out[0], out[1] * 1.01), "reference backward"),
+    ("reference.WeightSum", "forward", lambda out: out * 1.01, "reference forward"),
+    ("torch_port.WeightSum", "forward", lambda out: out * 1.01, "port"),
+])
+def test_three_witnesses_name_the_culprit(target, attribute, change, culprit, monkeypatch):
+    package, name = target.split(".")
+    owner = getattr(importlib.import_module(package), name)
+    real = getattr(owner, attribute)
+    monkeypatch.setattr(owner, attribute, lambda self, *args: change(real(self, *args)))
+    report = replay(standard(CATALOGUE["WeightSum"]).id, "cpu-float32")
+    assert not report.ok
+    assert {f.verdict for f in report.findings} == {culprit}
+    assert culprit in str(report)
+
+
+def test_where_the_witnesses_agree_nobody_is_accused(monkeypatch):
+    monkeypatch.setattr(engine, "compare", lambda y, q: {n: s + 2 for n, s in compare(y, q).items()})
+    report = replay(standard(CATALOGUE["TimeGRU"]).id, "cpu-float32")
+    assert {f.verdict for f in report.findings if f.quantity.startswith("grad.")} == {"nobody"}

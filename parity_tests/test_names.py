@@ -52,13 +52,13 @@ def test_only_tests_import_pytest_and_hypothesis(path):
 
 
 def test_the_machinery_names_no_layer():
-    for name in ("spec", "case", "noise", "budget", "programs", "compare", "engine", "report", "lanes", "protocol",
-                 "calibration"):
-        tree = ast.parse((PACKAGES["parity"] / f"{name}.py").read_text())
-        words = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    named = {PACKAGES["parity"] / "catalogue.py", PACKAGES["parity"] / "lockstep.py"}  # a training run is of models
+    for path in set(PACKAGES["parity"].rglob("*.py")) - named:
+        tree = ast.parse(path.read_text())
+        words = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)}
         words |= {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
         words |= {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
-        assert not words & set(CATALOGUE), name
+        assert not words & set(CATALOGUE), path
 
 
 @pytest.mark.parametrize("statement", ["import parity, reference", "import parity.cli; parity.cli.main(['list'])",

@@ -40,8 +40,10 @@ def test_every_operation_errs_by_up_to_two_roundoffs_and_its_own(function):
     assert abs(found.mean()) < 6 * found.std() / np.sqrt(len(X)) + 0.25  # ties of x (1 - u) go to even
 
 
-@pytest.mark.parametrize("function", [lambda x: x.sum(), lambda x: np.add.reduce(x), lambda x: x @ x, lambda x: x.dot(x),
-                                      lambda x: np.einsum("i,i", x, x), lambda x: np.matmul(x[None], x)])
+@pytest.mark.parametrize("function", [
+    lambda x: x.sum(), lambda x: np.add.reduce(x), lambda x: x @ x, lambda x: x.dot(x),
+    lambda x: np.einsum("i,i", x, x), lambda x: np.matmul(x[None], x),
+])
 def test_operands_of_sums_and_products_err_too(function):
     # of 5000 operands the errors add up like a random walk, beyond the noise of one result
     found = [errors(function, np.roll(X * (1 + k), k)).item() for k in range(20)]

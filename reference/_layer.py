@@ -14,7 +14,7 @@ class Layer:
         param_names: names of the parameters, same order.
     """
 
-    param_names = ()
+    param_names: tuple[str, ...] = ()
 
     def __init__(self, *params):
         self.params = []

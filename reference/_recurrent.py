@@ -16,7 +16,7 @@ class Cell(Layer):
     """One time step: forward(x, *state) -> next state."""
 
     param_names = ("Wx", "Wh", "b")
-    states = ("h",)
+    states: tuple[str, ...] = ("h",)
     gates = 1
 
     def __init__(self, Wx, Wh, b):

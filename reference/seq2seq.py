@@ -97,7 +97,7 @@ class Decoder(Composite):
     _peeks = 0  # how many H wide copies of h the LSTM and the affine map see beside their own input
 
     def __init__(self, vocab_size, wordvec_size, hidden_size, *, dtype=np.float32, rng=None):
-        V, D, H = sizes = model_sizes(self, vocab_size, wordvec_size, hidden_size)
+        _, D, H = sizes = model_sizes(self, vocab_size, wordvec_size, hidden_size)
         rng = np.random.default_rng() if rng is None else rng
         layers = embedding_and_lstm(sizes, D + self._peeks * H, True, dtype, rng)
         super().__init__(**layers, affine=output_affine(sizes, H + self._peeks * H, dtype, rng))

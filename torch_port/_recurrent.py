@@ -30,7 +30,7 @@ class OneBias(nn.Module):
             self.register_buffer(name, None)
             setattr(self, name, second)
         # nn.RNNBase gathers its weights anew
-        self._apply(lambda tensor: tensor)  # type: ignore[no-untyped-call]
+        self._apply(lambda tensor: tensor)
 
     def reset_parameters(self) -> None:
         """Draws the textbook's initial weights; both biases are zero."""
@@ -181,7 +181,7 @@ class TimeCell(Twin):
         return f"{self.input_size}, {self.hidden_size}, stateful={self.stateful}"
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        super()._apply(fn, recurse)
         for name in self.states:
             value = getattr(self, name)
             setattr(self, name, None if value is None else fn(value))
