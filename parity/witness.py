@@ -1,0 +1,214 @@
+"""The numerical derivative of any function of arrays: a witness that asks no one's backward.
+
+Where the code is analytic and keeps complex numbers, the complex step gives derivatives to the last
+digit; elsewhere central differences, extrapolated after Ridders, in the widest dtype that the code
+keeps. Arrays of many entries are differentiated along random directions instead of entry by entry.
+
+Source: Squire and Trapp 1998 (complex step); Ridders 1982 (extrapolation).
+"""
+
+import warnings
+from dataclasses import dataclass, field
+
+import numpy as np
+
+LIMIT = 2000  # entries up to which every one is differentiated by itself
+DIRECTIONS = 16  # random directions for an array of more entries: never one vector alone
+COPIES = 256  # perturbed copies of the batch in one call, where samples are independent
+IMAGINARY = 1e-30  # complex step: so small that its square vanishes beside any real part
+LEVELS = 5  # central differences at steps h, h/2, ... of one Ridders tableau
+FIRST_STEP = {"float32": 2.0**-3, "float64": 2.0**-5, "longdouble": 2.0**-6}
+AGREE = (2e-3, 1e-6)  # relative, of complex step and central differences along one direction: in float32, wider
+COMPLEX_WARNING = getattr(np, "exceptions", np).ComplexWarning
+
+
+@dataclass
+class Derivative:
+    """Derivatives of ``sum(cotangent * output)``.
+
+    Attributes:
+        method: ``complex step``, or ``central differences in`` a dtype.
+        why: why not by complex step; empty where it was.
+        values: by name, entry by entry, for the arrays that are small enough.
+        errors: estimated error of each value.
+        directions: by name, ``(vectors (k, *shape), values (k,), errors (k,))`` for the others.
+        stacked: whether perturbations were stacked along the batch axis.
+    """
+
+    method: str
+    why: str = ""
+    values: dict = field(default_factory=dict)
+    errors: dict = field(default_factory=dict)
+    directions: dict = field(default_factory=dict)
+    stacked: bool = False
+
+
+class Differentiator:
+    """Differentiates one function at one point; finds out once which method its code admits.
+
+    Args:
+        function: of a dict from name to array, to a tuple of arrays; called with other dtypes than the
+            point's own, and, for stacked perturbations, with longer first axes.
+        point: dict from name to array, float64 or not floating at all.
+        cotangents: one for each output, float64.
+        seed: of the random directions.
+        batched: names of the arrays that share a leading batch axis with every output; () for none.
+    """
+
+    def __init__(self, function, point, cotangents, seed=0, batched=()):
+        self.function, self.point, self.cotangents = function, point, cotangents
+        self.rng = np.random.default_rng([seed, 3])
+        self.names = [name for name, a in point.items() if a.dtype.kind == "f"]
+        self.dtype, self.why = np.dtype(np.complex128), ""
+        try:
+            with warnings.catch_warnings(), np.errstate(all="ignore"):
+                warnings.simplefilter("ignore")
+                warnings.simplefilter("error", COMPLEX_WARNING)
+                self._try_complex()
+        except Exception as error:  # whatever somebody's code does with complex numbers
+            self.why = self.why or f"{type(error).__name__}: {error}".splitlines()[0]
+            self.dtype = self._widest()
+        self.batched = tuple(batched) if batched and self._independent(batched) else ()
+
+    @property
+    def method(self):
+        name = "longdouble" if self.dtype == np.longdouble and np.longdouble != np.float64 else self.dtype.name
+        return "complex step" if self.dtype.kind == "c" else f"central differences in {name}"
+
+    def elementwise(self, names=None, limit=LIMIT):
+        """The derivative by every entry of the named arrays, or along directions where they are many."""
+        found = Derivative(self.method, self.why, stacked=bool(self.batched))
+        for name in self.names if names is None else names:
+            if self.point[name].size > limit:
+                found.directions[name] = self.along(name, DIRECTIONS)
+            else:
+                found.values[name], found.errors[name] = self._entries(name)
+        return found
+
+    def along(self, name, count):
+        """Derivatives along random directions of signs: vectors, values, errors."""
+        shape = self.point[name].shape
+        vectors = self.rng.choice((-1.0, 1.0), (count, *shape)) * self.rng.uniform(0.5, 1.5, (count, *shape))
+        pairs = [self.direction({name: v}) for v in vectors]
+        return vectors, np.array([p[0] for p in pairs]), np.array([p[1] for p in pairs])
+
+    def direction(self, vectors):
+        """The derivative along one direction in several arrays at once, and its estimated error."""
+        if self.dtype.kind == "c":
+            moved = {n: self.point[n] + 1j * IMAGINARY * v for n, v in vectors.items()}
+            return float(self._loss(self._cast(np.complex128) | moved).imag / IMAGINARY), 0.0
+        return self._ridders(vectors, self.dtype)
+
+    def kinked(self, name, index):
+        """Whether the function has a kink, a tie or a jump at this entry: one-sided slopes that disagree."""
+        dtype = self._widest()
+        base = self._cast(dtype)
+        gaps = []
+        with np.errstate(all="ignore"):
+            here = self._loss(base)
+            for step in (2.0**-10, 2.0**-14):
+                slopes = []
+                for sign in (1, -1):
+                    moved = base[name].copy()
+                    moved[index] += sign * step
+                    slopes.append(sign * (self._loss(base | {name: moved}) - here) / step)
+                gaps.append(abs(float(slopes[0] - slopes[1])))
+        noise = 256 * np.finfo(dtype).eps * (abs(float(here)) + 1) * 2**14
+        return gaps[1] > 0.5 * gaps[0] and gaps[1] > noise
+
+    def _try_complex(self):
+        point = self._cast(np.complex128)
+        outputs = self.function(point)
+        if not any(np.iscomplexobj(o) for o in outputs):
+            self.why = "the outputs are not complex where the inputs are"
+            raise TypeError(self.why)
+        vectors = {n: self.rng.uniform(-1, 1, self.point[n].shape) for n in self.names}
+        value, _ = self.direction(vectors)
+        widest = self._widest()
+        rough, error = self._ridders(vectors, widest)
+        size = sum(float(np.sum(np.abs(c * o))) for c, o in zip(self.cotangents, outputs, strict=True)) + 1
+        if not abs(value - rough) <= 10 * error + AGREE[widest.itemsize > 4] * (abs(rough) + 1e-2 * size):
+            self.why = f"along a random direction it gives {value:.6g}, central differences {rough:.6g}"
+            raise ArithmeticError(self.why)
+
+    def _widest(self):
+        """The widest real dtype in which every output comes back when everything is given in it."""
+        for dtype in (np.longdouble, np.float64):
+            try:
+                with np.errstate(all="ignore"):
+                    kept = {o.dtype for o in self.function(self._cast(dtype)) if o.dtype.kind == "f"}
+            except Exception:
+                continue
+            if all(np.finfo(k).nmant >= np.finfo(dtype).nmant for k in kept):
+                return np.dtype(dtype)
+        return np.dtype(np.float32)
+
+    def _cast(self, dtype):
+        return {n: a.astype(dtype) if a.dtype.kind == "f" else a for n, a in self.point.items()}
+
+    def _loss(self, arrays):
+        return sum((c * o).sum() for c, o in zip(self.cotangents, self.function(arrays), strict=True))
+
+    def _ridders(self, vectors, dtype):
+        # where the code keeps only float32, give it float64: the inputs need not be rounded as well
+        base = self._cast(np.float64 if dtype == np.float32 else dtype)
+        h = FIRST_STEP["longdouble" if dtype not in ("float32", "float64") else dtype.name]
+        tableau = []
+        best, error = 0.0, np.inf
+        with np.errstate(all="ignore"):
+            for level in range(LEVELS):
+                step = h / 2**level
+                up, down = ({n: base[n] + s * step * v for n, v in vectors.items()} for s in (1, -1))
+                row = [(self._loss(base | up) - self._loss(base | down)) / (2 * step)]
+                for j in range(1, level + 1):
+                    row.append((4**j * row[j - 1] - tableau[-1][j - 1]) / (4**j - 1))
+                    doubt = max(abs(row[j] - row[j - 1]), abs(row[j] - tableau[-1][j - 1]))
+                    if doubt < error:
+                        best, error = row[j], doubt
+                tableau.append(row)
+        return float(best), float(error)
+
+    def _entries(self, name):
+        a = self.point[name]
+        values, errors = np.zeros(a.shape), np.zeros(a.shape)
+        if self.dtype.kind == "c" and name in self.batched:
+            values.flat = self._stacked(name)
+            return values, errors
+        base = self._cast(self.dtype if self.dtype.kind == "c" else np.float64)
+        for index in np.ndindex(a.shape):
+            if self.dtype.kind == "c":
+                before, base[name][index] = base[name][index], base[name][index] + 1j * IMAGINARY
+                values[index] = self._loss(base).imag / IMAGINARY
+                base[name][index] = before
+            else:
+                unit = np.zeros(a.shape)
+                unit[index] = 1
+                values[index], errors[index] = self._ridders({name: unit}, self.dtype)
+        return values, errors
+
+    def _stacked(self, name):
+        """Complex steps of many entries in one call, one copy of the batch an entry."""
+        size, found = self.point[name].size, []
+        for start in range(0, size, COPIES):
+            entries = np.arange(start, min(start + COPIES, size))
+            arrays = {n: np.concatenate([a] * len(entries)) if n in self.batched else a
+                      for n, a in self._cast(np.complex128).items()}
+            arrays[name] = np.ascontiguousarray(arrays[name])
+            arrays[name].reshape(len(entries), -1)[np.arange(len(entries)), entries] += 1j * IMAGINARY
+            total = 0
+            for c, o in zip(self.cotangents, self.function(arrays), strict=True):
+                total = total + (c * o.reshape(len(entries), *c.shape)).reshape(len(entries), -1).sum(axis=1)
+            found.append(total.imag / IMAGINARY)
+        return np.concatenate(found) if found else np.zeros(0)
+
+    def _independent(self, batched):
+        """Whether samples do not see each other: two batches at once give what each gives alone."""
+        try:
+            here = self._cast(np.complex128) if self.dtype.kind == "c" else self.point
+            other = {n: a[::-1] * 0.5 if a.dtype.kind in "fc" else a[::-1] for n, a in here.items() if n in batched}
+            both = here | {n: np.concatenate((here[n], other[n])) for n in batched}
+            apart = zip(self.function(both), self.function(here), self.function(here | other), strict=True)
+            return all(o.shape[0] == 2 * a.shape[0] and np.allclose(o, np.concatenate((a, b)), 1e-12, 1e-13)
+                       for o, a, b in apart)
+        except Exception:  # a layer that fixes its batch size is simply not stacked
+            return False
