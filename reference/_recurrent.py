@@ -99,7 +99,7 @@ class TimeCell(Layer):
         xa = np.matmul(xs, Wx) + b
         zero = np.zeros_like(xa, shape=(len(xs), len(Wh)))
         start = state = tuple(kept.get(s, zero) for s in names)
-        hs = np.zeros_like(xa, shape=(*xs.shape[:2], len(Wh)))
+        hs = np.zeros_like(xa, shape=(*xs.shape[:2], len(Wh)), dtype=np.result_type(xa, Wh, *start))
         caches = []
         for t in range(xs.shape[1]):
             state, cache = self.cell.step(xa[:, t], Wh, *state)

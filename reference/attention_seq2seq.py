@@ -208,5 +208,4 @@ class AttentionSeq2seq(Seq2seq):
             TypeError: a dtype of the wrong kind.
             ValueError: shapes that do not fit, or a negative size.
         """
-        self._cache = None
         return self.decoder.generate(self.encoder.forward(xs), start_id, sample_size, mask)

@@ -132,7 +132,7 @@ def write_dates(path, size=50_000, seed=0):
 def write_atomically(path, data):
     """Writes bytes to a file so that it holds all of them or what it held before."""
     path = os.fspath(path)
-    handle, temporary = tempfile.mkstemp(dir=os.path.dirname(path) or ".", prefix=".tmp-")
+    handle, temporary = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".tmp-")
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)

@@ -3,7 +3,7 @@
 import numpy as np
 
 from ._checks import check, check_index
-from ._layer import Composite, normal
+from ._layer import Composite, like, normal
 from .affine import TimeAffine
 from .embedding import TimeEmbedding
 from .loss import TimeSoftmaxWithLoss
@@ -216,7 +216,8 @@ class PeekyDecoder(Decoder):
         dout = self.affine.backward(dscore)
         dxs = self.lstm.backward(dout[:, :, H:])
         self.embed.backward(dxs[:, :, H:])
-        return dout[:, :, :H].sum(axis=1) + dxs[:, :, :H].sum(axis=1) + self.lstm.dh
+        dh = self.lstm.dh
+        return like(dout[:, :, :H].sum(axis=1) + dxs[:, :, :H].sum(axis=1) + dh, dh)
 
 
 class Seq2seq(Composite):
@@ -319,7 +320,6 @@ class Seq2seq(Composite):
             TypeError: ``xs`` is not an integer array.
             ValueError: shapes that do not fit, or a negative size.
         """
-        self._cache = None
         return self.decoder.generate(self.encoder.forward(xs), start_id, sample_size)
 
 

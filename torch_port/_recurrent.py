@@ -1,6 +1,6 @@
 """What RNN, LSTM and GRU share: the one bias, the layout of the gates, and the kept state."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import zip_longest
 from operator import attrgetter
 from typing import Any, ClassVar, Self
@@ -120,41 +120,34 @@ class TimeCell(Twin):
         """Forgets the state: the next ``forward`` starts from zeros."""
         self.set_state()
 
-    def forward(self, xs: Tensor) -> Tensor:
+    def forward(self, xs: Tensor, *, state: Sequence[Tensor | None] | None = None) -> Any:
         """Runs through the sequence, from the kept state if stateful, else from zeros.
 
         Args:
-            xs: ``(N, T, D)``, dtype of the weights (any floating dtype under autocast).
+            xs: ``(N, T, D)``, dtype of the weights (under autocast, any that it casts).
+            state: ``h`` ``(N, H)`` (and, for the LSTM, ``c`` ``(N, H)``), None for zeros, to start
+                from instead of the kept one, which then stays as it is.
 
         Returns:
-            ``hs`` ``(N, T, H)``: the state after every step.
+            ``hs`` ``(N, T, H)``: the state after every step; where ``state`` is given, a tuple of
+            that and the state after the last step, a tuple of ``(N, H)``.
 
         Raises:
             TypeError: ``xs`` is not a floating tensor of that dtype.
             ValueError: shapes that do not fit, or a kept state of another batch size.
         """
+        if state is not None:
+            return self._run_from(xs, state)
         if not self.stateful:
-            return self.forward_from(xs)[0]
-        hs, state = self.forward_from(xs, *(getattr(self, name) for name in self.states))
-        self.set_state(*(value.detach() for value in state))
+            return self._run_from(xs, ())[0]
+        hs, last = self._run_from(xs, [getattr(self, name) for name in self.states])
+        # copied: a view would keep the states of all time steps alive
+        self.set_state(*(value.detach().clone() for value in last))
         return hs
 
-    def forward_from(
-        self, xs: Tensor, *state: Tensor | None
+    def _run_from(
+        self, xs: Tensor, state: Sequence[Tensor | None]
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Runs through the sequence from a given state, without touching the kept one.
-
-        Args:
-            xs: ``(N, T, D)``, dtype of the weights (any floating dtype under autocast).
-            state: ``h`` ``(N, H)`` (and, for the LSTM, ``c``, the same); None or left out: zeros.
-
-        Returns:
-            ``hs`` ``(N, T, H)`` and the state after the last step, a tuple of ``(N, H)``.
-
-        Raises:
-            TypeError: a tensor that is not floating of that dtype.
-            ValueError: shapes that do not fit.
-        """
         first = next(iter(self.slots.values()))
         weight = first.of(self)
         given = dict(zip(self.states, state, strict=False))

@@ -45,7 +45,7 @@ class Affine(Twin, nn.Linear):
         """Maps each row.
 
         Args:
-            x: ``(N, D)``, dtype of the weights (any floating dtype under autocast).
+            x: ``(N, D)``, dtype of the weights (under autocast, any that it casts).
 
         Returns:
             ``(N, H)``.

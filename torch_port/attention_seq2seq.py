@@ -89,7 +89,7 @@ class AttentionDecoder(DecoderBase):
 
     def _decode(self, xs: Tensor, state: State, *source: Any) -> tuple[Tensor, State]:
         enc_hs, mask = source
-        dec_hs, state = self.lstm.forward_from(self.embed(xs), *state)
+        dec_hs, state = self.lstm(self.embed(xs), state=state)
         c = self.attention(enc_hs, dec_hs, mask)
         return self.affine(torch.cat((c, dec_hs), dim=2)), state
 

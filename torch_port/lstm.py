@@ -44,7 +44,7 @@ class LSTM(Twin):
         """One step.
 
         Args:
-            x: ``(N, D)``, dtype of the weights (any floating dtype under autocast).
+            x: ``(N, D)``, dtype of the weights (under autocast, any that it casts).
             h_prev: ``(N, H)``, same dtype.
             c_prev: ``(N, H)``, same dtype.
 

@@ -42,7 +42,7 @@ class RNN(Twin):
         """One step.
 
         Args:
-            x: ``(N, D)``, dtype of the weights (any floating dtype under autocast).
+            x: ``(N, D)``, dtype of the weights (under autocast, any that it casts).
             h_prev: ``(N, H)``, same dtype.
 
         Returns:

@@ -169,7 +169,7 @@ class Decoder(DecoderBase):
         return self._greedy(where, h, start_id, sample_size, h)
 
     def _decode(self, xs: Tensor, state: State, *source: Any) -> tuple[Tensor, State]:
-        hs, state = self.lstm.forward_from(self.embed(xs), *state)
+        hs, state = self.lstm(self.embed(xs), state=state)
         return self.affine(hs), state
 
 
@@ -186,7 +186,7 @@ class PeekyDecoder(Decoder):
     def _decode(self, xs: Tensor, state: State, *source: Any) -> tuple[Tensor, State]:
         (h,) = source
         peek = h[:, None].expand(-1, xs.shape[1], -1)
-        hs, state = self.lstm.forward_from(torch.cat((peek, self.embed(xs)), dim=2), *state)
+        hs, state = self.lstm(torch.cat((peek, self.embed(xs)), dim=2), state=state)
         return self.affine(torch.cat((peek, hs), dim=2)), state
 
 
