@@ -9,6 +9,8 @@ import importlib
 _EXPORTS = {
     "check": "parity.engine",
     "replay": "parity.engine",
+    "audit": "parity.auditing",
+    "assert_gradients": "parity.auditing",
 }
 
 __all__ = list(_EXPORTS)

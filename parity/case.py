@@ -119,6 +119,13 @@ class Data:
             for group in (self.params, self.inputs, self.states, self.cotangents)
         ))
 
+    def frozen(self):
+        """The same arrays, read-only: no side may change what the next one is given."""
+        for group in (self.params, self.inputs, self.states, self.cotangents):
+            for array in filter(np.ndim, group.values()):
+                array.flags.writeable = False
+        return self
+
 
 @dataclass(frozen=True)
 class Case:

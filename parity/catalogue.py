@@ -3,12 +3,14 @@
 import reference
 
 from .spec import Spec
+from .variants import ResetAfterGRU, ResetAfterTimeGRU
 
 EDGES = ("nonfinite",)
 LOGITS = ("extreme", *EDGES)
 GATES = ("saturated", *EDGES)
 IDS = ("duplicates", *EDGES)
 AT_LEAST_TWO = (2, 3, 4, 6)
+RESET_AFTER = "the reset gate is applied after the matrix product, as in torch.nn.GRU"
 
 
 def _entry(name, **fields):
@@ -63,10 +65,10 @@ ENTRIES = [
            patterns=LOGITS),
     _cell("RNN", "", ("h",)),
     _cell("LSTM", "fgio", ("h", "c")),
-    _cell("GRU", "zrh", ("h",)),
+    _cell("GRU", "zrh", ("h",), variants={RESET_AFTER: ResetAfterGRU}),
     _cell("TimeRNN", "", ("h",), time=True),
     _cell("TimeLSTM", "fgio", ("h", "c"), time=True),
-    _cell("TimeGRU", "zrh", ("h",), time=True),
+    _cell("TimeGRU", "zrh", ("h",), time=True, variants={RESET_AFTER: ResetAfterTimeGRU}),
     _entry("TimeBiLSTM", inputs={"xs": "N T D"}, outputs={"hs": "N T 2H"},
            params={"Wx1": "D 4H", "Wh1": "H 4H", "b1": "4H", "Wx2": "D 4H", "Wh2": "H 4H", "b2": "4H"},
            recurrent=("Wh1", "Wh2"), gates="fgio", options={"stateful": (False, True)}, time="T", patterns=GATES),

@@ -1,6 +1,6 @@
 """The command ``parity``: a table of subcommands, each a module that is loaded when it is asked for.
 
-Such a module has ``SUMMARY`` (one line), ``arguments(parser)`` and ``run(args)``, which gives the
+Such a module has ``arguments(parser)`` and ``run(args)``, which gives the
 exit code: 0 where nothing failed, 1 where something did. Wrong usage exits with 2 and one line.
 """
 
@@ -14,6 +14,10 @@ COMMANDS = {
     "check": ("parity.commands.check", "hold the NumPy layers and their PyTorch twins against each other"),
     "replay": ("parity.commands.replay", "run one case again, from its id"),
     "calibrate": ("parity.commands.calibrate", "measure false alarms and planted errors found, beside other rules"),
+    "lockstep": ("parity.lockstep", "train both sides on the same batches and show how far apart they drift"),
+    "convert": ("parity.convert", "convert weights between .safetensors and the textbook's .pkl"),
+    "audit": ("parity.auditing.command", "judge the hand-written gradients of somebody's NumPy layers"),
+    "mutate": ("parity.mutation.command", "break the layers on purpose and see which check notices"),
     "flake": ("parity.commands.flake", "count the alarms on right code over many seeds"),
     "list": ("parity.commands.list", "show the catalogue and the lanes"),
 }

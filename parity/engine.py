@@ -21,6 +21,7 @@ from .errors import UsageError
 from .lanes import LANES, select
 from .programs import run_port, run_reference
 from .report import Report, Untested
+from .vacuity import blind
 from .verdict import verdict
 
 CASES = 60  # per layer and lane by default
@@ -37,6 +38,7 @@ class Outcome:
         case_id, layer, lane: which.
         shares: the largest share of the budget by quantity, over both sides.
         findings: list of ``Finding``.
+        blind: wrong gradients that would not be noticed, see ``vacuity.blind``.
     """
 
     case_id: str
@@ -44,6 +46,7 @@ class Outcome:
     lane: str
     shares: dict = field(default_factory=dict)
     findings: list = field(default_factory=list)
+    blind: tuple | None = None
 
 
 def run_case(case, lanes):
@@ -88,6 +91,7 @@ def _hold(outcome, case, lane, yardstick):
                 outcome.findings.append(_finding(
                     outcome, side, name, index=index, share=largest,
                     expected=float(yardstick.oracle[name][index]), got=float(quantities[name][index])))
+    outcome.blind = blind(case, lane, yardstick)
 
 
 def _finding(outcome, check, quantity, verdict="", diagnosis="", index=None, expected=None, got=None,

@@ -1,43 +1,48 @@
 """``parity lockstep``: both sides train on the same batches, and each step shows how far apart they are."""
 
+import inspect
 import io
-import json
+import itertools
 import math
-import sys
+import os
 import tempfile
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
-import reference
 from reference.batches import batches
 from reference.data import load_data, write_atomically, write_dates
+from reference.optimizers import Adam, clip_grads
 from reference.trainer import MODELS
 
-SUMMARY = "train both sides on the same batches of dates and show, step by step, how far apart they get"
-LIMIT = 1e-12  # float64: of the size of a loss or a parameter, for at least 200 steps
-FACTOR = 8  # the budget's factor: how much larger than the reference's own rounding a distance may be
-EXPLANATION = (
-    "Why it grows: both sides round each result, in another order of operations, so the gradients differ by about "
-    "one unit roundoff of their largest summands. Adam divides by sqrt(v): an element whose gradient is mostly such "
-    "rounding moves by up to lr all the same, in either direction. From there on the two runs compute different "
-    "gradients honestly. The column 'rounding' is how far the reference alone, in {dtype}, is from the reference "
-    "in float64 on the same batches: the two runs differ by that much because of rounding, and by no more."
-)
+from .errors import UsageError
+
+SUMMARY = "train both sides on the same batches and show, step by step, how far apart they get"
+LIMIT = 1e-12  # in float64, of the size of a loss or a parameter
+FACTOR = 8  # the budget's: how much larger than the reference's own rounding an honest distance may be
+HELP = {"model": "attention, peeky or plain", "dtype": "float64 or float32", "steps": "number of steps",
+        "seed": "of the weights and of the order of the batches"}
+HEADER = (f"{'step':>5}  {'loss reference':>18}  {'loss port':>18}  {'apart':>7}  {'parameters':>10}  "
+          f"{'in u':>6}")
+EXPLANATION = """
+Why it grows: each side rounds in its own order, Adam divides by sqrt(v), which enlarges the rounding
+of small gradients, and training carries the difference on. Rounding alone, measured as the distance of
+the reference in {dtype} from itself in float64, comes to {rounding:.1e}; the limit is {factor} times that.
+The parameters are {units:.0f} unit roundoffs u apart; with --dtype float64, where u is 2e-09 of this one,
+about as many. Another formula would stay as far apart as before."""
 
 
-@dataclass(frozen=True)
-class Row:
-    """One step: losses before the update, largest distances after it, relative to size.
+class Row(NamedTuple):
+    """One step: the losses before its update, the largest distances after it, all relative to size.
 
     Attributes:
         step: from 1.
         loss_reference, loss_port: in nats.
-        loss_distance: between the two, relative to the reference's.
+        loss_distance: |port - reference| / |reference|.
         distance: largest, over the parameters, of max |port - reference| / max |reference|.
-        parameter: dotted name of the one with that distance.
-        rounding: the same of the reference in this dtype against the reference in float64; None for float64.
+        parameter: dotted name of the parameter where it is.
+        rounding: the same of the reference in float32 against itself in float64; None in float64.
     """
 
     step: int
@@ -48,97 +53,246 @@ class Row:
     parameter: str
     rounding: float | None
 
+    @property
+    def worst(self):
+        """The larger of the two distances."""
+        return max(self.loss_distance, self.distance)
+
 
 @dataclass(frozen=True)
 class Report:
     """A lockstep run.
 
     Attributes:
-        settings: dict of the arguments and versions.
-        rows: list of ``Row``.
+        settings: dict of the arguments of ``lockstep`` and the versions.
+        rows: list of ``Row``, one a step.
     """
 
     settings: dict
     rows: list
 
     @property
-    def worst(self):
-        """The row with the largest distance, of loss or parameters."""
-        return max(self.rows, key=lambda row: max(row.distance, row.loss_distance))
+    def limits(self):
+        """How far apart each step may be.
+
+        In float64 1e-12; in float32 eight times the distance that rounding alone has put between the
+        reference and itself in float64 so far, which is measured and not assumed.
+        """
+        if self.settings["dtype"] == "float64":
+            return [LIMIT] * len(self.rows)
+        return [FACTOR * far for far in itertools.accumulate((row.rounding for row in self.rows), max)]
 
     @property
     def ok(self):
-        """Whether every step is within ``limit``."""
-        return all(max(row.distance, row.loss_distance) <= limit
-                   for row, limit in zip(self.rows, self.limits, strict=True))
-
-    @property
-    def limits(self):
-        """How far apart each step may be: 1e-12 in float64, else 8 times the reference's own rounding so far."""
-        if self.settings["dtype"] == "float64":
-            return [LIMIT] * len(self.rows)
-        return list(FACTOR * np.maximum.accumulate([row.rounding for row in self.rows]))
+        """Whether every step is within its limit."""
+        return all(row.worst <= limit for row, limit in zip(self.rows, self.limits, strict=True))
 
     def to_json(self):
-        """Settings and rows as JSON text."""
-        return json.dumps({**self.settings, "ok": self.ok, "rows": [asdict(row) for row in self.rows]}, indent=1)
+        """Settings, verdict and rows, as what ``json.dumps`` takes; null for a number that is not finite."""
+        rows = [{name: None if value in (math.inf, None) or value != value else value
+                 for name, value in row._asdict().items()} for row in self.rows]
+        return {**self.settings, "ok": self.ok, "rows": rows}
 
     def __str__(self):
-        worst = self.worst
-        text = (f"{'ok' if self.ok else 'NOT IN LOCKSTEP'}: {len(self.rows)} steps in {self.settings['dtype']}, "
-                f"parameters within {worst.distance:.1e} of their size ({worst.parameter}, step {worst.step}), "
-                f"losses within {max(row.loss_distance for row in self.rows):.1e}")
-        if self.settings["dtype"] == "float64":
+        if not self.rows:
+            return "no steps"
+        dtype, u = self.settings["dtype"], np.finfo(self.settings["dtype"]).eps / 2
+        worst = max(self.rows, key=lambda row: row.distance)
+        text = (f"{'ok' if self.ok else 'NOT IN LOCKSTEP'}: {len(self.rows)} steps in {dtype}; at most, "
+                f"parameters are {worst.distance:.1e} of their size apart ({worst.parameter}, step "
+                f"{worst.step}) and losses {max(row.loss_distance for row in self.rows):.1e}")
+        for row, limit in zip(self.rows, self.limits, strict=True):
+            if not row.worst <= limit:
+                return f"{text}\nfirst beyond its limit of {limit:.1e}: step {row.step}, {row.worst:.1e}"
+        if dtype == "float64":
             return text
-        return f"{text}\n{EXPLANATION.format(dtype=self.settings['dtype'])}"
+        return text + EXPLANATION.format(dtype=dtype, rounding=max(row.rounding for row in self.rows),
+                                         factor=FACTOR, units=worst.distance / u)
 
 
-class Diverged(Exception):
-    """A loss that is not finite."""
+def lockstep(model="attention", *, steps=200, dtype="float64", batch_size=128, hidden_size=256,
+             wordvec_size=16, lr=0.002, max_grad=5.0, seed=0):
+    """Trains a reference model and its twin, from the same weights, on the same batches of date data.
 
-
-def lockstep(model="attention", *, steps=200, dtype="float64", batch_size=32, hidden_size=64, wordvec_size=16,
-             lr=0.001, max_grad=5.0, seed=0, on_row=None):
-    """Trains a reference model and its twin from the same weights on the same batches of date data.
-
-    A step is forward, backward, ``clip_grads`` and ``Adam``, on each side by its own code.
+    A step is forward, backward, ``clip_grads`` and ``Adam``, each side with its own.
 
     Args:
         model: ``"attention"``, ``"peeky"`` or ``"plain"``.
         steps: number of steps, >= 1.
         dtype: ``"float64"`` or ``"float32"``, of both sides.
         batch_size, hidden_size, wordvec_size, lr, max_grad: as in training.
-        seed: of data, weights and order of the batches.
-        on_row: called with each ``Row`` as it comes; None for nothing.
+        seed: of the weights and of the order of the batches.
 
     Returns:
         ``Report``.
+
+    Raises:
+        UsageError: another model or dtype, or a number too small.
     """
+    settings = locals()
+    return Report({**settings, **_versions()}, list(_rows(**settings)))
+
+
+def arguments(parser):
+    """Adds the command's arguments."""
+    for name, parameter in inspect.signature(lockstep).parameters.items():
+        kind, default = type(parameter.default), parameter.default
+        parser.add_argument(f"--{name.replace('_', '-')}", type=kind, default=default,
+                            metavar=name.split("_")[0].upper(),
+                            help=f"{HELP.get(name, 'as in training')} ({default})")
+    parser.add_argument("--plot", metavar="FILE", help="draw both loss curves and the distance as PNG")
+    parser.add_argument("--json", metavar="FILE", help="write settings and rows there")
+
+
+def run(args):
+    """Prints a row a step and the verdict, writes what is asked for, and gives the exit code."""
+    from .report import check_writable, write_json
+
+    settings = {name: getattr(args, name) for name in inspect.signature(lockstep).parameters}
+    for path in filter(None, (args.plot, args.json)):
+        check_writable(path)
+    if args.plot:
+        _figure()
+    rows, interrupted = [], False
+    try:
+        for row in _rows(**settings):
+            if not rows:
+                print(HEADER + ("" if row.rounding is None else f"  {'rounding':>8}") + "  largest in")
+            rows.append(row)
+            print(_line(row, args.dtype), flush=True)
+    except KeyboardInterrupt:
+        interrupted = True
+    report = Report({**settings, **_versions()}, rows)
+    print(report)
+    if args.plot and rows:
+        write_atomically(args.plot, plot(report))
+    if args.json:
+        write_json(args.json, report.to_json())
+    return 1 if not report.ok else 130 if interrupted else 0
+
+
+def plot(report):
+    """Both loss curves, and the distance beside what is allowed, as the bytes of a PNG file."""
+    figure = _figure()(figsize=(9, 3.4), layout="constrained")
+    losses, distances = figure.subplots(1, 2)
+    steps = [row.step for row in report.rows]
+    model, dtype = report.settings["model"], report.settings["dtype"]
+    losses.plot(steps, [row.loss_reference for row in report.rows], linewidth=4, alpha=0.3, label="reference")
+    losses.plot(steps, [row.loss_port for row in report.rows], linewidth=1, color="black", label="port")
+    losses.set(xlabel="step", ylabel="loss, nats", title=f"{model}, {dtype}")
+    distances.plot(steps, [row.distance for row in report.rows], label="parameters, port from reference")
+    if dtype != "float64":
+        rounding = [row.rounding for row in report.rows]
+        distances.plot(steps, rounding, ":", label="reference, from itself in float64")
+    distances.plot(steps, report.limits, "--", color="grey", label="limit")
+    distances.set(xlabel="step", ylabel="distance, relative to size", yscale="log")
+    if math.isfinite(max(report.limits)):
+        distances.set_ylim(top=100 * max(report.limits))  # room for the legend
+    losses.legend()
+    distances.legend(loc="upper left", fontsize="small")
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=100, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+class _Reference:
+    """The reference's side of a step."""
+
+    def __init__(self, model, lr, max_grad):
+        self.model, self.optimizer, self.max_grad = model, Adam(lr), max_grad
+
+    def params(self):
+        return self.model.params
+
+    def step(self, x, t):
+        loss = float(self.model.forward(x, t))
+        self.model.backward()
+        clip_grads(self.model.grads, self.max_grad)
+        self.optimizer.update(self.model.params, self.model.grads)
+        return loss
+
+
+class _Port:
+    """The port's side of a step."""
+
+    def __init__(self, model, lr, max_grad):
+        import torch_port
+
+        self.model = getattr(torch_port, type(model).__name__).from_reference(model)
+        self.optimizer, self.max_grad = torch_port.Adam(self.model.parameters(), lr=lr), max_grad
+        self.clip_grads, self.params = torch_port.clip_grads, self.model.reference_params
+
+    def step(self, x, t):
+        import torch
+
+        loss = self.model(torch.from_numpy(x), torch.from_numpy(t))
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.clip_grads(self.model.parameters(), self.max_grad)
+        self.optimizer.step()
+        return loss.item()
+
+
+def _rows(model, steps, dtype, batch_size, hidden_size, wordvec_size, lr, max_grad, seed):
+    for name, value, known in (("model", model, MODELS), ("dtype", dtype, ("float64", "float32"))):
+        if value not in known:
+            raise UsageError(f"lockstep: {name} is {value!r}, expected one of {', '.join(known)}")
+    least = {"steps": (steps, 1), "batch_size": (batch_size, 1), "hidden_size": (hidden_size, 1),
+             "wordvec_size": (wordvec_size, 1), "lr": (lr, 0), "max_grad": (max_grad, 0), "seed": (seed, 0)}
+    for name, (value, low) in least.items():
+        if not value >= low:
+            raise UsageError(f"lockstep: {name} is {value}, expected >= {low}")
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "dates.txt")
+        write_dates(path, min(50_000, 2 * steps * batch_size))
+        (x, t), _, vocabulary = load_data(path)
+    x = x[:, ::-1].copy()
+    sizes = len(vocabulary.char_to_id), wordvec_size, hidden_size
+    start = MODELS[model](*sizes, dtype=dtype, rng=np.random.default_rng(seed))
+    names = start.param_names
+    sides = [_Reference(start, lr, max_grad), _Port(start, lr, max_grad)]
+    if dtype != "float64":
+        wide = MODELS[model](*sizes, dtype="float64")
+        wide.bind([p.astype("float64") for p in start.params])
+        sides.append(_Reference(wide, lr, max_grad))
+    rng = np.random.default_rng(seed)
+    order = itertools.chain.from_iterable(batches(len(x), batch_size, rng) for _ in itertools.count())
+    for step, rows in enumerate(itertools.islice(order, steps), 1):
+        losses = [side.step(x[rows], t[rows]) for side in sides]
+        params = [side.params() for side in sides]
+        distance, parameter = _distance(params[1], params[0], names)
+        rounding = _distance(params[0], params[2], names)[0] if len(sides) > 2 else None
+        yield Row(step, losses[0], losses[1], _relative(losses[1], losses[0]), distance, parameter, rounding)
+
+
+def _distance(params, others, names):
+    return max((_relative(a, b), name) for a, b, name in zip(params, others, names, strict=True))
+
+
+def _relative(a, b):
+    """max |a - b| / max |b|; infinite where that is no number."""
+    far, size = float(np.abs(a - b).max()), float(np.abs(b).max())
+    if far == 0:
+        return 0.0
+    return far / size if size and math.isfinite(far / size) else math.inf
+
+
+def _line(row, dtype):
+    u = np.finfo(dtype).eps / 2
+    rounding = "" if row.rounding is None else f"  {row.rounding:8.1e}"
+    return (f"{row.step:5}  {row.loss_reference:18.15f}  {row.loss_port:18.15f}  {row.loss_distance:7.1e}  "
+            f"{row.distance:10.1e}  {row.distance / u:6.1f}{rounding}  {row.parameter}")
+
+
+def _figure():
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise UsageError("--plot needs matplotlib: python -m pip install matplotlib") from None
+    return Figure
+
+
+def _versions():
     import torch
 
-    import torch_port
-
-    x, t, vocabulary = dates(steps * batch_size, seed)
-    kind, sizes = MODELS[model], (vocabulary, wordvec_size, hidden_size)
-    sides = [Reference(kind(*sizes, dtype=dtype, rng=np.random.default_rng(seed)), lr, max_grad)]
-    twin = getattr(torch_port, kind.__name__).from_reference(sides[0].model)
-    optimizer = torch_port.Adam(twin.parameters(), lr=lr)
-    if dtype != "float64":
-        oracle = kind(*sizes, dtype=np.float64)
-        for wide, narrow in zip(oracle.params, sides[0].model.params, strict=True):
-            wide[...] = narrow
-        sides.append(Reference(oracle, lr, max_grad))
-    rows = []
-    for step, batch in enumerate(batches(len(x), batch_size, np.random.default_rng(seed)), 1):
-        losses = [side.step(x[batch], t[batch]) for side in sides]
-        loss = twin(torch.from_numpy(x[batch]), torch.from_numpy(t[batch]))
-        optimizer.zero_grad()
-        loss.backward()
-        torch_port.clip_grads(twin.parameters(), max_grad)
-        optimizer.step()
-        params = sides[0].model.params
-        far, name = distance(twin.reference_params(), params, sides[0].model.param_names)
-        rows.append(Row(step, losses[0], loss.item(), abs(loss.item() - losses[0]) / losses[0], far, name,
-                        max(distance(params, side.model.params, side.model.param_names)[0],
-                        ) if False else None))
-    return Report({}, rows)
+    return {"numpy": np.__version__, "torch": torch.__version__}

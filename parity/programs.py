@@ -112,6 +112,8 @@ def layer_port(spec, options, data, lane, forced=None):
         floating = {n: leaf(inputs[n]) for n in spec.differentiable()}
         given = {n: floating[n] if n in floating else tensor(a) for n, a in inputs.items()}
         outputs = _tuple(module(*given.values()))
+        if {o.device.type for o in outputs} != {lane.device}:
+            raise RuntimeError(f"{spec.name} ran on {outputs[0].device.type} in the lane {lane.name}")
         found = {n: _array(o) for n, o in zip(spec.outputs, outputs, strict=True)}
         for name in spec.kept:
             found[name] = _array(_stacked(getattr(module, name), torch.stack))

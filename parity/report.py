@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+from collections import Counter
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,6 +12,7 @@ from reference.data import write_atomically
 
 from .budget import FACTOR
 from .errors import UsageError
+from .vacuity import MOST, Vision
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class Report:
         cases: number of cases run, a case in two lanes counted twice.
         seconds: time taken.
         interrupted: whether Ctrl-C ended it.
+        vision: by layer and lane, what its cases could see, a ``Vision``.
     """
 
     seed: int | None
@@ -52,12 +55,14 @@ class Report:
     cases: int = 0
     seconds: float = 0.0
     interrupted: bool = False
+    vision: dict = field(default_factory=dict)
     _rows: dict = field(default_factory=dict)
 
     def add(self, outcome):
         """Takes in what came out of one case in one lane."""
         self.cases += 1
         self.findings += outcome.findings
+        self.vision.setdefault((outcome.layer, outcome.lane), Vision()).add(outcome.case_id, outcome.blind)
         failed = {finding.quantity for finding in outcome.findings}
         for quantity in outcome.shares | dict.fromkeys(failed, np.inf):
             share = outcome.shares.get(quantity, np.inf)
@@ -86,8 +91,13 @@ class Report:
 
     @property
     def ok(self):
-        """Whether nothing failed; a lane that could not run fails only where it was required."""
-        return not self.findings and not any(u.required for u in self.untested)
+        """Whether nothing failed, no lane that was required could not run, and the cases are not blind."""
+        return not self.findings and not self.blind and not any(u.required for u in self.untested)
+
+    @property
+    def blind(self):
+        """Layers and lanes in which too many cases would not notice a wrong gradient."""
+        return [key for key, vision in self.vision.items() if not vision.ok]
 
     def to_json(self):
         """Everything as plain values, for ``json.dumps``."""
@@ -103,6 +113,8 @@ class Report:
             "versions": {"python": platform.python_version(), "numpy": np.__version__, "torch": torch.__version__},
             "devices": self.devices,
             "rows": [row | {"worst": _plain(row["worst"])} for row in self.rows],
+            "vacuity": [{"layer": layer, "lane": lane} | vision.to_json()
+                        for (layer, lane), vision in self.vision.items()],
             "findings": [{k: _plain(v) for k, v in finding.to_json().items()} for finding in self.findings],
         }
 
@@ -140,11 +152,26 @@ class Report:
             console.print(f"\n{finding}", highlight=False, markup=False, soft_wrap=True)
         if len(self.findings) > most:
             console.print(f"\nand {len(self.findings) - most} more findings (--json has all)")
+        console.print(self._sight(), highlight=False, soft_wrap=True)
         state = "interrupted" if self.interrupted else "all within budget" if self.ok else "FAILED"
         if self.ok and not self.interrupted and not self.cases:
             state = "nothing was run"
         console.print(f"{state}: {self.cases:,} cases, {len(self.findings)} findings, seed {self.seed}, "
                       f"{self.seconds:.1f} s", highlight=False, style="bold")
+
+    def _sight(self):
+        """What the vacuity gate counted, in a line or, where cases are too blind, a few."""
+        visions = self.vision.values()
+        ordinary, dull = sum(v.ordinary for v in visions), sum(v.blind for v in visions)
+        kinds = sum((v.reasons for v in visions), Counter())
+        why = ", ".join(f"{kind} {count}" for kind, count in kinds.items())
+        lines = [f"{ordinary:,} ordinary cases, {dull} of them blind to a wrong gradient{f' ({why})' if why else ''}; "
+                 f"{self.cases - ordinary:,} degenerate or without gradients, counted apart"]
+        for layer, lane in self.blind:
+            vision = self.vision[layer, lane]
+            lines.append(f"VACUOUS: {layer} in {lane}: {vision.blind} of {vision.ordinary} ordinary cases are blind, "
+                         f"at most {MOST:.0%} may be, such as {vision.case_id}")
+        return "\n".join(lines)
 
     def __str__(self):
         from io import StringIO

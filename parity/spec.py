@@ -35,6 +35,7 @@ class Spec:
         gates: letters of the gates packed along the last axis of the parameters, in order.
         drawn: inputs that another's layer may draw for itself, each with the output whose nonzero
             entries tell what was drawn.
+        variants: other functions it is easily taken for: a class with the same constructor, by words.
         greedy: has ``generate`` and ``score``, and is compared by them too.
         program: how a case is run, a name in ``parity.programs``.
     """
@@ -60,6 +61,7 @@ class Spec:
     recurrent: tuple = ()
     gates: str = ""
     drawn: dict = field(default_factory=dict)
+    variants: dict = field(default_factory=dict)
     greedy: bool = False
     program: str = "layer"
 

@@ -14,6 +14,7 @@ import numpy as np
 
 LIMIT = 2000  # entries up to which every one is differentiated by itself
 DIRECTIONS = 16  # random directions for an array of more entries: never one vector alone
+WIDE = 1 << 17  # entries in all past which longdouble, which has no fast products, is left out
 COPIES = 256  # perturbed copies of the batch in one call, where samples are independent
 IMAGINARY = 1e-30  # complex step: so small that its square vanishes beside any real part
 LEVELS = 5  # central differences at steps h, h/2, ... of one Ridders tableau
@@ -106,15 +107,21 @@ class Differentiator:
         gaps = []
         with np.errstate(all="ignore"):
             here = self._loss(base)
-            for step in (2.0**-10, 2.0**-14):
+            for step in self._scale({name: np.ones(1)}) * np.array((2.0**-10, 2.0**-14)):
                 slopes = []
                 for sign in (1, -1):
                     moved = base[name].copy()
                     moved[index] += sign * step
                     slopes.append(sign * (self._loss(base | {name: moved}) - here) / step)
                 gaps.append(abs(float(slopes[0] - slopes[1])))
-        noise = 256 * np.finfo(dtype).eps * (abs(float(here)) + 1) * 2**14
+        noise = 256 * np.finfo(dtype).eps * (abs(float(here)) + 1) * 2**14 / self._scale({name: np.ones(1)})
         return gaps[1] > 0.5 * gaps[0] and gaps[1] > noise
+
+    def _scale(self, vectors):
+        """How far a step along a direction may go: as far as the arrays that it moves are large."""
+        sizes = [np.sqrt(np.mean(self.point[n] ** 2)) / np.abs(v).max(initial=1e-300)
+                 for n, v in vectors.items() if v.size]
+        return float(min((s for s in sizes if s > 0), default=1.0))
 
     def _try_complex(self):
         point = self._cast(np.complex128)
@@ -133,7 +140,8 @@ class Differentiator:
 
     def _widest(self):
         """The widest real dtype in which every output comes back when everything is given in it."""
-        for dtype in (np.longdouble, np.float64):
+        large = sum(self.point[n].size for n in self.names) > WIDE
+        for dtype in (np.longdouble, np.float64)[large:]:
             try:
                 with np.errstate(all="ignore"):
                     kept = {o.dtype for o in self.function(self._cast(dtype)) if o.dtype.kind == "f"}
@@ -152,7 +160,7 @@ class Differentiator:
     def _ridders(self, vectors, dtype):
         # where the code keeps only float32, give it float64: the inputs need not be rounded as well
         base = self._cast(np.float64 if dtype == np.float32 else dtype)
-        h = FIRST_STEP["longdouble" if dtype not in ("float32", "float64") else dtype.name]
+        h = self._scale(vectors) * FIRST_STEP["longdouble" if dtype not in ("float32", "float64") else dtype.name]
         tableau = []
         best, error = 0.0, np.inf
         with np.errstate(all="ignore"):

@@ -3,19 +3,14 @@
 import pytest
 
 from parity.catalogue import CATALOGUE
-from parity.protocol import PORT, REFERENCE
+from parity.protocol import CHECKS
 
-LAYERS = [spec for spec in CATALOGUE.values() if spec.program == "layer"]
+PROMISES = [pytest.param(spec, check, id=f"{spec.name}-{side}-{name.replace(' ', '-')}")
+            for spec in CATALOGUE.values() for side, checks in CHECKS[spec.program].items()
+            for name, check in checks.items()]
 
 
 @pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")  # float16 in the dtype check
-@pytest.mark.parametrize("check", REFERENCE.values(), ids=[name.replace(" ", "-") for name in REFERENCE])
-@pytest.mark.parametrize("spec", LAYERS, ids=lambda spec: spec.name)
-def test_reference(spec, check):
-    check(spec)
-
-
-@pytest.mark.parametrize("check", PORT.values(), ids=[name.replace(" ", "-") for name in PORT])
-@pytest.mark.parametrize("spec", LAYERS, ids=lambda spec: spec.name)
-def test_port(spec, check):
+@pytest.mark.parametrize(("spec", "check"), PROMISES)
+def test_promise(spec, check):
     check(spec)

@@ -1,0 +1,808 @@
+"""The examination of one layer: every check, in the order in which its failure explains the next.
+
+It runs where the layer's code runs, in the child process, and knows nothing of torch.
+"""
+
+import os
+import time
+import traceback
+import warnings
+from dataclasses import replace
+
+import numpy as np
+
+from ..witness import LIMIT, Differentiator
+from . import diagnose, samples
+from .findings import BACKWARD, FORWARD, FRAGILE, PROTOCOL, Finding, Result
+from .subject import Function, Subject, draw_cotangents, gradients, quantities
+
+FACTOR = 1024  # how many times the expected rounding a right result may be away; faults are away 1e6 and more
+WITNESSED = 20  # how many of its own estimated errors a numerical derivative is believed to be off
+LOOSE = 1e-5  # relative tolerance at extreme inputs, where honest formulas lose digits in different ways
+PICKED = 64  # entries of a large array that are differentiated one by one
+KEEP = 4096  # entries up to which a finding keeps the whole arrays
+WITNESSES = 4  # samples whose gradients the twin's autograd is asked for as well
+
+BREAKS = {
+    "replaced": "An optimizer, and a model that gathered `grads`, hold the old arrays and never see these gradients: "
+                "write `self.grads[i][...] = dW`.",
+    "accumulated": "The second step of training uses the sum of both gradients: overwrite, `self.grads[i][...] = dW`.",
+    "input": "Whoever passed the array still needs it: the layer before computes its gradient from it. Copy first.",
+    "cotangent": "The same cotangent often goes to another layer too (a residual, a sum), which then gets a wrong one. "
+                 "Copy first.",
+    "params": "Only the optimizer may change the parameters.",
+    "second": "backward changed what forward had kept, so it cannot be called again (for a second loss, or a check).",
+    "kept": "The answer depends on what was computed before: reset the state at the start of forward.",
+    "lost": "A long sequence in pieces then restarts from zeros at every piece.",
+    "float32": "A gradient check in float64 sees the rounding of float32, and small gradients vanish: take the dtype "
+               "of the inputs, `np.empty_like(x, shape=...)`.",
+    "overflow": "One such value turns the loss into NaN and training is lost: subtract the maximum before exp, go "
+                "through log-softmax, use exp of negative numbers only.",
+    "linear": "backward has to be linear in the cotangent: something is added to it, or the cotangent is not used.",
+    "random": "Nothing can be said about a forward that gives something else each time.",
+}
+
+
+class Examination:
+    """One subject, examined.
+
+    Args:
+        subject: the ``Subject``.
+        base: the first ``Sample``.
+        strict: whether a forward other than the canonical one is an error, or a note.
+        seed: of what is drawn.
+        emit: called with each finding as soon as it is known.
+    """
+
+    def __init__(self, subject, base, strict, seed, emit):
+        self.subject, self.base, self.strict, self.seed, self.emit = subject, base, strict, seed, emit
+        spec = subject.spec
+        self.canonical = None if spec is None else Subject(spec.reference, spec)
+        self.result = Result(subject.name, spec.name if spec else "")
+        self.known = set()
+        self.roundoff = diagnose.ROUNDOFF["float64"]
+        self.agrees = spec is not None
+        self.traced = {}
+
+    def add(self, finding):
+        """Keeps a finding, unless the same check already said it of this quantity."""
+        key = finding.check, finding.quantity
+        if key not in self.known:
+            self.known.add(key)
+            self.result.findings.append(finding)
+            self.emit(finding)
+
+    def run(self):
+        """Everything; gives the ``Result``."""
+        started = time.monotonic()
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")
+            measured = self.opening()
+            if measured is not None:
+                self.protocol(measured)
+                self.dtypes(measured)
+                self.values(measured, thorough=True)
+                self.linearity(measured)
+                self.many()
+        self.result.seconds = time.monotonic() - started
+        return self.result
+
+    # --- making, and the first call ---------------------------------------------------------------
+
+    def raised(self, error, what, sample, check="raised"):
+        words = f"{what} raised {type(error).__name__}: {error}".splitlines()[0]
+        kind, why = _reading(error, sample, self.subject)
+        if isinstance(error, MemoryError):
+            kind, why = "memory", "it allocates without end, or more than the memory limit"
+        severity = "note" if "leading axes" in sample.words else "error"  # a rank refused is not a wrong gradient
+        verdict = {"backward": BACKWARD, "forward": FORWARD if self.canonical else PROTOCOL}.get(what, PROTOCOL)
+        self.add(Finding(severity, check, what, verdict,
+                         f"{why}: {words}" if why else words, kind or "raised", sample.id, sample.words,
+                         detail=_trace(error)))
+
+    def opening(self):
+        """Makes the layer and calls it once; None where that fails."""
+        subject, base = self.subject, self.base
+        try:
+            layer = subject.make(base)
+            subject.places(layer, base)
+        except ValueError as error:
+            if "params has" in str(error):
+                self.add(Finding("error", "params", "params", diagnosis=str(error), kind="params", case_id=base.id,
+                                 breaks="An optimizer and this audit find the parameters in `self.params`, and their "
+                                        "gradients in `self.grads`, in the same order."))
+            else:
+                self.raised(error, "constructor", base)
+            return None
+        except Exception as error:
+            self.raised(error, "constructor", base)
+            return None
+        try:
+            outputs = subject.forward(layer, _fresh(base))
+            again = subject.forward(subject.make(base), _fresh(base))
+        except Exception as error:
+            self.raised(error, "forward", base)
+            return None
+        if not all(np.array_equal(a, b, equal_nan=True) for a, b in zip(outputs, again, strict=True)):
+            self.add(Finding("error", "random", "forward", diagnosis="two fresh layers give different outputs, though "
+                             "all random generators start alike", kind="random", breaks=BREAKS["random"]))
+            return None
+        if self.canonical is not None and len(outputs) != len(subject.spec.outputs):
+            self.add(Finding("error", "count", "forward", FORWARD, f"wrong number of results: forward returned "
+                             f"{len(outputs)}, expected {len(subject.spec.outputs)}: {', '.join(subject.spec.outputs)}",
+                             "count", base.id))
+            return None
+        return self.measure_call(base, "value")
+
+    def measure_call(self, sample, kind):
+        """One forward and backward of the subject; None, with a finding, where it fails."""
+        subject = self.subject
+        try:
+            layer = subject.make(sample)
+            outputs = [o.copy() for o in subject.forward(layer, _fresh(sample))]
+        except Exception as error:
+            self.raised(error, "forward", sample)
+            return None
+        cotangents = draw_cotangents(subject, sample, outputs)
+        try:
+            returned = subject.backward(layer, [np.array(c)[()] for c in cotangents])
+        except Exception as error:
+            self.raised(error, "backward", sample)
+            return None
+        try:
+            got = gradients(subject, sample, layer, returned)
+        except ValueError as error:
+            self.add(Finding("error", "count", "backward", BACKWARD, f"wrong number of results: {error}", "count",
+                             sample.id, sample.words))
+            return None
+        names = list(subject.spec.outputs) if subject.spec is not None else [
+            f"output {i}" if len(outputs) > 1 else "output" for i in range(len(outputs))]
+        outputs = dict(zip(names, outputs, strict=True))
+        got = {n: None if g is None else np.array(g) for n, g in got.items()}
+        if sample is self.base:
+            self.result.shapes = tuple(o.shape for o in outputs.values())
+        measured = diagnose.Measured(sample, cotangents, outputs, got)
+        measured.kept = {n: getattr(layer, n, None) for n in subject.spec.kept} if subject.spec else {}
+        if self.canonical is not None:
+            self.ask_canonical(measured)
+        self.result.checked += 1
+        plain = sample.case is not None and not sample.warm and not self.subject.spec.drawn and kind == "value"
+        if plain and len(self.result.witnessed) < WITNESSES:
+            self.result.witnessed[sample.id] = outputs, got
+        return measured
+
+    def ask_canonical(self, measured):
+        """Outputs and gradients of the canonical NumPy layer for the same arrays."""
+        spec, sample = self.subject.spec, measured.sample
+        drawn = {n: measured.outputs[o] != 0 for n, o in spec.drawn.items() if n not in sample.inputs}
+        inputs = sample.inputs | drawn
+        sample = replace(sample, inputs={n: inputs[n] for n in spec.inputs if n in inputs})
+        try:
+            layer = self.canonical.make(sample)
+            outputs = self.canonical.forward(layer, _fresh(sample))
+            measured.right_outputs = dict(zip(spec.outputs, outputs, strict=True))
+            cotangents = [c if np.shape(c) == o.shape else None for c, o in
+                          zip(measured.cotangents, outputs, strict=True)]
+            measured.canonical = {}
+            if all(c is not None for c in cotangents):
+                returned = self.canonical.backward(layer, cotangents)
+                measured.canonical = gradients(self.canonical, sample, layer, returned)
+                measured.canonical = {n: np.array(g) for n, g in measured.canonical.items() if n in measured.got}
+            measured.right_kept = {n: getattr(layer, n) for n in spec.kept}
+        except Exception as error:
+            raise RuntimeError(f"the canonical layer refused {sample.id}: {error}") from error
+
+    # --- protocol ---------------------------------------------------------------------------------
+
+    def protocol(self, measured):
+        """Arrays kept, nothing changed in place, backward twice, calls that do not know of each other."""
+        subject, sample = self.subject, measured.sample
+        layer = subject.make(sample)
+        inputs, own = _fresh(sample), list(getattr(layer, "params", []))
+        grads = list(getattr(layer, "grads", []))
+        for g, p in zip(grads, own, strict=False):
+            if isinstance(g, np.ndarray) and g.shape == np.shape(p):
+                g[...] = 0.625  # a gradient that is added to what was there shows itself
+        before = [a.copy() for a in inputs], [p.copy() for p in own]
+        subject.forward(layer, inputs)
+        self._unchanged("forward", "input", inputs, before[0], list(sample.inputs), sample)
+        self._unchanged("forward", "params", own, before[1], [f"params[{i}]" for i in range(len(own))], sample)
+        cotangents = [np.array(c) for c in measured.cotangents]
+        copies = [c.copy() for c in cotangents]
+        first = self._backward(layer, cotangents, sample)
+        self._unchanged("backward", "input", inputs, before[0], list(sample.inputs), sample)
+        self._unchanged("backward", "params", own, before[1], [f"params[{i}]" for i in range(len(own))], sample)
+        self._unchanged("backward", "cotangent", cotangents, copies, [f"cotangent {i}" for i in range(len(copies))],
+                        sample)
+        self._own_arrays(layer, grads, measured)
+        if first is None:
+            return
+        accumulated = self._accumulated(measured, first, [np.full_like(p, 0.625) for p in before[1]],
+                                        subject.places(layer, sample))
+        try:
+            second = self._collect(layer, subject.backward(layer, [c.copy()[()] for c in copies]), sample)
+        except Exception as error:
+            self.add(Finding("error", "second backward", "backward", diagnosis=f"second backward differs: it raised "
+                             f"{type(error).__name__}: {error}", kind="second-backward", case_id=sample.id,
+                             breaks=BREAKS["second"], detail=_trace(error)))
+            second = None
+        if second is not None and not accumulated:
+            for name, g in first.items():
+                if not _equal(g, second.get(name)):
+                    self._difference("second backward", f"grad.{name}", g, second.get(name), sample,
+                                     "second backward differs: the cache was changed in place", "second-backward",
+                                     BREAKS["second"])
+        self._separate_calls(measured, accumulated)
+
+    def _backward(self, layer, cotangents, sample):
+        try:
+            given = [c if c.ndim else c[()] for c in cotangents]
+            return self._collect(layer, self.subject.backward(layer, given), sample)
+        except Exception as error:
+            self.raised(error, "backward", sample)
+            return None
+
+    def _collect(self, layer, returned, sample):
+        found = gradients(self.subject, sample, layer, returned)
+        return {n: None if g is None else np.array(g) for n, g in found.items()}
+
+    def _unchanged(self, what, kind, arrays, copies, names, sample):
+        for name, a, before in zip(names, arrays, copies, strict=True):
+            if not np.array_equal(a, before, equal_nan=a.dtype.kind == "f"):
+                words = {"input": "input changed in place", "cotangent": "cotangent changed in place",
+                         "params": "parameter changed in place"}[kind]
+                self._difference("in place", name, before, a, sample, f"{words}: {what} changed {name}",
+                                 f"mutated-{kind}", BREAKS[kind])
+
+    def _own_arrays(self, layer, grads, measured):
+        now = list(getattr(layer, "grads", []))
+        for i, (old, new) in enumerate(zip(grads, now, strict=False)):
+            if old is not new:
+                name = list(measured.sample.params)[i] if i < len(measured.sample.params) else str(i)
+                self.add(Finding("error", "grads replaced", f"grads[{i}]", diagnosis="the arrays in grads are "
+                                 f"replaced: backward puts a new array in place of that of {name}", kind="replaced",
+                                 case_id=measured.sample.id, breaks=BREAKS["replaced"]))
+                return
+
+    def _accumulated(self, measured, first, filled, places):
+        """Whether backward adds to what stood in grads."""
+        found = False
+        for place, name in zip(places, measured.sample.params, strict=True):
+            got, plain = first.get(name), measured.got.get(name)
+            if got is None or plain is None or got.shape != plain.shape or _equal(got, plain):
+                continue
+            added = np.allclose(got - plain, filled[place], 1e-6, 1e-9)
+            found = True
+            self._difference("accumulated", f"grad.{name}", plain, got, measured.sample,
+                             "gradients are accumulated instead of overwritten" if added else
+                             "the gradient depends on what stood in grads before", "accumulated", BREAKS["accumulated"])
+        return found
+
+    def _separate_calls(self, measured, accumulated):
+        """A second forward and backward on the same object know nothing of the first."""
+        subject, sample = self.subject, measured.sample
+        if sample.options.get("stateful") or getattr(subject.target, "stateful", False):
+            return
+        other = replace(sample, inputs={n: (a[::-1] if a.ndim else a) * (0.75 if a.dtype.kind == "f" else 1)
+                                        for n, a in sample.inputs.items() if a.dtype.kind != "b"} | {
+            n: a[::-1].copy() for n, a in sample.inputs.items() if a.dtype.kind == "b" and a.ndim})
+        other = replace(other, inputs={n: other.inputs.get(n, a) for n, a in sample.inputs.items()})
+        try:
+            layer = subject.make(sample)
+            cotangents = [np.array(c)[()] for c in measured.cotangents]
+            subject.forward(layer, _fresh(sample))
+            subject.backward(layer, [np.array(c)[()] for c in cotangents])
+            outputs = [o.copy() for o in subject.forward(layer, _fresh(other))]
+            got = self._collect(layer, subject.backward(layer, [np.array(c)[()] for c in cotangents]), other)
+            fresh, right = quantities(subject, other, cotangents)
+        except Exception as error:
+            self.raised(error, "a second call", sample)
+            return
+        drew = bool(self.subject.spec and self.subject.spec.drawn)
+        for name, a, b in zip(measured.outputs, outputs, fresh, strict=True):
+            if not _equal(a, b) and not (drew and not np.array_equal(a == 0, b == 0)):
+                self._difference("second call", name, b, a, sample, "state is kept between calls: a second forward "
+                                 "on the same object gives something else than a fresh one", "state-kept",
+                                 BREAKS["kept"])
+        for name, g in right.items():
+            if accumulated or drew or any(f.kind == "state-kept" for f in self.result.findings):
+                break
+            if not _equal(g, got.get(name)):
+                earlier = measured.got.get(name)
+                summed = earlier is not None and got.get(name) is not None and _equal(got[name], g + earlier)
+                self._difference("second call", f"grad.{name}", g, got.get(name), sample,
+                                 "gradients are accumulated instead of overwritten" if summed else
+                                 "state is kept between calls: the gradient of a second call differs from that of a "
+                                 "fresh object", "accumulated" if summed else "state-kept",
+                                 BREAKS["accumulated" if summed else "kept"])
+
+    def _difference(self, check, quantity, expected, got, sample, diagnosis, kind, breaks, verdict=PROTOCOL):
+        index = _worst(expected, got)
+        values = {} if index is None else {"expected": expected[index], "got": got[index]}
+        self.add(Finding("error", check, quantity, verdict, diagnosis, kind, sample.id, sample.words, index, values,
+                         breaks=breaks, expected=_small(expected), got=_small(got)))
+
+    # --- dtypes -----------------------------------------------------------------------------------
+
+    def dtypes(self, measured):
+        """float64 stays float64; float32 too, where it is only remarked on."""
+        found = dict(measured.outputs)
+        found |= {f"grad.{n}": g for n, g in measured.got.items() if g is not None}
+        cut = [n for n, a in found.items() if a.dtype.kind == "f" and a.dtype.itemsize < 8]
+        floating = any(a.dtype.kind == "f" for a in measured.sample.point().values())
+        if cut and floating:
+            self.roundoff = diagnose.ROUNDOFF["float32"]
+            self.add(Finding("error", "dtype", cut[0], diagnosis=f"float64 is silently cut to {found[cut[0]].dtype}: "
+                             f"{', '.join(cut)}", kind="float32", case_id=measured.sample.id, breaks=BREAKS["float32"]))
+        elif floating and self._grainy(measured):
+            self.roundoff = diagnose.ROUNDOFF["float32"]
+            self.add(Finding("error", "dtype", "inside", diagnosis="float64 is silently cut to float32 inside: a "
+                             "change of 1e-10 in the inputs does not come out", kind="float32",
+                             case_id=measured.sample.id, breaks=BREAKS["float32"]))
+        wrong = [n for n, a in found.items() if a.dtype.kind not in "f"]
+        if wrong:
+            self.add(Finding("error", "dtype", wrong[0], diagnosis=f"{wrong[0]} has dtype {found[wrong[0]].dtype}, "
+                             "expected a floating one", kind="dtype", case_id=measured.sample.id))
+        try:
+            narrow = quantities(self.subject, measured.sample, measured.cotangents,
+                                lambda a: a.astype(np.float32) if a.dtype.kind == "f" else a)
+            wide = [a.dtype for a in (*narrow[0], *narrow[1].values()) if a is not None and a.dtype == np.float64]
+            if wide and floating:
+                self.result.remark("float32 inputs give float64 results: fine for checking, slower in training")
+        except Exception as error:
+            self.result.remark(f"float32 inputs: it raised {type(error).__name__}: {error}".splitlines()[0])
+
+    def _grainy(self, measured):
+        """Whether what answers a change of 1e-5 in the inputs is deaf to one of 1e-10, as float32 is."""
+        try:
+            near, nearer = (self._moved(measured.sample, measured.cotangents, step) for step in (1e-5, 1e-10))
+        except Exception:  # it will be heard of where the plain values are asked for
+            return False
+        plain = [*measured.outputs.values(), *measured.got.values()]
+        for old, new, newer in zip(plain, near, nearer, strict=True):
+            if any(a is None or a.shape != old.shape for a in (old, new, newer)):
+                continue
+            answers = np.abs(new - old) > 1e-7 * diagnose.rms(old)
+            if answers.sum() > 3 and np.mean((newer == old)[answers]) > 0.5:
+                return True
+        return False
+
+    def _moved(self, sample, cotangents, step):
+        """Outputs and gradients with everything floating moved by a relative step."""
+        rng = np.random.default_rng([self.seed, 11])
+
+        def moved(group):
+            return {n: a * (1 + step * rng.uniform(0.5, 1, a.shape)) if a.dtype.kind == "f" else a
+                    for n, a in group.items()}
+
+        near = replace(sample, params=moved(sample.params), inputs=moved(sample.inputs), states=moved(sample.states))
+        outputs, got = quantities(self.subject, near, cotangents)
+        return [*outputs, *got.values()]
+
+    # --- values -----------------------------------------------------------------------------------
+
+    def differentiator(self, sample, cotangents):
+        rows = sample.sizes.get("N")
+        batched = () if sample.warm else [n for n, a in (sample.inputs | sample.states).items()
+                                          if rows is None or (a.ndim and len(a) == rows)]
+        return Differentiator(Function(self.subject, sample), sample.point(), cotangents, self.seed, batched)
+
+    def measure(self, sample, cotangents=None):
+        """A sample measured for the diagnosis: what was got, what is right."""
+        outputs, got = quantities(self.subject, sample, cotangents)
+        cotangents = draw_cotangents(self.subject, sample, outputs) if cotangents is None else cotangents
+        names = list(self.scene.base.outputs)
+        measured = diagnose.Measured(sample, cotangents, dict(zip(names, outputs, strict=True)), got)
+        if self.canonical is not None:
+            self.ask_canonical(measured)
+        canonical = getattr(measured, "canonical", {})
+        if canonical.keys() == got.keys() and all(  # the same function has the same derivative
+                np.shape(o) == np.shape(measured.right_outputs[n]) and np.allclose(o, measured.right_outputs[n], 1e-10)
+                for n, o in measured.outputs.items()):
+            measured.right = canonical
+        else:
+            measured.right = self.differentiator(sample, cotangents).elementwise().values
+        return measured
+
+    def values(self, measured, thorough):
+        """Forward against the canonical one, backward against its own forward's derivative."""
+        units, survived = diagnose.rounding(self.subject, measured, self.roundoff)
+        if thorough and not survived:
+            self.result.remark("the expected rounding is an estimate: the code does not keep the array type that "
+                               "measures it")
+        self.scene = diagnose.Scene(self.subject, self.canonical, measured, True, self.measure,
+                                    1e-3 if self.roundoff > 1e-8 else diagnose.SAME, self.traced)
+        wrong_outputs = self._forward_values(measured, units)
+        shapes = self._shapes(measured)
+        # a gradient that was found wrong is not looked at again in other samples
+        names = [n for n in measured.got if n not in shapes and ("gradient", f"grad.{n}") not in self.known]
+        if not names:
+            return
+        same = self.canonical is not None and not wrong_outputs and getattr(measured, "canonical", {})
+        mismatched = {}
+        if same:
+            for name in names:
+                g, r = measured.got[name], measured.canonical.get(name)
+                if r is not None and not _within(g, r, FACTOR * units["grad", name]):
+                    mismatched[name] = r
+        if thorough or (not same and self.roundoff > 1e-8):
+            self._numerical(measured, units, names, mismatched, same)
+        elif mismatched:
+            self._numerical(measured, units, list(mismatched), mismatched, same)
+        else:
+            self._directions(measured, units, names, same)
+
+    def _forward_values(self, measured, units):
+        wrong = {}
+        for name, right in measured.right_outputs.items():
+            got = measured.outputs[name]
+            if got.shape != right.shape:
+                wrong[name] = right
+                self._forward_finding(measured, name, right, got, None, None,
+                                      f"it has shape {got.shape}, expected {right.shape}")
+            elif not _within(got, right, FACTOR * units["output", name]):
+                wrong[name] = right
+                index = _worst(right, got, units["output", name])
+                self._forward_finding(measured, name, right, got, index, units["output", name], "")
+        for name, right in getattr(measured, "right_kept", {}).items():
+            got = measured.kept.get(name)
+            if got is not None and right is not None and not wrong and not measured.sample.warm:
+                got, right = np.asarray(got), np.asarray(right)
+                if got.shape != right.shape or not np.allclose(got, right, 1e-6, 1e-9):
+                    self.add(Finding("error" if self.strict else "note", "kept", name, FORWARD,
+                                     f"{name}, kept as an attribute, differs", "kept", measured.sample.id,
+                                     measured.sample.words))
+        if wrong:
+            self.agrees = False
+        return wrong
+
+    def _forward_finding(self, measured, name, right, got, index, unit, words):
+        if ("forward", name) in self.known:
+            return
+        self.scene.agrees = False
+        kind, diagnosis = diagnose.output(self.scene, name)
+        sample = measured.sample
+        if kind in ("", "option") and sample.warm:
+            kind, diagnosis = "state-lost", "the state is lost between calls: the second part of a sequence is not " \
+                                            "continued from the first"
+        if not diagnosis:
+            diagnosis = words or "no known transformation of the canonical one explains it"
+        values = {} if index is None else {"canonical": right[index], "yours": got[index]}
+        distance = None if index is None else abs(right[index] - got[index]) / unit[index]
+        self.add(Finding("error" if self.strict else "note", "forward", name, FORWARD, diagnosis, kind,
+                         sample.id, sample.words, index, values, distance, BREAKS["lost"] if kind == "state-lost" else
+                         "" if self.strict else "The gradient is judged against your own forward.",
+                         _small(right), _small(got)))
+
+    def _shapes(self, measured):
+        """Gradients that are missing or of another shape than what they belong to."""
+        wrong, point = set(), measured.sample.point()
+        for name, g in measured.got.items():
+            expected = point[name]
+            if g is None or g.shape != expected.shape:
+                wrong.add(name)
+                if ("shape", f"grad.{name}") in self.known:
+                    continue
+                others = [n for n, o in measured.got.items() if o is not None and o.shape == expected.shape
+                          and measured.got[name] is not None and point[n].shape == g.shape and n != name]
+                kind, words = "", ""
+                if g is None:
+                    kind, words = "missing", "it is None"
+                elif others:
+                    kind, words = "order", f"the return order is swapped: it has the shape of {others[0]}"
+                else:
+                    try:
+                        found = self.differentiator(measured.sample, measured.cotangents).elementwise([name])
+                        measured.right |= found.values
+                        kind, words = diagnose.rearranged(self.scene, name) or diagnose.wrong_sum(self.scene, name)
+                    except Exception:
+                        kind, words = "shape", ""
+                got = "" if g is None else f"shape {g.shape}, expected {expected.shape}"
+                words = f"{words}{'; ' * bool(words and got)}{got}"
+                self.add(Finding("error", "shape", f"grad.{name}", BACKWARD, words, kind,
+                                 measured.sample.id, measured.sample.words))
+        return wrong
+
+    def _numerical(self, measured, units, names, mismatched, same):
+        """Each gradient against the numerical derivative, entry by entry."""
+        sample = measured.sample
+        differ = self.differentiator(sample, measured.cotangents)
+        found = differ.elementwise(names)
+        measured.right, measured.doubt = dict(found.values), found.errors
+        if sample is self.base:
+            self._tell(found, names)
+        wrong = {}
+        for name in names:
+            got = measured.got[name]
+            unit = units["grad", name]
+            if name in found.directions:
+                bad = self._along(got, unit, found.directions[name])
+                right = mismatched.get(name)
+                if right is None and bad is not None:
+                    right = self._picked(differ, name, got)
+                if bad is not None or name in mismatched:
+                    wrong[name] = right
+                continue
+            right = found.values[name]
+            allowed = FACTOR * unit + WITNESSED * found.errors[name]
+            if not _within(got, right, allowed):
+                right, left = self._without_kinks(differ, name, got, right, allowed)
+                if left:
+                    self.result.remark(f"{left} entr{'y' if left == 1 else 'ies'} of {name} at a kink or tie left out: "
+                                       "there is no derivative there")
+                measured.right[name] = right
+            if not _within(got, right, allowed):
+                wrong[name] = right
+            elif name in mismatched and not np.array_equal(right, got):
+                wrong[name] = mismatched[name]  # finer than the numerical derivative can see
+                measured.right[name] = mismatched[name]
+        self._gradient_findings(measured, units, wrong, same)
+
+    def _gradient_findings(self, measured, units, wrong, same):
+        sample = measured.sample
+        fresh = {n: r for n, r in wrong.items() if ("gradient", f"grad.{n}") not in self.known}
+        # a path dropped early makes all that is behind it wrong: the smallest arrays are explained first
+        for name, right in sorted(fresh.items(), key=lambda pair: np.size(pair[1])):
+            got = measured.got[name]
+            index = _worst(right, got, units["grad", name])
+            self.scene.agrees = bool(same) or not measured.right_outputs
+            kind, diagnosis = diagnose.gradient(self.scene, name)
+            if sample.words and kind in ("", "block"):
+                kind, diagnosis = "case", f"right in the plain case, wrong {sample.words}"
+            values = {"backward": got[index], "numerical derivative": right[index]}
+            if name in getattr(measured, "canonical", {}) and same:
+                values["canonical"] = measured.canonical[name][index]
+            self.add(Finding("error", "gradient", f"grad.{name}", BACKWARD, diagnosis or
+                             "no known transformation of the right one explains it", kind, sample.id, sample.words,
+                             index, values, float(abs(got[index] - right[index]) / units["grad", name][index]),
+                             "", _small(right), _small(got)))
+
+    def _without_kinks(self, differ, name, got, right, allowed):
+        """The derivative with the backward's own value where there is a kink, and how many those are."""
+        with np.errstate(all="ignore"):
+            suspects = np.argwhere(~(np.abs(got - right) <= allowed))[:PICKED]
+        right, left = right.copy(), 0
+        for index in map(tuple, suspects):
+            if differ.kinked(name, index):
+                right[index] = got[index]
+                left += 1
+        return right, left
+
+    def _along(self, got, unit, pairs):
+        """The first direction along which a gradient is wrong; None where it is right along all."""
+        for vector, value, error in zip(*pairs, strict=True):
+            allowed = FACTOR * float(np.sqrt(np.sum((unit * vector) ** 2))) + WITNESSED * error
+            if not abs(float(np.sum(got * vector)) - value) <= allowed:
+                return vector
+        return None
+
+    def _picked(self, differ, name, got):
+        """The derivative by some entries of a large array, the backward's own value at the others."""
+        right = got.copy()
+        rng = np.random.default_rng([self.seed, 13])
+        for flat in rng.choice(got.size, min(PICKED, got.size), replace=False):
+            unit = np.zeros(got.shape)
+            unit.flat[flat] = 1
+            right.flat[flat] = differ.direction({name: unit})[0]
+        return right
+
+    def _directions(self, measured, units, names, same):
+        """The gradient along two random directions in everything at once; entry by entry where that is wrong."""
+        if self.roundoff > 1e-8:
+            return
+        differ = self.differentiator(measured.sample, measured.cotangents)
+        for _ in range(2):
+            vectors = {n: differ.rng.uniform(-1, 1, measured.got[n].shape) for n in names}
+            value, error = differ.direction(vectors)
+            got = sum(float(np.sum(measured.got[n] * v)) for n, v in vectors.items())
+            unit = sum(float(np.sum(units["grad", n] * np.abs(v))) for n, v in vectors.items())
+            if not abs(got - value) <= FACTOR * unit + WITNESSED * error + 1e-12 * abs(value):
+                self._numerical(measured, units, names, {}, same)
+                return
+
+    def _tell(self, found, names):
+        text = f"numerical derivative by {found.method}"
+        if found.why:
+            text += f" (no complex step: {found.why})"
+        if found.directions:
+            text += f"; along {len(next(iter(found.directions.values()))[1])} random directions for " \
+                    f"{', '.join(found.directions)}, of more than {LIMIT} entries"
+        self.result.remark(text)
+
+    # --- linearity, and everything else -----------------------------------------------------------
+
+    def linearity(self, measured):
+        """A zero cotangent gives zero; backward is linear in the cotangent."""
+        sample, rng = measured.sample, np.random.default_rng([self.seed, 17])
+        if self.subject.without_cotangent:
+            self.result.remark("backward takes no cotangent: judged with that of the loss itself, 1")
+            return
+        try:
+            _, zero = quantities(self.subject, sample, [np.zeros_like(c)[()] for c in measured.cotangents])
+            other = [np.asarray(rng.standard_normal(np.shape(c)))[()] for c in measured.cotangents]
+            _, second = quantities(self.subject, sample, other)
+            mixed = [2.5 * c + o for c, o in zip(measured.cotangents, other, strict=True)]
+            _, both = quantities(self.subject, sample, mixed)
+        except Exception as error:
+            self.raised(error, "another cotangent", sample)
+            return
+        for name, g in measured.got.items():
+            if g is None or zero[name] is None or ("gradient", f"grad.{name}") in self.known:
+                continue
+            size = diagnose.rms(g) + diagnose.rms(second[name])
+            fine = FACTOR * self.roundoff * (size + 1e-12)
+            if zero[name].shape == g.shape and np.abs(zero[name]).max(initial=0) > fine:
+                self._difference("zero cotangent", f"grad.{name}", np.zeros_like(g), zero[name], sample,
+                                 "a zero cotangent does not give a zero gradient", "linear", BREAKS["linear"], BACKWARD)
+            elif both[name].shape == g.shape and not np.allclose(both[name], 2.5 * g + second[name], 1e-5, 1e2 * fine):
+                self._difference("linearity", f"grad.{name}", 2.5 * g + second[name], both[name], sample,
+                                 "backward is not linear in the cotangent", "linear", BREAKS["linear"], BACKWARD)
+
+    def many(self):
+        """Everything beyond the first sample."""
+        if self.subject.spec is None:
+            self._given_variations()
+            return
+        for sample, kind in samples.plan(self.subject, self.seed):
+            measured = self.measure_call(sample, kind)
+            if measured is None:
+                continue
+            if kind == "finite":
+                self._finite(measured)
+            else:
+                self.values(measured, thorough=False)
+        for finding in self._drawn():
+            self.add(finding)
+
+    def _drawn(self):
+        """Inputs that the layer draws itself: as often true as the canonical layer draws them."""
+        spec = self.subject.spec
+        for name in spec.drawn:
+            if name in self.base.inputs:
+                continue
+            for value in next(iter(spec.options.values()), (None,)):
+                option = next(iter(spec.options), None)
+                sample = samples.sample(self.subject, {"N": 50, "T": 10}, seed=self.seed, **{option: value})
+                if sample is None:
+                    continue
+                (mine, *_), _ = quantities(self.subject, sample)
+                (theirs, *_), _ = quantities(self.canonical, sample)
+                a, b = float(np.mean(mine != 0)), float(np.mean(theirs != 0))
+                if abs(a - b) > 6 * np.sqrt(max(b * (1 - b), 1e-4) / mine.size) * 2:
+                    yield Finding("error" if self.strict else "note", "drawn", name, FORWARD,
+                                  f"{name} is true in {a:.1%} of {mine.size} draws, expected {b:.1%} with "
+                                  f"{option}={value}", "drawn", sample.id, f"with {option}={value}")
+                    return
+
+    def _given_variations(self):
+        base = self.base
+        found = []
+        if "N" in base.sizes:
+            found = [samples.batch(base, n) for n in {1, 2 * base.sizes["N"]} - {base.sizes["N"]}]
+        reverse = replace(base, id=f"{base.id}:reversed", words="with non-contiguous inputs", inputs={
+            n: a[(slice(None, None, -1),) * a.ndim].copy()[(slice(None, None, -1),) * a.ndim]
+            for n, a in base.inputs.items()})
+        for sample in [*found, reverse]:
+            try:
+                self.subject.forward(self.subject.make(sample), _fresh(sample))
+            except Exception as error:
+                if "N = " in sample.words:  # what looks like a batch axis need not be one
+                    self.result.remark(f"not asked {sample.words}: forward raised {type(error).__name__}")
+                    continue
+            measured = self.measure_call(sample, "value")
+            if measured is not None:
+                self.values(measured, thorough=False)
+        large = replace(base, id=f"{base.id}:1e4", words="at inputs of 1e4", inputs={
+            n: a * 1e4 if a.dtype.kind == "f" else a for n, a in base.inputs.items()})
+        measured = self.measure_call(large, "finite")
+        if measured is not None:
+            for name, a in (measured.outputs | measured.got).items():
+                if a is not None and not np.isfinite(a).all():
+                    self.add(Finding("note", "extreme", name, FRAGILE, "overflow for large inputs", "overflow",
+                                     large.id, large.words, breaks=BREAKS["overflow"]))
+                    break
+
+    def _finite(self, measured):
+        """At extreme inputs: finite where the canonical layer is, and about the same."""
+        sample = measured.sample
+        pairs = [("forward", n, measured.outputs[n], r) for n, r in measured.right_outputs.items()]
+        pairs += [("gradient", f"grad.{n}", measured.got[n], r) for n, r in getattr(measured, "canonical", {}).items()]
+        for check, name, got, right in pairs:
+            if got is None or got.shape != right.shape:
+                continue
+            finite = np.isfinite(right)
+            if not np.isfinite(got[finite]).all():
+                index = tuple(np.argwhere(finite & ~np.isfinite(got))[0])
+                self.add(Finding("error", "extreme", name, FORWARD if check == "forward" else BACKWARD,
+                                 f"overflow for large inputs: {got[index]}", "overflow", sample.id, sample.words, index,
+                                 {"canonical": right[index], "yours": got[index]}, breaks=BREAKS["overflow"],
+                                 expected=_small(right), got=_small(got)))
+                if check == "forward":
+                    return
+        if any(f.severity == "error" or f.check == "forward" for f in self.result.findings):
+            return
+        for check, name, got, right in pairs:
+            if got is None or got.shape != right.shape or name in [f.quantity for f in self.result.findings]:
+                continue
+            allowed = max(LOOSE, FACTOR * self.roundoff) * (np.abs(right) + diagnose.rms(right)) + 1e-8
+            if not _within(got, right, allowed):
+                index = _worst(right, got)
+                kind, words = self._clamped(got, right, check)
+                mine = self.strict or check == "gradient"
+                self.add(Finding("error" if mine else "note", "extreme", name, FORWARD if check == "forward" else
+                                 BACKWARD, words, kind, sample.id, sample.words, index,
+                                 {"canonical": right[index], "yours": got[index]}, breaks="", expected=_small(right),
+                                 got=_small(got)))
+                if check == "forward" and kind == "clamped-log":
+                    self.add(Finding("error", "gradient", "grad." + next(iter(measured.got), ""), BACKWARD,
+                                     "a clamped logarithm: the gradient is that of the unclamped one", kind, sample.id,
+                                     sample.words))
+                return
+
+    def _clamped(self, got, right, check):
+        if check == "forward" and got.ndim == 0 and abs(got) < abs(right):
+            return "clamped-log", (f"a clamped logarithm: the loss is {float(got):.4g} where it is {float(right):.4g}; "
+                                   "go through log-softmax")
+        return "extreme", "other values than the canonical one at extreme inputs"
+
+
+def _fresh(sample):
+    """Copies of the inputs, in their memory layout."""
+    return [a.copy(order="K") if a.dtype.kind != "O" else a for a in sample.inputs.values()]
+
+
+def _reading(error, sample, subject):
+    """What an exception's text tells: axes that do not fit, by their letters."""
+    import re
+
+    text = str(error)
+    found = re.search(r"from shape (\([\d,]+\)) into shape (\([\d,]+\))", text)
+    letters = {v: k for k, v in sample.sizes.items() if isinstance(v, int)}
+    if found:
+        got, expected = (tuple(int(x) for x in g.strip("()").split(",") if x) for g in found.groups())
+        names = ", ".join(letters.get(s, str(s)) for s in got)
+        if sorted(got) == sorted(expected):
+            return "transposed", f"transposed: shape {got} goes into {expected}"
+        return "axis", f"summed over the wrong axis: shape {got} ({names}) goes into {expected}"
+    if "not aligned" in text or "mismatch in its core dimension" in text or "could not be broadcast" in text:
+        return "transposed", "transposed, or the wrong axis: shapes do not fit"
+    return "", ""
+
+
+def _within(got, right, allowed):
+    got, right = np.asarray(got), np.asarray(right)
+    if got.shape != right.shape:
+        return False
+    with np.errstate(all="ignore"):
+        return bool(np.all((np.abs(got - right) <= allowed) | (got == right) | (np.isnan(got) & np.isnan(right))))
+
+
+def _equal(a, b):
+    """Whether the same computation gave these: up to the rounding of another order of sums."""
+    if a is None or b is None:
+        return a is b
+    return a.shape == b.shape and bool(np.all((np.abs(a - b) <= 1e-10 * (np.abs(b) + diagnose.rms(b))) | (a == b)
+                                              | (np.isnan(a) & np.isnan(b))))
+
+
+def _worst(right, got, unit=None):
+    """Index of the element that is furthest away; None where shapes differ or nothing is there."""
+    if right is None or got is None or np.shape(right) != np.shape(got) or not np.size(right):
+        return None
+    with np.errstate(all="ignore"):
+        away = np.abs(np.asarray(got, np.float64) - np.asarray(right, np.float64))
+        away = np.where(np.isfinite(away), away, np.inf if unit is None else 1e308)
+        if unit is not None and np.max(away / unit) > 1e12:
+            unit = None  # all far beyond rounding: the largest difference is the plainest to read
+        flat = int(np.argmax(away if unit is None else away / unit))
+    return tuple(int(i) for i in np.unravel_index(flat, np.shape(right)))
+
+
+def _small(a):
+    return None if a is None or np.size(a) > KEEP else np.array(a)
+
+
+def _trace(error):
+    """The last lines of a traceback, those in the layer's own code."""
+    lines = traceback.format_exception(type(error), error, error.__traceback__)[1:]
+    return "".join([line for line in lines if f"parity{os.sep}auditing" not in line][-4:])

@@ -1,0 +1,82 @@
+"""``parity audit``: judges the hand-written gradients of files and notebooks."""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+SUMMARY = "tell whether hand-written NumPy gradients are right, and what is wrong with them"
+
+
+def arguments(parser):
+    parser.add_argument("targets", nargs="+", metavar="FILE[:CLASS]",
+                        help="a .py file, a notebook or a folder of .py files; of one class behind a colon")
+    parser.add_argument("--like", metavar="NAME", help="the layer of the catalogue that it is meant to be")
+    parser.add_argument("--seed", type=int, default=0, help="of all random values (default 0)")
+    parser.add_argument("--seconds", type=float, default=60, help="that one class may take (default 60)")
+    parser.add_argument("--memory", type=int, default=2048, metavar="MIB", help="that it may take (default 2048)")
+    parser.add_argument("--jobs", type=int, default=2, help="files at once (default 2)")
+    parser.add_argument("--no-autograd", action="store_true", help="do not ask the twin's autograd: torch stays out")
+    parser.add_argument("--json", metavar="FILE", help="write the report as JSON")
+    parser.add_argument("--html", metavar="FILE", help="write the report as a page with heat maps (needs Jinja2)")
+    parser.add_argument("--script", metavar="FILE", help="write a program that shows the first finding")
+
+
+def run(args):
+    """Audits every target; gives the exit code: 0 all right, 1 something wrong, 2 nothing could be audited."""
+    from rich.console import Console
+
+    from ..errors import UsageError
+    from . import audit_file
+    from .report import Report
+
+    def one(pair):
+        path, names = pair
+        return audit_file(path, names, like=args.like, seed=args.seed, seconds=args.seconds, memory=args.memory,
+                          autograd=False)
+
+    console = Console(highlight=False, soft_wrap=True)
+    pairs = [pair for target in args.targets for pair in _files(target)]
+    if not pairs:
+        raise UsageError(f"no .py file in {', '.join(args.targets)}")
+    whole = Report(seed=args.seed, path=str(pairs[0][0]) if len(pairs) == 1 else "")
+    with ThreadPoolExecutor(max(1, args.jobs)) as pool:
+        for (path, _), report in zip(pairs, pool.map(one, pairs), strict=True):
+            if not args.no_autograd:
+                report.ask_autograd()
+            if len(pairs) > 1 and (report.results or report.remarks):
+                console.print(str(path), style="bold")
+            for line in report.lines() if len(pairs) == 1 or report.results or report.remarks else ():
+                console.print(line, style=_style(line), markup=False)
+            whole.results += report.results
+            whole.remarks += report.remarks
+            whole.died |= report.died
+    if args.json:
+        Path(args.json).write_text(json.dumps(whole.to_json(), indent=1) + "\n", encoding="utf-8")
+    if args.html:
+        Path(args.html).write_text(whole.to_html(), encoding="utf-8")
+    if args.script:
+        text = whole.script()
+        if text:
+            Path(args.script).write_text(text, encoding="utf-8")
+        console.print(f"script: {args.script}" if text else "no script: nothing found, or none that shows it by itself")
+    return whole.exit_code
+
+
+def _files(target):
+    """The paths and class names of one target."""
+    path = Path(target)
+    if path.is_dir():
+        return [(p, ()) for p in sorted(path.glob("*.py")) if p.name != "__init__.py"]
+    head, colon, name = target.rpartition(":")
+    if colon and not path.exists():
+        return [(Path(head), (name,))]
+    return [(path, ())]
+
+
+def _style(line):
+    text = line.strip()
+    if text.startswith("error:"):
+        return "bold red"
+    if text.startswith("note:"):
+        return "yellow"
+    return "green" if text.endswith(": right") else None

@@ -1,0 +1,793 @@
+"""What explains a wrong array: a table of transformations of the right one.
+
+Every entry of ``GRADIENT`` and ``OUTPUT`` takes a ``Scene`` and a name, and gives ``(kind, words)``
+where it explains what was got, on the first sample and on the others, else None. The first that does
+is the diagnosis, so the plainest stand first.
+"""
+
+import itertools
+import time
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from ..noise import noise
+from ..spec import axes
+from . import samples as _samples
+from .subject import Function, Subject, draw_cotangents, gradients, noisy, quantities
+from .trace import LOCAL, LOOPED, Surgery, Tracer, candidates, describe
+
+SAME = 1e-6  # relative to the root mean square: an explanation has to fit this closely
+POWERS = (1, -1, 0.5, -0.5)
+PATIENCE = 2.5  # seconds of computing that the search for one explanation may take
+TOGETHER = 8.0  # and all searches of one audit
+ROUNDOFF = {"float64": 2.0**-53, "float32": 2.0**-24}
+
+
+@dataclass
+class Measured:
+    """What a layer gave for one sample, and what is right.
+
+    Attributes:
+        sample, cotangents: what it was given.
+        outputs: dict by name, and ``right_outputs`` the canonical ones (empty without a twin).
+        got, right: gradients by name: of ``backward``, and of the layer's own forward.
+        doubt: estimated error of the right ones, by name.
+    """
+
+    sample: object
+    cotangents: list
+    outputs: dict
+    got: dict
+    right_outputs: dict = field(default_factory=dict)
+    right: dict = field(default_factory=dict)
+    doubt: dict = field(default_factory=dict)
+
+
+@dataclass
+class Scene:
+    """Everything that a diagnosis may ask.
+
+    Attributes:
+        subject: what is audited.
+        canonical: the NumPy twin as a subject; None without one.
+        base: the first sample, measured.
+        agrees: whether the forward is the canonical one.
+        measure: function from a sample to a ``Measured``.
+        exact: relative precision that can be asked for.
+        traced: changes that explained another quantity, by subject: tried first.
+    """
+
+    subject: object
+    canonical: object
+    base: Measured
+    agrees: bool
+    measure: object
+    exact: float = SAME
+    traced: dict = field(default_factory=dict)
+
+    def spent(self):
+        """Seconds of computing since the first diagnosis of this audit began."""
+        return time.process_time() - self.traced.setdefault("began", time.process_time())
+
+    def varied(self):
+        """The base with one axis grown at a time: letter, measured; computed once."""
+        if not hasattr(self, "_varied"):
+            self._varied = []
+            for letter, sample in _samples.variations(self.subject, self.base.sample):
+                try:
+                    self._varied.append((letter, self.measure(sample)))
+                except Exception:  # a layer that fails at other sizes has a finding of its own
+                    continue
+        return self._varied
+
+    def same(self, a, b, size=None):
+        """Whether two arrays are the same, as far as an explanation asks."""
+        if a is None or b is None or np.shape(a) != np.shape(b):
+            return False
+        size = rms(b) if size is None else size
+        return bool(np.all(np.abs(a - b) <= self.exact * (size + 1e-12)))
+
+
+def rms(a):
+    """Root mean square of an array; 0 for an empty one."""
+    a = np.asarray(a, np.float64)
+    return float(np.sqrt(np.mean(a * a))) if a.size else 0.0
+
+
+def ratio(scene, got, right):
+    """The constant c with got = c right; None where there is none."""
+    if got is None or got.shape != right.shape or not np.isfinite(got).all() or not rms(right):
+        return None
+    c = float(np.sum(got * right) / np.sum(right * right))
+    return c if scene.same(got, c * right, max(rms(got), rms(right))) else None
+
+
+def symbols(sample):
+    """The sizes that a factor may be made of, by their names."""
+    found = {k: int(np.prod(v)) for k, v in sample.sizes.items()}
+    for name, a in sample.inputs.items():
+        if a.dtype.kind in "iu" and "ignore_label" in sample.options and a.size:
+            found[f"the number of {name} that count"] = int(np.sum(a != sample.options["ignore_label"]))
+    if "dropout_ratio" in sample.options:
+        found["the share that is kept"] = 1 - sample.options["dropout_ratio"]
+    return found
+
+
+def law(scene, ratios, sizes):
+    """A factor in words, from its values in several cases, the first the base's.
+
+    Args:
+        ratios: the factor in each case.
+        sizes: the symbols of each case.
+    """
+    if all(abs(r - ratios[0]) <= 1e-5 * abs(ratios[0]) for r in ratios):
+        # constant over all sizes: a number, or a share that no size changes
+        c = ratios[0]
+        if abs(c + 1) < 1e-5:
+            return "sign", "the sign is wrong"
+        for name in sizes[0]:
+            if name.startswith("the share") and abs(c - sizes[0][name]) < 1e-5:
+                return "factor", f"a constant factor of {c:.6g}: times {name}"
+            if name.startswith("the share") and abs(c * sizes[0][name] - 1) < 1e-5:
+                return "factor", f"a constant factor of {c:.6g}: divided by {name}"
+        if len(ratios) > 1:
+            return "factor", f"a constant factor: it is {c:.6g} times what it should be"
+    letters = list(sizes[0])
+    for count in (1, 2, 3):
+        for chosen in itertools.combinations(letters, count):
+            for powers in itertools.product(POWERS, repeat=count):
+                left = [r / np.prod([float(s[x]) ** p for x, p in zip(chosen, powers, strict=True)])
+                        for r, s in zip(ratios, sizes, strict=True)]
+                if all(abs(x - left[0]) <= 1e-5 * abs(left[0]) for x in left) and len(ratios) > 1:
+                    if count > 1 and abs(abs(left[0]) - 1) > 1e-5:
+                        continue
+                    words = " ".join(_power(x, p) for x, p in zip(chosen, powers, strict=True))
+                    sign = "" if abs(left[0] - 1) < 1e-5 else f"{left[0]:.6g} "
+                    initials = "".join(x if len(x) == 1 else "n" for x in chosen)
+                    kind = f"1/{initials}" if powers[0] in (1, -1) else "factor"
+                    missing = " ".join(_power(x, -p) for x, p in zip(chosen, powers, strict=True))
+                    hint = f"a factor {missing} is missing" if powers[0] > 0 else f"a factor {words} too many"
+                    return kind, f"a factor of {sign}{words}: {hint}"
+    if len(ratios) == 1:
+        return "factor", f"a constant factor of {ratios[0]:.6g}"
+    return None
+
+
+def _power(name, p):
+    name = name if len(name) == 1 else f"({name})"
+    return {1: name, -1: f"1/{name}", 0.5: f"sqrt({name})", -0.5: f"1/sqrt({name})"}[p]
+
+
+def _law_of(scene, name, pick):
+    first = ratio(scene, *pick(scene.base, name))
+    if first is None or abs(first - 1) < 1e-3:
+        return None
+    ratios, sizes = [first], [symbols(scene.base.sample)]
+    for _, other in scene.varied():
+        r = ratio(scene, *pick(other, name))
+        if r is not None:
+            ratios.append(r)
+            sizes.append(symbols(other.sample))
+    return law(scene, ratios, sizes)
+
+
+# --- gradients ------------------------------------------------------------------------------------
+
+
+def _gradient(measured, name):
+    return measured.got.get(name), measured.right[name]
+
+
+def zero(scene, name):
+    got = scene.base.got[name]
+    if got is not None and got.shape == scene.base.right[name].shape and not got.any():
+        return "dropped", "one path is dropped: it is all zeros, as if never computed or never written"
+    return None
+
+
+def unconnected(scene, name):
+    got, right = scene.base.got[name], scene.base.right[name]
+    if name in scene.base.sample.params and not right.any() and got is not None and got.any():
+        return "unconnected", "forward does not depend on the array in params: it is not used, or only a copy of it"
+    return None
+
+
+def factor(scene, name):
+    everywhere = [scene.base, *(m for _, m in scene.varied())]
+    scalar = all(len(m.cotangents) == 1 and np.ndim(m.cotangents[0]) == 0 for m in everywhere)
+    if scalar and not scene.subject.without_cotangent:
+        ratios = [(ratio(scene, *_gradient(m, name)), float(m.cotangents[0])) for m in everywhere]
+        if all(r is not None and abs(r * c - 1) < 1e-5 for r, c in ratios):
+            return "linear", "the cotangent is not used: backward has to multiply by it"
+    return _law_of(scene, name, _gradient)
+
+
+def single(scene, name):
+    """Right to the seven digits of float32 and no further, and blind to smaller changes of the inputs."""
+    got, right = scene.base.got[name], scene.base.right[name]
+    return ("float32", FLOAT32) if scene.same(got, right) and _blind(scene, got, name) else None
+
+
+FLOAT32 = "float64 is silently cut to float32 somewhere on the way: it agrees to seven digits only"
+
+
+def _blind(scene, got, name):
+    sample = scene.base.sample
+    rng = np.random.default_rng(7)
+
+    def moved(group):
+        return {n: a * (1 + 1e-10 * rng.uniform(0.5, 1, a.shape)) if a.dtype.kind == "f" else a
+                for n, a in group.items()}
+
+    near = replace(sample, params=moved(sample.params), inputs=moved(sample.inputs))
+    change = np.abs(quantities(scene.subject, near, scene.base.cotangents)[1][name] - got)
+    return not change.any() or float(np.median(change[change > 0])) > 3e-9 * rms(got)
+
+
+def nonlinear(scene, name):
+    """Twice the cotangent does not give twice the gradient."""
+    base = scene.base
+    if scene.subject.without_cotangent:
+        return None
+    _, twice = quantities(scene.subject, base.sample, [2 * c for c in base.cotangents])
+    if twice[name] is not None and not scene.same(twice[name], 2 * base.got[name]):
+        return "linear", "backward is not linear in the cotangent"
+    return None
+
+
+def one_output(scene, name):
+    """The cotangent of one of several outputs left out, or counted twice."""
+    base = scene.base
+    for i, output_name in enumerate(base.outputs if len(base.cotangents) > 1 else ()):
+        without = [np.zeros_like(c)[()] if j == i else c for j, c in enumerate(base.cotangents)]
+        rest = scene.measure(base.sample, without).right[name]
+        if scene.same(base.got[name], rest):
+            return "dropped", f"one path is dropped: the cotangent of {output_name} is not used"
+        if scene.same(base.got[name], 2 * base.right[name] - rest):
+            return "doubled", f"one path is doubled: the cotangent of {output_name} is counted twice"
+    return None
+
+
+def times(scene, name):
+    """Multiplied by an input or an output once too often."""
+    base = scene.base
+    got, right = base.got[name], base.right[name]
+    for label, a in (base.outputs | base.sample.inputs).items():
+        if a.dtype.kind == "f" and a.shape == right.shape:
+            if scene.same(got, right * a):
+                return "jacobian", f"a Jacobian term too many: multiplied by {label} once too often"
+            if scene.same(got * a, right):
+                return "jacobian", f"a missing Jacobian term: it should be multiplied by {label}"
+    return None
+
+
+def ignored(scene, name):
+    """Right at the labels that count, something at those that do not."""
+    got, right, sample = scene.base.got[name], scene.base.right[name], scene.base.sample
+    for label, a in sample.inputs.items():
+        if a.dtype.kind in "iu" and "ignore_label" in sample.options and a.shape == right.shape[: a.ndim]:
+            out = a == sample.options["ignore_label"]
+            if out.any() and scene.same(got[~out], right[~out], rms(right)) and got[out].any():
+                return "ignored", f"ignored {label} get a gradient: it has to be zero there"
+    return None
+
+
+def rearranged(scene, name):
+    got, right = scene.base.got[name], scene.base.right[name]
+    if got is None or got.size != right.size or right.ndim < 2:
+        return None
+    for order in itertools.permutations(range(right.ndim)):
+        moved = right.transpose(order)
+        if order == tuple(range(right.ndim)):
+            continue
+        back = right.reshape(moved.shape).transpose(np.argsort(order))
+        if scene.same(got, moved) or scene.same(got.ravel(), moved.ravel()) or scene.same(got, back):
+            return "transposed", f"transposed: its axes stand in the order {order}"
+    for axis in range(right.ndim):
+        if scene.same(got, np.flip(right, axis)):
+            return "flipped", f"reversed along axis {axis}{_letter(scene, name, axis)}"
+        half = right.shape[axis] // 2
+        if half > 1 and right.shape[axis] == 2 * half and scene.same(got, np.roll(right, half, axis)):
+            return "order", f"its two halves are swapped along axis {axis}{_letter(scene, name, axis)}"
+        for shift in (1, -1):
+            if scene.same(got, np.roll(right, shift, axis)):
+                return "shifted", f"shifted by one along axis {axis}{_letter(scene, name, axis)}"
+    return None
+
+
+def _letter(scene, name, axis):
+    spec = scene.subject.spec
+    text = spec and (spec.inputs | spec.params | spec.states | spec.outputs).get(name)
+    words = axes(text)[1] if text else []
+    return f" ({words[axis]})" if axis < len(words) and "..." not in words else ""
+
+
+def swapped(scene, name):
+    got = scene.base.got[name]
+    for other, right in scene.base.right.items():
+        if other != name and scene.same(got, right):
+            return "order", f"the return order is swapped: it is the gradient of {other}"
+    return None
+
+
+def gate_order(scene, name):
+    spec, got, right = scene.subject.spec, scene.base.got[name], scene.base.right[name]
+    if spec is None or not spec.gates or got is None or got.shape != right.shape or name not in spec.params:
+        return None
+    blocks = np.split(right, len(spec.gates), axis=-1)
+    for order in list(itertools.permutations(range(len(blocks))))[1:]:
+        if scene.same(got, np.concatenate([blocks[i] for i in order], axis=-1)):
+            packed = ", ".join(spec.gates[i] for i in order)
+            return "gates", f"gates are swapped: its blocks are those of {packed}, expected {', '.join(spec.gates)}"
+    return None
+
+
+def duplicates(scene, name):
+    """Rows of a table: right where an index occurs once, wrong where it occurs more often."""
+    got, right = scene.base.got[name], scene.base.right[name]
+    if got is None or got.shape != right.shape:
+        return None
+    wrong = {i for i in range(len(right)) if not scene.same(got[i], right[i], rms(right))} if right.ndim else set()
+    for a in scene.base.sample.inputs.values():
+        if a.dtype.kind in "iu" and a.size and a.max() < len(right):
+            index, counts = np.unique(a[a >= 0], return_counts=True)
+            often = set(index[counts > 1].tolist())
+            if wrong and wrong <= often and (len(set(index.tolist()) - often) or wrong == often):
+                return "duplicates", ("duplicate indices are overwritten: only the rows of indices that occur more "
+                                      "than once are wrong; their gradients have to be added, as numpy.add.at does")
+    return None
+
+
+def slabs(scene, name):
+    """Right in one slice along an axis, zero in the others."""
+    got, right = scene.base.got[name], scene.base.right[name]
+    if got is None or got.shape != right.shape:
+        return None
+    for axis in range(right.ndim):
+        count = right.shape[axis]
+        parts = [(got.take(i, axis), right.take(i, axis)) for i in range(count)]
+        good = [i for i, (g, r) in enumerate(parts) if scene.same(g, r, rms(right))]
+        none = [i for i, (g, r) in enumerate(parts) if not g.any()]
+        if good and len(good) + len(set(none) - set(good)) == count and len(good) < count > 1:
+            where = f"along axis {axis}{_letter(scene, name, axis)}"
+            if good == [count - 1]:
+                return "last-step", f"only the last step {where} is there, the others are zero"
+            if good == [0]:
+                return "first-step", f"only the first step {where} is there, the others are zero"
+            return "dropped", f"one path is dropped: entries {sorted(set(none) - set(good))} {where} are zero"
+    return None
+
+
+def steps(scene, name):
+    """What single steps of the sequence contribute, where the layer treats them apart: first, last only."""
+    spec, base = scene.subject.spec, scene.base
+    if spec is None or base.got[name] is None or not base.outputs or base.got[name].shape != base.right[name].shape:
+        return None
+    words = axes(next(iter(spec.outputs.values())))[1]
+    steps_axis = next((words.index(x) for x in ("T", "U") if x in words), None)
+    if steps_axis is None or len(base.cotangents) != 1:
+        return None
+    count = base.cotangents[0].shape[steps_axis]
+
+    def only(t):
+        masked = np.zeros_like(base.cotangents[0])
+        span = (slice(None),) * steps_axis + (t,)
+        masked[span] = base.cotangents[0][span]
+        return scene.measure(base.sample, [masked]).right[name]
+
+    got = base.got[name]
+    last, first = only(count - 1), only(0)
+    for kind, value, text in (("last-step", last, "only the last time step counts"),
+                              ("first-step", first, "only the first time step counts"),
+                              ("last-step", base.right[name] - last, "the last time step is left out"),
+                              ("first-step", base.right[name] - first, "the first time step is left out")):
+        if scene.same(got, value):
+            return kind, text
+    return None
+
+
+def added(scene, name):
+    """Off by something known: the cotangent, the input, itself of another call."""
+    got, right = scene.base.got[name], scene.base.right[name]
+    if got is None or got.shape != right.shape:
+        return None
+    rest = got - right
+    for label, other in [(f"the gradient of {n}", r) for n, r in scene.base.right.items() if n != name] + [
+            ("the cotangent", c) for c in scene.base.cotangents]:
+        for times in (1, -1):
+            if scene.same(rest, times * np.asarray(other)):
+                return "doubled", f"{label} is added to it" if times == 1 else f"{label} is subtracted from it"
+    if rest.size and scene.same(rest, np.full_like(rest, rest.flat[0]), abs(rest.flat[0])):
+        return "added", f"a constant {rest.flat[0]:.6g} is added to it"
+    return None
+
+
+def wrong_sum(scene, name):
+    """Of another shape: the letters of the shape that was got tell along which axis it was summed."""
+    got, right, spec = scene.base.got[name], scene.base.right[name], scene.subject.spec
+    if got is None or got.shape == right.shape:
+        return None
+    if got.ndim == right.ndim and sorted(got.shape) == sorted(right.shape):
+        return "transposed", f"transposed: shape {got.shape}, expected {right.shape}"
+    letters = {v: k for k, v in scene.base.sample.sizes.items() if isinstance(v, int)} if spec else {}
+    names = ", ".join(letters.get(s, str(s)) for s in got.shape)
+    return "axis", f"summed over the wrong axis: its shape is {got.shape} ({names}), expected {right.shape}"
+
+
+def traced(scene, name):
+    """One step of the derivative done wrongly, found by trying all of them."""
+    base = scene.base
+    got, right = base.got[name], base.right[name]
+    if got is None or got.shape != right.shape or not np.isfinite(got).all():
+        return None
+    rng = np.random.default_rng(5)
+    vectors = rng.uniform(0.5, 1.5, (3, *right.shape)) * rng.choice((-1, 1), (3, *right.shape))
+    wanted = [float(np.sum(got * v)) for v in vectors]
+    plain = [float(np.sum(right * v)) for v in vectors]
+    subjects = [scene.subject] + [scene.canonical] * bool(scene.canonical is not None and scene.agrees)
+    for subject in subjects:
+        started = time.process_time()
+        try:
+            tracer = Tracer(subject, base.sample, base.cotangents)
+            tracer.hold(base.right)
+            seen = tracer.sites()
+        except Exception:  # code that does not survive the tracing is not asked this way
+            continue
+        known = [(site, kind, seen) for site, kind, _ in scene.traced.get(id(subject), []) if site in seen]
+        dead = set()
+        for site, kind, turns in [*known, *candidates(seen)]:
+            if time.process_time() - started > PATIENCE or scene.spent() > TOGETHER:
+                return None
+            if (site, "dead") in dead:
+                continue
+            try:
+                value = tracer.run(Surgery(site, kind, turns), {name: vectors[0]})
+            except Exception:
+                continue
+            if _near(value, plain[0], scene.exact / 100):
+                if kind in ("dropped", "1"):
+                    dead.add((site, "dead"))
+                continue
+            if not _near(value, wanted[0], scene.exact):
+                continue
+            if all(_near(tracer.run(Surgery(site, kind, turns), {name: v}), w, scene.exact)
+                   for v, w in zip(vectors[1:], wanted[1:], strict=True)):
+                scene.traced.setdefault(id(subject), []).append((site, kind, turns))
+                return _traced_words(site, kind, subject is scene.canonical)
+        found = _traced_and_scaled(scene, name, subject, tracer, seen, vectors, wanted, plain, started)
+        if found:
+            return found
+    return None
+
+
+def _traced_and_scaled(scene, name, subject, tracer, seen, vectors, wanted, plain, started):
+    """Two faults at once: one step done wrongly, and a factor that is a size."""
+    known = [(site, kind, seen) for site, kind, _ in scene.traced.get(id(subject), []) if site in seen]
+    for site, kind, turns in [*known, *candidates(seen)]:
+        if time.process_time() - started > PATIENCE or scene.spent() > TOGETHER:
+            return None
+        try:
+            values = [tracer.run(Surgery(site, kind, turns), {name: v}) for v in vectors[:2]]
+        except Exception:
+            continue
+        if not all(values) or _near(values[0], plain[0], scene.exact):
+            continue
+        c = wanted[0] / values[0]
+        if _near(c * values[1], wanted[1], scene.exact) and _near(
+                c * tracer.run(Surgery(site, kind, turns), {name: vectors[2]}), wanted[2], scene.exact):
+            sizes = symbols(scene.base.sample).items()
+            power = next((_power(x, p) for x, s in sizes for p in POWERS if _near(c, s**p, 1e-6)), f"{c:.6g}")
+            first, words = _traced_words(site, kind, subject is scene.canonical)
+            return first, f"{words}; and a factor of {power}"
+    return None
+
+
+def canonical_variant(scene, name):
+    """Another function that is easily taken for this one."""
+    spec = scene.subject.spec
+    for words, kind in spec.variants.items():
+        outputs, _ = quantities_of(Subject(kind, spec), scene.base.sample)
+        if scene.same(scene.base.outputs[name], outputs[list(spec.outputs).index(name)]):
+            return "variant", words
+    return None
+
+
+def quantities_of(subject, sample):
+    """Outputs of a layer whose backward is not asked."""
+    return subject.forward(subject.make(sample), list(sample.inputs.values())), {}
+
+
+def not_finite(scene, name):
+    got = scene.base.outputs[name]
+    if np.shape(got) == np.shape(scene.base.right_outputs[name]) and not np.isfinite(got).all():
+        return "overflow", f"overflow or a division by zero: it is {got[~np.isfinite(got)][0]}"
+    return None
+
+
+def single_output(scene, name):
+    if scene.same(scene.base.outputs[name], scene.base.right_outputs[name]):
+        return "float32", FLOAT32
+    return None
+
+
+def ignored_rows(scene, name):
+    """Rows whose label is ignored change the loss."""
+    sample = scene.base.sample
+    for label, a in sample.inputs.items():
+        if a.dtype.kind not in "iu" or "ignore_label" not in sample.options:
+            continue
+        out = a == sample.options["ignore_label"]
+        for given, x in sample.inputs.items():
+            if x.dtype.kind == "f" and x.shape[: a.ndim] == a.shape and out.any():
+                blank = replace(sample, inputs=sample.inputs | {given: np.where(out[..., None], 0.0, x)})
+                (got, *_), _ = quantities_of(scene.subject, blank)
+                if not scene.same(got, scene.base.outputs[name]):
+                    return "ignored", f"ignored {label} are counted: the {name} depends on {given} where they stand"
+    return None
+
+
+def _near(a, b, exact):
+    return abs(a - b) <= 10 * exact * (abs(b) + 1e-9)
+
+
+def _traced_words(site, kind, canonical):
+    words = describe(site, kind, canonical)
+    if site[2] == "guard":
+        return "clamped-log", f"a clamped logarithm: {words}"
+    if kind == "axis":
+        return "axis", f"summed over the wrong axis: {words}"
+    if kind == "transposed":
+        return "transposed", f"transposed: {words}"
+    if site[2] == "local" or kind in LOCAL or kind == "bare":
+        return "jacobian", f"a missing Jacobian term: {words}"
+    head = {"dropped": "one path is dropped, a missing Jacobian term", "doubled": "one path is doubled",
+            "sign": "the sign of one path is wrong"}.get(kind, "only some time steps count")
+    return (kind.replace("without-", "") + "-step" * kind.startswith("without") if kind in LOOPED else kind
+            ), f"{head}: {words}"
+
+
+def block(scene, name):
+    """Nothing known explains it: at least where it is wrong, gate by gate."""
+    spec, got, right = scene.subject.spec, scene.base.got[name], scene.base.right[name]
+    if spec is None or not spec.gates or got is None or got.shape != right.shape or name not in spec.params:
+        return None
+    pairs = zip(spec.gates, np.split(got, len(spec.gates), -1), np.split(right, len(spec.gates), -1), strict=True)
+    wrong = [gate for gate, g, r in pairs if not scene.same(g, r, rms(right))]
+    if 0 < len(wrong) < len(spec.gates):
+        return "block", f"no known transformation explains it; only the block of gate {', '.join(wrong)} is wrong"
+    return None
+
+
+GRADIENT = (zero, unconnected, single, factor, wrong_sum, rearranged, swapped, gate_order, duplicates, ignored, slabs,
+            added, times, nonlinear, one_output, traced, steps, block)
+
+
+def gradient(scene, name):
+    """The diagnosis of a wrong gradient: kind and words, both empty where nothing explains it."""
+    return _first(GRADIENT, scene, name)
+
+
+def _first(table, scene, name):
+    for entry in table:
+        try:
+            found = entry(scene, name)
+        except Exception:  # an explanation that cannot be tried explains nothing
+            continue
+        if found is not None:
+            return found
+    return "", ""
+
+
+# --- outputs --------------------------------------------------------------------------------------
+
+
+def output_factor(scene, name):
+    return _law_of(scene, name, lambda m, n: (m.outputs[n], m.right_outputs[n]))
+
+
+def output_rearranged(scene, name):
+    base = scene.base
+    as_gradient = replace(base, got={name: base.outputs[name]}, right={name: base.right_outputs[name]})
+    moved = Scene(scene.subject, scene.canonical, as_gradient, scene.agrees, scene.measure, scene.exact)
+    return rearranged(moved, name) or slabs(moved, name)
+
+
+def output_swapped(scene, name):
+    for other, right in scene.base.right_outputs.items():
+        if other != name and scene.same(scene.base.outputs[name], right):
+            return "order", f"the return order is swapped: it is {other}"
+    return None
+
+
+def modified(scene, name):
+    """As if the canonical layer had been given something else."""
+    for kind, words, change in modifications(scene):
+        try:
+            if all(scene.same(m.outputs[name], canonical_outputs(scene, change(m.sample))[name],
+                              rms(m.right_outputs[name])) for m in [scene.base, *(m for _, m in scene.varied()[:2])]):
+                return kind, words
+        except Exception:  # a change that the canonical layer refuses
+            continue
+    return None
+
+
+def canonical_outputs(scene, sample):
+    outputs, _ = quantities(scene.canonical, sample)
+    return dict(zip(scene.subject.spec.outputs, outputs, strict=True))
+
+
+def modifications(scene):
+    """Changes of a sample, with what they mean: kind, words, function."""
+    spec, sample = scene.subject.spec, scene.base.sample
+
+    def param(name, function):
+        return lambda s: replace(s, params=s.params | {name: function(s.params[name])})
+
+    def given(name, function):
+        return lambda s: replace(s, inputs=s.inputs | {name: function(s.inputs[name], s)})
+
+    if spec.gates:
+        own = [n for n, text in spec.params.items() if axes(text)[1][-1][:-1] == str(len(spec.gates))]
+
+        def blocks(function):
+            def change(s):
+                return replace(s, params=s.params | {n: np.concatenate(
+                    function(np.split(s.params[n], len(spec.gates), -1)), -1) for n in own})
+            return change
+
+        for order in list(itertools.permutations(range(len(spec.gates))))[1:]:
+            packed = ", ".join(spec.gates[order.index(i)] for i in range(len(order)))
+            yield "gates", (f"gates are mis-ordered: packed as {packed}, expected {', '.join(spec.gates)}"), blocks(
+                lambda b, order=order: [b[i] for i in order])
+        for i, gate in enumerate(spec.gates):
+            yield "gates", f"gate {gate} is the other way round: {gate} stands where 1 - {gate} belongs", blocks(
+                lambda b, i=i: [-x if j == i else x for j, x in enumerate(b)])
+            yield "gates", f"gate {gate} gets no pre-activation", blocks(
+                lambda b, i=i: [0 * x if j == i else x for j, x in enumerate(b)])
+    names = list(sample.params)
+    for name in names:
+        yield "unused", f"one path is dropped: {name} is not used", param(name, np.zeros_like)
+        yield "doubled", f"{name} is counted twice", param(name, lambda a: 2 * a)
+        yield "sign", f"the sign of {name} is wrong", param(name, lambda a: -a)
+        if sample.params[name].ndim == 2 and len(set(sample.params[name].shape)) == 1:
+            yield "transposed", f"{name} is transposed", param(name, lambda a: a.T.copy())
+    for a, b in itertools.combinations(names, 2):
+        if sample.params[a].shape == sample.params[b].shape:
+            yield "order", f"{a} and {b} are swapped", lambda s, a=a, b=b: replace(
+                s, params=s.params | {a: s.params[b], b: s.params[a]})
+    for name, a in sample.inputs.items():
+        text = axes(spec.inputs[name])[1]
+        if a.dtype.kind == "f":
+            yield "unused", f"one path is dropped: {name} is not used", given(name, lambda a, s: np.zeros_like(a))
+            for letter in text + [x for x in spec.letters if x not in text]:
+                letter = letter[-1]
+                for p in POWERS:
+                    if isinstance(sample.sizes.get(letter), int):
+                        yield "scaled", f"{name} is scaled by {_power(letter, p)}", given(
+                            name, lambda a, s, x=letter, p=p: a * float(s.sizes[x]) ** p)
+            for c in (2.0, 0.5, -1.0):
+                kind = "sign" if c < 0 else "factor"
+                yield kind, f"{name} is scaled by {c:g}", given(name, lambda a, s, c=c: c * a)
+        for axis, word in enumerate(text):
+            if word in ("T", "U"):
+                yield "flipped", f"{name} is read in reverse along {word}", given(
+                    name, lambda a, s, axis=axis: np.flip(a, axis).copy())
+        if a.dtype.kind == "b":
+            yield "mask", f"{name} is ignored", given(name, lambda a, s: np.ones_like(a))
+            yield "mask", f"{name} is the other way round", given(name, lambda a, s: ~a)
+        if a.dtype.kind in "iu" and a.ndim:
+            yield "shifted", f"{name} is off by one", given(name, lambda a, s: np.where(a > 0, a - 1, a))
+            if "ignore_label" in sample.options:
+                yield "ignored", "ignored labels are counted, as class 0", given(
+                    name, lambda a, s: np.where(a == s.options["ignore_label"], 0, a))
+    for name in sample.states:
+        yield "state-lost", f"the state {name} is lost", lambda s, name=name: replace(
+            s, states=s.states | {name: np.zeros_like(s.states[name])})
+    if sample.warm:
+        yield "state-lost", "the state is lost between calls", lambda s: replace(s, warm={})
+    for option, values in (dict(spec.options) | spec.attributes).items():
+        for value in values:
+            if value != sample.options.get(option):
+                yield "option", f"{option} is taken as {value}", lambda s, o=option, v=value: replace(
+                    s, options=s.options | {o: v})
+
+
+def other_axis(scene, name):
+    """A function of rows that was taken over another axis."""
+    spec, base = scene.subject.spec, scene.base
+    if len(spec.inputs) != 1:
+        return None
+    (given, a), = base.sample.inputs.items()
+    if scene.same(base.outputs[name], a):
+        return "unchanged", f"{given} is returned unchanged"
+    for axis in range(a.ndim - 1):
+        changed = replace(base.sample, inputs={given: np.moveaxis(a, axis, -1).copy()})
+        if scene.same(base.outputs[name], np.moveaxis(canonical_outputs(scene, changed)[name], -1, axis)):
+            return "axis", f"computed over the wrong axis: {axis}, expected the last"
+    return None
+
+
+def raw_scores(scene, name):
+    """Where the canonical layer, its output scaled row by row, or known only up to a row's sum."""
+    got, right = scene.base.outputs[name], scene.base.right_outputs[name]
+    if got.shape != right.shape or got.ndim < 2:
+        return None
+    with np.errstate(all="ignore"):
+        share = got / right
+    for axis in range(got.ndim):
+        first = share.take([0], axis)
+        if np.isfinite(share).all() and scene.same(share, np.broadcast_to(first, share.shape)):
+            return "normalised", f"not normalised the same way: along axis {axis} it is the right one times a constant"
+    return None
+
+
+def guarded(scene, name):
+    """A tiny constant in the code, as in log(p + 1e-7), without which the forward is the canonical one."""
+    place = list(scene.base.outputs).index(name)
+    tracer = Tracer(scene.subject, scene.base.sample, scene.base.cotangents)
+    for site in tracer.sites():
+        if site[2] == "guard":
+            got = np.asarray(tracer.outputs(Surgery(site, "guard"))[place]).real
+            if scene.same(got, scene.base.right_outputs[name]):
+                return "clamped-log", f"a clamped logarithm: {describe(site, 'forward')}"
+    return None
+
+
+OUTPUT = (not_finite, guarded, single_output, output_factor, output_rearranged, output_swapped, canonical_variant,
+          modified, other_axis, ignored_rows, raw_scores)
+
+
+def output(scene, name):
+    """The diagnosis of a forward that is another function: kind and words."""
+    if scene.canonical is None:
+        return "", ""
+    return _first(OUTPUT, scene, name)
+
+
+# --- rounding -------------------------------------------------------------------------------------
+
+COPIES = 3
+FLOOR = 1 / 4
+
+
+def rounding(subject, measured, unit_roundoff):
+    """The expected rounding of every output and gradient, element by element, and whether it was measured.
+
+    The subject's own code runs on arrays whose operations err; where it drops them, an estimate.
+
+    Returns:
+        dict by ``("output", name)`` and ``("grad", name)``; True where the noise survived.
+    """
+    plain = {("output", n): a for n, a in measured.outputs.items()}
+    plain |= {("grad", n): a for n, a in measured.got.items() if a is not None}
+    spread = {key: np.zeros(a.shape) for key, a in plain.items()}
+    survived = False
+    try:
+        for number in range(COPIES):
+            with noise(unit_roundoff, f"{measured.sample.id} {number}"):
+                layer = subject.make(measured.sample, noisy)
+                outputs = subject.forward(layer, [noisy(a) for a in measured.sample.inputs.values()])
+                returned = subject.backward(layer, [np.asarray(c)[()] for c in measured.cotangents])
+                got = gradients(subject, measured.sample, layer, returned)
+            copies = {("output", n): np.asarray(o) for n, o in zip(measured.outputs, outputs, strict=True)}
+            copies |= {("grad", n): np.asarray(g) for n, g in got.items() if g is not None}
+            for key, a in plain.items():
+                away = np.abs(copies[key].astype(np.float64) - a)
+                spread[key] = np.fmax(spread[key], np.where(np.isfinite(away), away, 0))
+        survived = any(s.any() for s in spread.values())
+    except Exception:  # code that refuses the array type gets the estimate
+        survived = False
+    size = max((rms(a) for a in measured.got.values() if a is not None and np.isfinite(a).all()), default=0.0)
+    cotangent = max((rms(c) for c in measured.cotangents), default=0.0)
+    units = {}
+    for key, a in plain.items():
+        a = np.where(np.isfinite(a), a, 0)
+        if not survived:
+            spread[key] = 4 * unit_roundoff * (np.abs(a) + rms(a))
+        units[key] = np.fmax(spread[key], FLOOR * rms(spread[key])) + unit_roundoff * (
+            np.abs(a) + (size or cotangent)) + 1e-300
+    return units, survived
+
+
+__all__ = ["Function", "Measured", "Scene", "Subject", "draw_cotangents", "gradient", "output", "rounding"]

@@ -1,0 +1,164 @@
+"""Loading somebody's file or notebook, in the child process, and auditing the classes that it defines."""
+
+import ast
+import contextlib
+import importlib
+import importlib.util
+import inspect
+import json
+import linecache
+import os
+import sys
+import types
+from pathlib import Path
+
+from ..catalogue import CATALOGUE
+from .findings import Result
+from .sandbox import CAN_FORK, Channel, forked, in_place, limit, quiet_down, steady_randomness
+
+
+def child(arguments):
+    """What the new interpreter does: load, then one process a class; messages on standard output."""
+    descriptor = os.dup(1)
+    channel = Channel(descriptor)
+    quiet_down(2)
+    limit(arguments["memory"])
+    steady_randomness()
+    channel.send("alive")
+    module, remarks = load(Path(arguments["path"]))
+    for text in remarks:
+        channel.send("remark", text)
+    classes = own_classes(module)
+    wanted = arguments["names"]
+    missing = [name for name in wanted if name not in classes]
+    if missing:
+        channel.send("missing", missing, sorted(classes))
+    for name, kind in classes.items():
+        if not wanted or name in wanted:
+            channel.send("class", name)
+            audit_one(kind, arguments, channel)
+    channel.send("end")
+
+
+def audit_one(kind, arguments, channel):
+    """One class in a process of its own, where the machine can fork."""
+    from . import _examine, checks, twin_of  # noqa: F401 (checks before the fork, which then finds it loaded)
+
+    spec = twin_of(kind, arguments["like"])
+    name = kind.__name__
+    if spec is None:
+        known = kind.__name__ in CATALOGUE
+        why = "its twin is not a layer" if known else "no twin of that name and no inputs"
+        channel.send("result", Result(name, skipped=f"{why}: pass like=, the name of a layer of the catalogue, or, "
+                                                    "from Python, inputs="))
+        return
+
+    def job(channel):
+        _examine(kind, spec, bool(arguments["like"]), arguments["seed"], None, channel)
+
+    def receive(*message):
+        channel.send(*message)
+
+    how = (forked(job, arguments["seconds"], arguments["memory"], receive, session=False) if CAN_FORK
+           else in_place(job, receive))
+    if how:
+        channel.send("died", how)
+
+
+def own_classes(module):
+    """The classes with forward and backward that a module defines itself, by name, in order."""
+    return {name: c for name, c in vars(module).items()
+            if inspect.isclass(c) and c.__module__ == module.__name__ and c.__name__ == name
+            and callable(getattr(c, "forward", None)) and callable(getattr(c, "backward", None))}
+
+
+def load(path):
+    """Runs a file or a notebook as a module of its own; gives it and remarks on what failed."""
+    if path.suffix == ".ipynb":
+        cells, remarks = notebook(path)
+    else:
+        cells, remarks = [(None, path.read_text(encoding="utf-8"))], []
+    module = _module(path, any(_relative(source) for _, source in cells))
+    for number, source in cells:
+        name = str(path) if number is None else f"{path}, cell {number}"
+        linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
+        where = path.name if number is None else f"cell {number} of {path.name}"
+        try:
+            exec(compile(source, name, "exec"), module.__dict__)
+        except SystemExit:
+            remarks.append(f"{where} called exit()")
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            remarks.append(f"{where} failed: {type(error).__name__}: {error}")
+    return module, remarks
+
+
+def notebook(path):
+    """The code cells of a notebook, numbered from 1 among all cells, and remarks on what is skipped.
+
+    Raises:
+        ValueError: not a notebook.
+    """
+    try:
+        book = json.loads(path.read_text(encoding="utf-8"))
+        cells = book["cells"] if "cells" in book else [c for w in book["worksheets"] for c in w["cells"]]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path}: not a notebook: {error}") from error
+    found, remarks = [], []
+    for number, cell in enumerate(cells, 1):
+        if cell.get("cell_type") != "code":
+            continue
+        source = cell.get("source", cell.get("input", ""))
+        source = source if isinstance(source, str) else "".join(source)
+        if source.lstrip().startswith("%%"):
+            remarks.append(f"cell {number} skipped: {source.lstrip().splitlines()[0]}")
+            continue
+        lines = []
+        for line in source.splitlines():
+            bare = line.lstrip()
+            if bare.startswith(("%", "!")) and not _continues(lines):
+                remarks.append(f"cell {number}, line skipped: {bare}")
+                line = line[: len(line) - len(bare)] + "pass"
+            lines.append(line)
+        found.append((number, "\n".join(lines) + "\n"))
+    return found, remarks
+
+
+def _continues(lines):
+    """Whether the lines so far leave an expression open, so that the next one is no magic."""
+    text = "\n".join(lines)
+    if lines and lines[-1].rstrip().endswith("\\"):
+        return True
+    return sum(text.count(c) for c in "([{") > sum(text.count(c) for c in ")]}")
+
+
+def _relative(source):
+    with contextlib.suppress(SyntaxError):
+        return any(isinstance(node, ast.ImportFrom) and node.level for node in ast.walk(ast.parse(source)))
+    return False
+
+
+def _module(path, relative):
+    """An empty module for a file: a member of its package where it has one, or imports as if it had."""
+    parents, folder = [], path.parent
+    while (folder / "__init__.py").exists() or (relative and not parents):
+        parents.insert(0, folder.name)
+        folder = folder.parent
+    sys.path.insert(0, str(folder))
+    if parents and str(path.parent) not in sys.path:
+        sys.path.append(str(path.parent))  # as beside the file, after the package's own place
+    name = ".".join([*parents, path.stem])
+    if not parents and (name in sys.modules or not name.isidentifier()):
+        name = f"audited_{''.join(c if c.isalnum() else '_' for c in path.stem)}"
+    if parents:
+        with contextlib.suppress(Exception):  # a package that fails to import is not the file's fault
+            importlib.import_module(".".join(parents))
+        already = sys.modules.get(name)
+        if already is not None and getattr(already, "__file__", None) == str(path):
+            del sys.modules[name]
+    module = types.ModuleType(name)
+    module.__file__ = str(path)
+    module.__package__ = ".".join(parents)
+    sys.modules[name] = module
+    return module

@@ -1,0 +1,200 @@
+"""What a layer is given: cases of its twin's spec, or variations of the inputs that somebody passed."""
+
+import inspect
+from dataclasses import replace
+
+import numpy as np
+
+from ..case import Case, choices
+from ..spec import axes, shape
+from .subject import Sample
+
+SIZES = {"N": 3, "T": 5, "U": 4, "V": 9, "D": 7, "H": 2, "...": (3,)}  # all different, as are their doubles
+OTHER = {"N": 4, "T": 3, "U": 5, "V": 6, "D": 2, "H": 7, "...": (2, 3)}
+GROWN = 2  # factor by which one axis is varied alone, to tell 1/N from 1/T
+MANY = 33  # batch size past those at which matrix kernels change their path
+
+
+def base_options(spec):
+    """The option values of an ordinary case: those that the constructor has by itself."""
+    signature = inspect.signature(spec.reference).parameters
+    chosen = {}
+    for name, values in choices(spec).items():
+        default = signature[name].default if name in signature else inspect.Parameter.empty
+        chosen[name] = (values or (0,))[0] if default is inspect.Parameter.empty else default
+    return chosen
+
+
+def sample(subject, sizes=None, pattern="normal", scale=1.0, layout="C", seed=0, words="", **options):
+    """A sample of the subject's spec; None where the subject has not what it needs.
+
+    Args:
+        sizes: of axis letters that differ from the usual.
+    """
+    spec = subject.spec
+    fixed = fixed_sizes(subject)
+    sizes = {letter: (fixed | (sizes or {}))[letter] if letter in (fixed | (sizes or {})) else SIZES[letter]
+             for letter in spec.letters}
+    if any(sizes[letter] != size for letter, size in fixed.items()):
+        return None
+    case = Case(spec, sizes, pattern, scale, layout, base_options(spec) | options, seed)
+    data = case.data(lambda a: np.asarray(a, np.float64))
+    takes = subject.takes()
+    own = {k: v for k, v in case.options.items() if k in spec.options or k in spec.attributes}
+    usual = base_options(spec)
+    if any(not subject.has_option(k) and v != usual[k] for k, v in own.items()):
+        return None
+    if any(name in spec.optional and name not in takes for name in data.inputs):
+        return None
+    if data.states and not subject.takes_states(len(data.states)):
+        return None
+    inputs = {name: a for name, a in data.inputs.items() if name in takes}
+    cotangents, warm = data.cotangents, {}
+    if case.options.get("cut"):
+        cut = case.options["cut"]
+        spans = {n: axes(t)[1].index(spec.time) for n, t in (spec.inputs | spec.outputs).items()}
+        warm = {n: a.take(range(cut), spans[n]) for n, a in inputs.items()}
+        inputs = {n: a.take(range(cut, a.shape[spans[n]]), spans[n]) for n, a in inputs.items()}
+        cotangents = {n: a.take(range(cut, a.shape[spans[n]]), spans[n]) for n, a in cotangents.items()}
+    return Sample(case.id, data.params, inputs, data.states, cotangents, own, sizes, warm, words, case, seed)
+
+
+def fixed_sizes(subject):
+    """The axis sizes that an object's own parameters fix; none for a class."""
+    if subject.is_class or not subject.spec.letters:
+        return {}
+    own = list(getattr(subject.target, "params", []))
+    if not own:
+        return {}
+    fixed = {}
+    if subject.spec.sizes:
+        fixed = dict(zip("VD", own[0].shape, strict=False))  # every model begins with its embedding
+        fixed["H"] = own[2].shape[0]
+        return {k: v for k, v in fixed.items() if k in subject.spec.letters}
+    for text, array in zip(subject.spec.params.values(), own, strict=False):
+        for word, size in zip(axes(text)[1], np.shape(array), strict=False):
+            fixed[word[-1]] = size // int(word[:-1] or 1)
+    return fixed
+
+
+def given(inputs, params, names, seed=0):
+    """The sample of inputs that somebody passed.
+
+    Args:
+        inputs: dict or sequence of arrays.
+        params: list of the layer's own parameters.
+        names: of the inputs and of the parameters, as far as known.
+    """
+    if not isinstance(inputs, dict):
+        inputs = inputs if isinstance(inputs, (tuple, list)) else (inputs,)
+        known = list(names[0] or [])
+        known += [f"input {i}" for i in range(len(known), len(inputs))]
+        inputs = dict(zip(known, inputs, strict=False))
+    inputs = {n: _wide(a) for n, a in inputs.items()}
+    if not isinstance(params, dict):
+        known = list(names[1] or []) if len(names[1] or []) == len(params) else [f"params[{i}]" for i in
+                                                                                  range(len(params))]
+        params = dict(zip(known, params, strict=True))
+    params = {n: _wide(p) for n, p in params.items()}
+    first = next((a for a in inputs.values() if a.ndim), None)  # what is as long as it is taken for the batch
+    sizes = {} if first is None else {"N": len(first)}
+    return Sample(f"given:{seed}", params, inputs, sizes=sizes, seed=seed)
+
+
+def _wide(array):
+    array = np.array(array)
+    return array.astype(np.float64) if array.dtype.kind == "f" else array
+
+
+def batch(base, size):
+    """A given sample with another batch size: its rows, repeated with other values as needed."""
+    count = base.sizes["N"]
+    rng = np.random.default_rng([base.seed, size])
+
+    def resized(a):
+        if not a.ndim or len(a) != count:
+            return a
+        rows = np.take(a, np.arange(size) % count, axis=0)
+        if a.dtype.kind == "f":
+            rows[count:] *= rng.uniform(0.5, 1.5, rows[count:].shape)
+        return rows
+
+    return replace(base, id=f"{base.id}:N={size}", inputs={n: resized(a) for n, a in base.inputs.items()},
+                   cotangents={}, sizes={"N": size}, words=f"with N = {size}")
+
+
+def plan(subject, seed):
+    """The samples of an audit beside the first: ``(sample, kind)``, kind ``value``, ``finite`` or ``distinct``."""
+    spec = subject.spec
+    sizes = {letter: OTHER[letter] for letter in spec.letters if letter in OTHER}
+    found = []
+    usual = base_options(spec)
+    for name, values in (dict(spec.options) | spec.attributes).items():
+        found += [(sample(subject, seed=seed, words=f"with {name}={v}", **{name: v}), "value")
+                  for v in values if v != usual[name]]
+    if spec.optional:
+        found.append((sample(subject, seed=seed, words=f"with {spec.optional[0]}", masked=True), "value"))
+    if spec.one_hot:
+        found.append((sample(subject, seed=seed, words=f"with one-hot {spec.one_hot}", one_hot=True), "value"))
+    if spec.states:
+        found.append((sample(subject, seed=seed, words="from a state that was set", stateful=True, given=True),
+                      "value"))
+    if spec.time:
+        found.append((sample(subject, {"T": 6}, seed=seed, words="in the second part of a sequence, stateful",
+                             stateful=True, cut=3), "value"))
+    for letter in spec.letters:
+        if letter == "...":
+            found += [(sample(subject, {"...": lead}, seed=seed, words=f"with leading axes {lead}"), "value")
+                      for lead in ((), (2, 4))]
+        elif letter in "NTU":
+            least = min(spec.ranges.get(letter, (1,)))
+            found.append((sample(subject, {letter: least}, seed=seed, words=f"with {letter} = {least}"), "value"))
+    found.append((sample(subject, {"N": MANY} if "N" in spec.letters else {"...": (MANY,)}, seed=seed,
+                         words=f"with a batch of {MANY}"), "value"))
+    words = "with " + ", ".join(f"{k} = {v}" for k, v in sizes.items())
+    found.append((sample(subject, sizes, scale=0.5, seed=seed + 1, words=words), "value"))
+    if spec.bounds:
+        found.append((sample(subject, pattern="duplicates", seed=seed, words="where indices occur more than once"),
+                      "value"))
+    for layout in ("F", "reversed"):
+        found.append((sample(subject, layout=layout, seed=seed,
+                             words=f"with non-contiguous inputs ({layout} layout)"), "value"))
+    for pattern in ("ignored", "extreme", "saturated"):
+        if pattern in spec.patterns:
+            words = {"ignored": "where every label is ignored", "extreme": f"at logits of {spec.extreme:g}",
+                     "saturated": "with saturated gates"}[pattern]
+            found.append((sample(subject, pattern=pattern, seed=seed, words=words),
+                          "value" if pattern == "ignored" else "finite"))
+    return [(s, kind) for s, kind in found if s is not None]
+
+
+def variations(subject, base, sizes=None):
+    """The base sample with one axis at a time grown, for telling 1/N from 1/T: letter, sample."""
+    if subject.spec is None:
+        return [("N", batch(base, GROWN * base.sizes["N"]))] if "N" in base.sizes else []
+    found = []
+    for letter in subject.spec.letters:
+        size = base.sizes[letter]
+        grown = (GROWN * size[0], *size[1:]) if letter == "..." and size else GROWN * size if size else size
+        options = base.case.options
+        if letter != "..." or size:
+            found.append((letter, sample(subject, base.sizes | {letter: grown}, base.case.pattern, base.case.scale,
+                                         seed=base.seed, **options)))
+    return [(letter, s) for letter, s in found if s is not None]
+
+
+def smaller(subject, base):
+    """Samples with fewer entries than the base, for a script that fits on a screen: smallest last."""
+    options = dict(base.case.options)
+    current = dict(base.sizes)
+    for letter in subject.spec.letters:
+        if letter == "...":
+            continue
+        for size in (1, 2):
+            least = min(subject.spec.ranges.get(letter, (1,)))
+            if least <= size < current[letter] and options.get("cut", 0) in (0,):
+                yield letter, size
+                break
+
+
+__all__ = ["GROWN", "batch", "given", "plan", "sample", "shape", "smaller", "variations"]

@@ -1,0 +1,365 @@
+"""Somebody's layer, made and run in any dtype: a class, an object, or two plain functions."""
+
+import copy
+import inspect
+import random
+import sys
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ..noise import Noisy
+from ..spec import axes
+from .trace import complex_buffers, namespaces
+
+
+@dataclass
+class Sample:
+    """What a layer is given once.
+
+    Attributes:
+        id: text that names it; for a layer of the catalogue, a case id.
+        params, inputs, states: dict from name to array, float64 or not floating.
+        cotangents: dict by output name; drawn from the seed where the outputs have another shape.
+        options: of the constructor or set as attributes.
+        sizes: size of each axis letter.
+        warm: inputs of an earlier call of a stateful layer; empty for none.
+        words: what is special about it, "with N = 1"; empty for nothing.
+        case: the ``parity.case.Case``; None for inputs that somebody gave.
+        seed: of what is drawn.
+    """
+
+    id: str
+    params: dict
+    inputs: dict
+    states: dict = field(default_factory=dict)
+    cotangents: dict = field(default_factory=dict)
+    options: dict = field(default_factory=dict)
+    sizes: dict = field(default_factory=dict)
+    warm: dict = field(default_factory=dict)
+    words: str = ""
+    case: object = None
+    seed: int = 0
+
+    def point(self):
+        """Everything that is given, by the name of its gradient."""
+        return self.params | self.states | self.inputs
+
+
+class FunctionLayer:
+    """Two plain functions as a layer of the textbook protocol.
+
+    ``forward(*inputs, *params)`` gives outputs and, last, a cache; ``backward(*cotangents, cache)``
+    gives the gradients in the order of the arguments of ``forward``; integer ones may be left out.
+    """
+
+    def __init__(self, forward, backward, params):
+        self.functions = forward, backward
+        self.params = list(params)
+        self.grads = [np.zeros_like(p) for p in self.params]
+        self.integers = None
+
+    def forward(self, *inputs):
+        found = self.functions[0](*inputs, *self.params)
+        if not isinstance(found, tuple) or len(found) < 2:
+            raise TypeError("forward gave one result, expected its output and a cache for backward: `return y, cache`")
+        *outputs, self.cache = found
+        self.count = len(inputs)
+        return tuple(outputs) if len(outputs) > 1 else outputs[0]
+
+    def backward(self, *cotangents):
+        found = as_tuple(self.functions[1](*cotangents, self.cache))
+        split = len(found) - len(self.params)
+        for grad, value in zip(self.grads, found[split:], strict=True):
+            grad[...] = value
+        return found[:split]
+
+
+class Subject:
+    """What is audited.
+
+    Args:
+        target: a class, or an object with ``forward`` and ``backward``.
+        spec: of its twin; None where there is none.
+    """
+
+    def __init__(self, target, spec=None):
+        self.target, self.spec = target, spec
+        self.is_class = inspect.isclass(target)
+        self.name = target.__name__ if self.is_class else type(target).__name__
+        self.kind = target if self.is_class else type(target)
+        self.order = None
+        self.models = {}
+        self.namespaces = namespaces(self.kind, getattr(target, "functions", ()))
+        self.generators = [(g, _state(g)) for g in _generators(self.kind)]
+        self.accepted = _arguments(self.kind.forward, 1)
+        self.without_cotangent = _arguments(self.kind.backward, 1) == []  # a loss that starts the chain itself
+
+    def takes(self):
+        """Names of the inputs of the spec that ``forward`` accepts."""
+        names = list(self.spec.inputs)
+        if self.accepted is None:
+            return names
+        # what may be left out is passed only to an argument of that name, not to whatever stands there
+        needed = [n for n in names if n not in self.spec.optional and n not in self.spec.drawn]
+        return needed[: len(self.accepted)] + [n for n in names if n not in needed and n in self.accepted]
+
+    def takes_states(self, count):
+        """Whether it has a ``set_state`` for that many states."""
+        if not hasattr(self.kind, "set_state"):
+            return False
+        names = _arguments(self.kind.set_state, 1)
+        return names is None or len(names) >= count
+
+    def constructor(self):
+        """Names of the arguments of the constructor; None for any."""
+        return _arguments(self.kind.__init__, 1) if self.is_class else []
+
+    def has_option(self, name):
+        """Whether an option can be set, by constructor or as an attribute."""
+        names = self.constructor()
+        return names is None or name in names or hasattr(self._example, name)
+
+    @property
+    def _example(self):
+        return self.target if not self.is_class else self.__dict__.get("example", self.kind)
+
+    def steady(self):
+        """Puts all randomness back to where it was."""
+        np.random.seed(0)
+        random.seed(0)
+        for generator, state in self.generators:
+            _set_state(generator, state)
+
+    def make(self, sample, cast=np.asarray):
+        """A fresh layer with the sample's parameters, options, state and earlier call."""
+        self.steady()
+        params = [cast(np.array(p)) for p in sample.params.values()]
+        if self.is_class:
+            names = self.constructor()
+            options = {k: v for k, v in sample.options.items() if names is None or k in names}
+            if self.spec is not None and self.spec.sizes:
+                layer = adopt(self._model(tuple(sample.sizes[x] for x in axes(self.spec.sizes)[1]), options), params)
+            else:
+                layer = self.kind(*params, **options)
+            self.example = layer
+        else:
+            layer = adopt(self.target, params)
+        for name, value in sample.options.items():
+            if hasattr(layer, name):
+                setattr(layer, name, value)
+        if sample.warm:
+            layer.forward(*_cast(sample.warm.values(), cast))
+        if sample.states:
+            layer.set_state(*_cast(sample.states.values(), cast))
+        return layer
+
+    def _model(self, sizes, options):
+        """A model of these sizes, made once: its own random parameters never count."""
+        key = sizes, tuple(options.items())
+        if key not in self.models:
+            self.models[key] = self.kind(*sizes, **options)
+        return self.models[key]
+
+    def places(self, layer, sample):
+        """Where each parameter of the sample stands in ``layer.params``.
+
+        Raises:
+            ValueError: one is not there.
+        """
+        own = list(getattr(layer, "params", []))
+        if self.order is None or len(self.order) != len(sample.params):
+            if len(own) != len(sample.params):
+                raise ValueError(f"params has {len(own)} arrays, expected {len(sample.params)}: "
+                                 f"{', '.join(sample.params)}")
+            order = []
+            for name, value in sample.params.items():
+                same = [i for i, p in enumerate(own) if i not in order and np.shape(p) == value.shape
+                        and np.allclose(p, value, 1e-5, 1e-6)]
+                if not same:
+                    raise ValueError(f"params has no array equal to {name} {value.shape}, as it was given")
+                order.append(same[0])
+            self.order = order
+        return self.order
+
+    def forward(self, layer, inputs):
+        """The outputs as a tuple of arrays."""
+        self.steady()
+        return tuple(np.asanyarray(o) for o in as_tuple(layer.forward(*inputs)))
+
+    def backward(self, layer, cotangents):
+        """What ``backward`` returned, as a tuple, trailing None left out."""
+        self.steady()
+        found = layer.backward() if self.without_cotangent else layer.backward(*cotangents)
+        return () if found is None else as_tuple(found)
+
+
+class Function:
+    """A subject's forward as a function of named arrays of any dtype; what ``Differentiator`` wants."""
+
+    def __init__(self, subject, sample):
+        self.subject, self.sample = subject, sample
+        self.layers = {}
+
+    def __call__(self, arrays):
+        dtype = next((a.dtype for a in arrays.values() if a.dtype.kind in "fc"), np.dtype(float))
+        if dtype.kind == "c":
+            with complex_buffers(self.subject.namespaces):
+                return self._call(arrays, dtype)
+        return self._call(arrays, dtype)
+
+    def _call(self, arrays, dtype):
+        subject = self.subject
+        kept = self.layers.get(dtype)
+        layer = kept
+        if kept is None or kept is False:
+            layer = subject.make(self.sample, lambda a: a.astype(dtype) if a.dtype.kind == "f" else a)
+        own = list(getattr(layer, "params", []))
+        for i, name in zip(subject.places(layer, self.sample), self.sample.params, strict=True):
+            own[i][...] = arrays[name]
+        if self.sample.states:
+            layer.set_state(*(arrays[n] for n in self.sample.states))
+        inputs = [arrays[n] for n in self.sample.inputs]
+        outputs = subject.forward(layer, inputs)
+        if kept is None:  # where a second call on the same object gives the same, the object is used again
+            outputs = tuple(o.copy() for o in outputs)
+            if self.sample.states:
+                layer.set_state(*(arrays[n] for n in self.sample.states))
+            again = subject.forward(layer, inputs)
+            same = all(np.array_equal(a, b, equal_nan=True) for a, b in zip(outputs, again, strict=True))
+            self.layers[dtype] = layer if same else False
+        return outputs
+
+
+def gradients(subject, sample, layer, returned):
+    """The gradients by name, what ``backward`` returned first, then those in ``grads``, then of states.
+
+    Raises:
+        ValueError: ``backward`` returned another number of gradients than there are inputs.
+    """
+    floating = [n for n, a in sample.inputs.items() if a.dtype.kind == "f"]
+    returned = list(returned)
+    if len(returned) == len(sample.inputs) != len(floating):
+        returned = [g for g, a in zip(returned, sample.inputs.values(), strict=True) if a.dtype.kind == "f"]
+    while len(returned) > len(floating) and returned[-1] is None:
+        returned.pop()
+    if len(returned) != len(floating):
+        raise ValueError(f"backward returned {len(returned)} gradient{'s' * (len(returned) != 1)}, expected "
+                         f"{len(floating)}: {', '.join(floating) or 'none'}")
+    found = dict(zip(floating, returned, strict=True))
+    grads = list(getattr(layer, "grads", []))
+    if sample.params:
+        places = subject.places(layer, sample)
+        if len(grads) != len(sample.params):
+            raise ValueError(f"grads has {len(grads)} arrays, expected {len(sample.params)}, one for each of params")
+        found |= {n: grads[i] for i, n in zip(places, sample.params, strict=True)}
+    for name in sample.states:
+        if getattr(layer, f"d{name}", None) is not None:
+            found[name] = getattr(layer, f"d{name}")
+    return {name: None if g is None else np.asanyarray(g) for name, g in found.items()}
+
+
+def quantities(subject, sample, cotangents=None, cast=np.asarray):
+    """Outputs (a tuple) and gradients (a dict) of one call of forward and backward."""
+    layer = subject.make(sample, cast)
+    outputs = subject.forward(layer, _cast(sample.inputs.values(), cast))
+    if cotangents is None:
+        cotangents = draw_cotangents(subject, sample, outputs)
+    returned = subject.backward(layer, _cast(cotangents, cast))
+    found = gradients(subject, sample, layer, returned)
+    return tuple(np.array(o) for o in outputs), {n: None if g is None else np.array(g) for n, g in found.items()}
+
+
+def draw_cotangents(subject, sample, outputs):
+    """Random signed cotangents of the outputs' shapes: the case's own where they fit."""
+    names = list(subject.spec.outputs) if subject.spec is not None else []
+    rng = np.random.default_rng([sample.seed, 7])
+    found = []
+    for i, o in enumerate(outputs):
+        own = sample.cotangents.get(names[i]) if i < len(names) else None
+        drawn = np.ones(o.shape) if subject.without_cotangent else rng.standard_normal(o.shape)
+        fits = own is not None and own.shape == o.shape and not subject.without_cotangent
+        found.append(np.array(own if fits else drawn)[()])
+    return found
+
+
+def noisy(array):
+    """The array as one whose operations err."""
+    return np.array(array).view(Noisy) if np.asarray(array).dtype.kind == "f" else array
+
+
+def as_tuple(x):
+    return tuple(x) if isinstance(x, (tuple, list)) else (x,)
+
+
+def adopt(layer, params):
+    """A deep copy of a layer in which new arrays stand wherever its parameters stood, views included.
+
+    Raises:
+        ValueError: another number of parameters, or other shapes.
+    """
+    own = list(getattr(layer, "params", []))
+    if [np.shape(p) for p in own] != [p.shape for p in params]:
+        raise ValueError(f"params has shapes {[np.shape(p) for p in own]}, expected {[p.shape for p in params]}")
+    memo = {}
+    grads = list(getattr(layer, "grads", []))
+    for old, new in zip(own, params, strict=True):
+        memo[id(old)] = new
+    for old, new in zip(grads, params, strict=False):
+        if isinstance(old, np.ndarray) and old.shape == new.shape:
+            memo[id(old)] = np.zeros_like(new, subok=False)
+    for view in _arrays(layer, 4):
+        for old, new in zip(own, params, strict=True):
+            if id(view) not in memo and view.base is old and old.flags.c_contiguous and view.dtype == old.dtype:
+                offset = view.__array_interface__["data"][0] - old.__array_interface__["data"][0]
+                strides = tuple(s // old.itemsize * new.itemsize for s in view.strides)
+                memo[id(view)] = np.ndarray(view.shape, new.dtype, new, offset // old.itemsize * new.itemsize, strides)
+    return copy.deepcopy(layer, memo)
+
+
+def _arrays(thing, depth):
+    if isinstance(thing, np.ndarray):
+        yield thing
+    elif depth:
+        if isinstance(thing, dict):
+            inside = thing.values()
+        elif isinstance(thing, (list, tuple)):
+            inside = thing
+        else:
+            inside = vars(thing).values() if hasattr(thing, "__dict__") and not inspect.isclass(thing) else ()
+        for item in inside:
+            yield from _arrays(item, depth - 1)
+
+
+def _cast(arrays, cast):
+    return [cast(np.array(a))[()] if np.ndim(a) == 0 else cast(np.array(a)) for a in arrays]
+
+
+def _arguments(function, skip):
+    """Names of the positional arguments after the first ``skip``; None for any number."""
+    try:
+        parameters = list(inspect.signature(function).parameters.values())[skip:]
+    except (TypeError, ValueError):
+        return None
+    if any(p.kind is p.VAR_POSITIONAL for p in parameters):
+        return None
+    return [p.name for p in parameters if p.kind is not p.VAR_KEYWORD]
+
+
+def _generators(kind):
+    """Generators of random numbers in the module that defines a class."""
+    values = vars(sys.modules.get(kind.__module__, object())).values() if kind.__module__ in sys.modules else ()
+    return [v for v in list(values) if isinstance(v, (np.random.Generator, np.random.RandomState))]
+
+
+def _state(generator):
+    if isinstance(generator, np.random.Generator):
+        return copy.deepcopy(generator.bit_generator.state)
+    return generator.get_state()
+
+
+def _set_state(generator, state):
+    if isinstance(generator, np.random.Generator):
+        generator.bit_generator.state = copy.deepcopy(state)
+    else:
+        generator.set_state(state)

@@ -1,0 +1,498 @@
+"""What a derivative would be with one step of it done wrongly.
+
+A forward is run with complex steps inside an array type that sees every operation. At one place of
+the code, a *site*, the imaginary part, which carries the derivative, is changed: left out, counted
+twice, kept for the last of the loop's turns only, sent through another derivative of the function.
+Where that gives what a wrong backward gave, along several directions and in several cases, it says
+what the backward does and at which line of the forward.
+
+No rule of differentiation is needed: any NumPy code that keeps complex numbers can be asked.
+"""
+
+import contextlib
+import functools
+import linecache
+import sys
+import sysconfig
+import types
+import warnings
+from pathlib import Path
+
+import numpy as np
+
+HERE = str(Path(__file__).resolve())
+NUMPY = str(Path(np.__file__).resolve().parent)
+LIBRARIES = {str(Path(p).resolve()) for k, p in sysconfig.get_paths().items() if k.endswith("lib")}
+CREATORS = {name: getattr(np, name) for name in ("zeros", "empty", "ones", "full")}
+UNARY = {np.tanh, np.exp, np.log, np.log1p, np.expm1, np.sqrt, np.square, np.sin, np.cos, np.arctan, np.sinh, np.cosh}
+
+# factor on the derivative that enters an operation through one operand, by turn i of n
+EDGES = {
+    "dropped": ("is left out", lambda i, n: 0),
+    "doubled": ("is counted twice", lambda i, n: 2),
+    "sign": ("has the wrong sign", lambda i, n: -1),
+    "last-step": ("is counted for the last time step only", lambda i, n: i == n - 1),
+    "first-step": ("is counted for the first time step only", lambda i, n: i == 0),
+    "without-last": ("is left out for the last time step", lambda i, n: i < n - 1),
+    "without-first": ("is left out for the first time step", lambda i, n: i > 0),
+}
+GUARDING = {np.add, np.maximum, np.clip}
+REDUCED = {np.add: "sum", np.maximum: "max", np.minimum: "min", np.multiply: "prod"}
+TINY = 1e-3  # a smaller constant beside a traced array is a guard, against a logarithm of zero say
+GUARD = {"guard": "a small constant changes the forward, and the backward does not know of it",
+         "forward": "a small constant changes the forward"}
+BARE = {
+    "bare": ("is taken without the other factor", {"multiply"}),
+    "transposed": ("is taken with the matrix transposed", {"matmul", "dot"}),
+}
+LOOPED = {"last-step", "first-step", "without-last", "without-first"}
+
+# the derivative of a function y = f(x) of one argument, replaced: tangent of y from x, y and that of x
+LOCAL = {
+    "1": ("is missing: it is taken as 1", lambda x, y, d: d),
+    "y": ("is taken as y", lambda x, y, d: y * d),
+    "y(1-y)": ("is taken as y (1 - y)", lambda x, y, d: y * (1 - y) * d),
+    "1-y": ("is taken as 1 - y", lambda x, y, d: (1 - y) * d),
+    "1-yy": ("is taken as 1 - y ** 2", lambda x, y, d: (1 - y * y) * d),
+    "yy": ("is taken as y ** 2", lambda x, y, d: y * y * d),
+    "1-xx": ("is taken as 1 - x ** 2, of the argument instead of the value", lambda x, y, d: (1 - x * x) * d),
+    "x(1-x)": ("is taken as x (1 - x), of the argument instead of the value", lambda x, y, d: x * (1 - x) * d),
+    "twice": ("is applied twice", None),
+    "unweighted": ("leaves out the factor y in front", lambda x, y, d: d - (y * d).sum(axis=-1, keepdims=True)),
+    "axis": ("sums over the wrong axis", lambda x, y, d: y * (d - (y * d).sum(axis=0, keepdims=True))),
+}
+
+
+class Surgery:
+    """The change that is being tried, and the sites seen on the way.
+
+    Attributes:
+        still: whether a maximum counts as a constant, as in the shift of a softmax, where it cancels.
+    """
+
+    still = False
+
+    def __init__(self, site=None, kind=None, turns=None):
+        self.site, self.kind = site, kind
+        self.turns = turns or {}
+        self.seen = {}
+        self.entry = None
+        self.held = None
+
+    def turn(self, site):
+        self.seen[site] = self.seen.get(site, 0) + 1
+        return self.seen[site] - 1
+
+
+_current = None
+
+
+class Traced(np.ndarray):
+    """A complex array every operation of which is a site."""
+
+    def __array_ufunc__(self, ufunc, method, *inputs, out=None, **kwargs):
+        place = _place()
+        name = ufunc.__name__ if method == "__call__" else REDUCED.get(ufunc, f"{ufunc.__name__}.{method}")
+        raw = _altered(place, name, inputs)
+        if ufunc in GUARDING:
+            raw = _guarded((place, ufunc.__name__, "guard"), raw)
+        if method == "at":
+            return ufunc.at(*raw)
+        if out is not None:
+            kwargs["out"] = tuple(_plain(o) for o in out)
+        if isinstance(kwargs.get("where"), Traced):
+            kwargs["where"] = _plain(kwargs["where"])
+        result = getattr(ufunc, method)(*raw, **kwargs)
+        if out is not None:
+            return out[0] if len(out) == 1 else out
+        if ufunc is np.maximum and method == "reduce" and _current is not None and _current.still:
+            result = result.real + 0j
+        if method == "__call__" and ufunc in (np.multiply, np.matmul):
+            result = _bare(place, ufunc.__name__, raw, result)
+        if ufunc in UNARY and method == "__call__":
+            result = _local((place, ufunc.__name__, "local"), raw[0], result)
+        return _wrap(result)
+
+    def __array_function__(self, func, types, args, kwargs):
+        if func in (np.var, np.std) and isinstance(args[0], Traced):
+            return getattr(args[0], func.__name__)(*args[1:], **kwargs)
+        args = list(args)
+        flat = []
+
+        def collect(x):
+            if isinstance(x, (tuple, list)):
+                return type(x)(collect(y) for y in x)
+            if isinstance(x, Traced):
+                flat.append(x)
+                return _Slot(len(flat) - 1)
+            return x
+
+        def fill(x):
+            if isinstance(x, (tuple, list)):
+                return type(x)(fill(y) for y in x)
+            return raw[x.index] if isinstance(x, _Slot) else x
+
+        args = [collect(a) for a in args]
+        kwargs = {k: collect(v) for k, v in kwargs.items()}
+        place = _place()
+        raw = _altered(place, func.__name__, flat)
+        result = func(*[fill(a) for a in args], **{k: fill(v) for k, v in kwargs.items()})
+        if func is np.dot and len(raw) == 2:
+            result = _bare(place, "dot", raw, result)
+        if func in (np.add.at, np.copyto, np.put_along_axis):
+            return result
+        return tuple(map(_wrap, result)) if isinstance(result, (tuple, list)) else _wrap(result)
+
+    def __getitem__(self, index):
+        result = super().__getitem__(index if not isinstance(index, Traced) else _plain(index))
+        if _current is not None and self.dtype.kind == "c":
+            site = (_place(), "index", 0)
+            turn = _current.turn(site)
+            if site == _current.site:
+                return _wrap(_scaled(_plain(np.asarray(result)), turn))
+        return _wrap(result)
+
+    def __setitem__(self, index, value):
+        if _current is not None and isinstance(value, np.ndarray) and value.dtype.kind == "c":
+            site = (_place(), "store", 0)
+            turn = _current.turn(site)
+            if site == _current.site:
+                value = _scaled(_plain(value), turn)
+        super().__setitem__(index, _plain(value))
+
+    def dot(self, other, out=None):
+        return np.dot(self, other)
+
+    def var(self, axis=None, dtype=None, out=None, ddof=0, keepdims=False):
+        """As NumPy's, but analytic: NumPy's takes the squared modulus of complex numbers."""
+        away = self - self.mean(axis=axis, keepdims=True)
+        count = self.size if axis is None else np.prod([self.shape[a] for a in np.atleast_1d(axis)])
+        return (away * away).sum(axis=axis, keepdims=keepdims) / (count - ddof)
+
+    def std(self, axis=None, dtype=None, out=None, ddof=0, keepdims=False):
+        return np.sqrt(self.var(axis, dtype, out, ddof, keepdims))
+
+
+class _Slot:
+    def __init__(self, index):
+        self.index = index
+
+
+def _plain(x):
+    return x.view(np.ndarray) if isinstance(x, Traced) else x
+
+
+def _wrap(x):
+    return np.asarray(x).view(Traced) if isinstance(x, (np.ndarray, np.complexfloating)) else x
+
+
+def _altered(place, name, operands, keep=False):
+    """The operands as plain arrays (or as they are, to ``keep``), the one that is operated on changed."""
+    raw = []
+    for k, x in enumerate(operands):
+        plain = _plain(x)
+        if _current is not None and isinstance(x, (Traced, np.complexfloating)) and plain.dtype.kind == "c":
+            site = (place, name, k)
+            turn = _current.turn(site)
+            if site == _current.site:
+                plain = _scaled(plain, turn)
+                x = plain.view(Traced) if isinstance(plain, np.ndarray) else plain
+        raw.append(x if keep else plain)
+    return raw
+
+
+def _guarded(site, operands):
+    """The operands, a tiny constant among them taken as zero where that is being tried."""
+    tiny = [k for k, x in enumerate(operands) if np.ndim(x) == 0 and np.isrealobj(x) and 0 < abs(float(x)) < TINY]
+    if _current is None or not tiny:
+        return operands
+    _current.turn(site)
+    return [0.0 if k in tiny and site == _current.site else x for k, x in enumerate(operands)]
+
+
+def _scaled(x, turn):
+    if _current.kind in BARE:
+        _current.held = x
+        return x.real + 0j  # what passes instead is added to the result
+    if _current.kind not in EDGES:
+        return x
+    factor = float(EDGES[_current.kind][1](turn, _current.turns.get(_current.site, 1)))
+    return x.real + 1j * (factor * x.imag)
+
+
+def _bare(place, name, operands, result):
+    """The result of a product, one operand's derivative passed on without the other or with it transposed."""
+    site = _current.site if _current is not None else None
+    if site is None or _current.kind not in BARE or site[:2] != (place, name) or _current.held is None:
+        return result
+    own, other = _current.held.imag, operands[1 - site[2]].real
+    _current.held = None
+    if _current.kind == "bare":
+        return result + 1j * np.broadcast_to(own, np.shape(result)) if np.ndim(own) else result
+    if other.ndim != 2 or other.shape[0] != other.shape[1]:
+        return result
+    return result + 1j * (own @ other.T if site[2] == 0 else other.T @ own)
+
+
+def _local(site, x, y):
+    """The result of a function of one argument, its derivative replaced where that is being tried."""
+    if _current is None or not isinstance(x, np.ndarray) or np.shape(y) != x.shape or x.dtype.kind != "c":
+        return y
+    _current.turn(site)
+    if site != _current.site or _current.kind not in LOCAL:
+        return y
+    x, y = _plain(x), _plain(np.asarray(y))
+    if _current.kind == "twice":
+        with np.errstate(all="ignore"):
+            ratio = np.where(x.imag != 0, y.imag / np.where(x.imag == 0, 1, x.imag), 0)
+        return y.real + 1j * (ratio * y.imag)
+    return y.real + 1j * LOCAL[_current.kind][1](x.real, y.real, x.imag)
+
+
+def _place():
+    """Where in the code this operation stands: the calls from the entry down, each with its position."""
+    if _current is None:
+        return None
+    frame, found = sys._getframe(2), []
+    while frame is not None and frame.f_code is not _current.entry:
+        name = frame.f_code.co_filename
+        if name != HERE and not name.startswith(NUMPY):
+            found.append((name, frame.f_lineno, frame.f_lasti, frame.f_code.co_name))
+        frame = frame.f_back
+    return tuple(found)
+
+
+def _helper(function):
+    @functools.wraps(function)
+    def call(*args, **kwargs):
+        result = function(*args, **kwargs)
+        if args and isinstance(args[0], Traced) and isinstance(result, np.ndarray):
+            return _wrap(_local((_place(), function.__name__, "local"), args[0], result))
+        return result
+
+    return call
+
+
+@contextlib.contextmanager
+def replaced(namespaces, replacement):
+    """Within it, names in some modules stand for something else.
+
+    Args:
+        namespaces: list of module dictionaries.
+        replacement: function of a value to what stands for it, or to the value itself.
+    """
+    changes = [(space, name, value, new) for space in namespaces for name, value in list(space.items())
+               if (new := replacement(value)) is not value]
+    for space, name, _, new in changes:
+        space[name] = new
+    try:
+        yield
+    finally:
+        for space, name, value, _ in changes:
+            space[name] = value
+
+
+class _Numpy(types.ModuleType):
+    """NumPy as somebody's code sees it while it is traced: new floating buffers are complex."""
+
+    def __init__(self, wrap):
+        super().__init__("numpy")
+        for name, function in CREATORS.items():
+            setattr(self, name, _creator(function, wrap))
+
+    def __getattr__(self, name):
+        return getattr(np, name)
+
+
+def _creator(function, wrap):
+    @functools.wraps(function)
+    def create(*args, **kwargs):
+        made = function(*args, **kwargs)
+        return wrap(made.astype(np.complex128)) if made.dtype.kind == "f" else made
+
+    return create
+
+
+def _stand_ins(wrap):
+    stand_ins = {id(np): _Numpy(wrap)} | {id(f): _creator(f, wrap) for f in CREATORS.values()}
+    return lambda value: stand_ins.get(id(value), value)
+
+
+def _method(kind, function):
+    """A layer's forward, whose arguments are sites: the state that goes from step to step, say."""
+    @functools.wraps(function)
+    def forward(self, *args, **kwargs):
+        place = _place()
+        if place:
+            args = _altered(place, f"{kind.__name__}.forward", args, keep=True)
+        return function(self, *args, **kwargs)
+
+    return forward
+
+
+@contextlib.contextmanager
+def _methods(spaces):
+    """Within it, the arguments of the layers that a layer is made of are sites."""
+    kinds = {v for space in spaces for v in space.values()
+             if isinstance(v, type) and isinstance(vars(v).get("forward"), types.FunctionType)}
+    before = {kind: vars(kind)["forward"] for kind in kinds}
+    for kind, function in before.items():
+        kind.forward = _method(kind, function)
+    try:
+        yield
+    finally:
+        for kind, function in before.items():
+            kind.forward = function
+
+
+_complex = _stand_ins(np.asarray)
+_traced = _stand_ins(lambda a: a.view(Traced))
+_helpers: dict = {}
+
+
+def complex_buffers(namespaces):
+    """Within it, floating buffers that code in these modules makes are complex, and keep the complex step."""
+    return replaced(namespaces, _complex)
+
+
+def _watched(value):
+    """What stands for a value while it is traced: NumPy, its creators and plain functions."""
+    if isinstance(value, types.FunctionType) and not value.__code__.co_filename.startswith(NUMPY):
+        if value not in _helpers:
+            _helpers[value] = _helper(value)
+        return _helpers[value]
+    return _traced(value)
+
+
+def namespaces(kind, functions=()):
+    """The dictionaries of the modules that a class's code lives in, those of its helpers included."""
+    found, waiting = {}, [c.__module__ for c in kind.__mro__] + [f.__module__ for f in functions]
+    while waiting:
+        module = sys.modules.get(waiting.pop())
+        own = module is not None and getattr(module, "__file__", None) is not None
+        if not own or id(module) in found or module.__name__.startswith("parity.auditing"):
+            continue
+        sibling = module.__name__.partition(".")[0] == kind.__module__.partition(".")[0]
+        if found and not sibling and any(str(Path(module.__file__).resolve()).startswith(p) for p in LIBRARIES):
+            continue
+        found[id(module)] = module
+        waiting += [v.__module__ for v in list(vars(module).values())
+                    if isinstance(v, (type, types.FunctionType)) and isinstance(v.__module__, str)]
+        waiting += [v.__name__ for v in list(vars(module).values()) if isinstance(v, types.ModuleType)]
+    return [vars(m) for m in found.values()]
+
+
+class Tracer:
+    """The derivatives of one sample along directions, under any change.
+
+    Args:
+        subject: whose forward is traced.
+        sample: what it is given.
+        cotangents: of the outputs.
+    """
+
+    def __init__(self, subject, sample, cotangents):
+        self.subject, self.sample, self.cotangents = subject, sample, cotangents
+        self.still = False
+
+    def hold(self, expected):
+        """Makes sure that, with no change, these gradients come out.
+
+        Raises:
+            ArithmeticError: the code does not keep the traced numbers.
+        """
+        rng = np.random.default_rng(23)
+        probe = {name: rng.uniform(-1, 1, a.shape) for name, a in expected.items()}
+        right = sum(float(np.sum(a * probe[name])) for name, a in expected.items())
+        size = sum(float(np.abs(a).sum()) for a in expected.values())
+        for self.still in (True, False):
+            if abs(self.run(Surgery(), probe) - right) <= 1e-4 * (size + 1e-300):
+                break
+        else:
+            raise ArithmeticError("the forward does not keep the traced numbers")
+
+    def sites(self):
+        """The sites of the forward, and how often each is passed."""
+        surgery = Surgery()
+        self.outputs(surgery, {})
+        return surgery.seen
+
+    def run(self, surgery, vectors):
+        """The derivative along a direction with a change in force."""
+        return float(sum((c * np.asarray(o).imag).sum() for c, o in
+                         zip(self.cotangents, self.outputs(surgery, vectors), strict=True)) / 1e-30)
+
+    def outputs(self, surgery, vectors=None):
+        """The outputs with a change in force, the derivative in their imaginary part."""
+        global _current
+        vectors = vectors or {}
+        sample = self.sample
+
+        def cast(a):
+            return a.astype(np.complex128).view(Traced) if a.dtype.kind == "f" else a
+
+        surgery.entry, surgery.still = Tracer._call.__code__, self.still
+        with warnings.catch_warnings(), np.errstate(all="ignore"), _methods(self.subject.namespaces), \
+                replaced(self.subject.namespaces, _watched):
+            warnings.simplefilter("ignore")
+            layer = self.subject.make(sample, cast)
+            own = list(getattr(layer, "params", []))
+            for i, name in zip(self.subject.places(layer, sample), sample.params, strict=True):
+                if name in vectors:
+                    np.asarray(own[i]).imag[...] = 1e-30 * vectors[name]
+            arrays = {n: cast(np.array(a)) for n, a in (sample.inputs | sample.states).items()}
+            for name, v in vectors.items():
+                if name in arrays:
+                    np.asarray(arrays[name]).imag[...] = 1e-30 * v
+            if sample.states:
+                layer.set_state(*(arrays[n] for n in sample.states))
+            _current = surgery
+            try:
+                return self._call(layer, [arrays[n] for n in sample.inputs])
+            finally:
+                _current = None
+
+    def _call(self, layer, inputs):
+        return self.subject.forward(layer, inputs)
+
+
+def describe(site, kind, canonical=False):
+    """In words, what a change at a site means, and where: in the canonical layer, or the user's own code."""
+    place, name, operand = site
+    file, line, _, _ = next((p for p in place if p[3] not in ("sigmoid", "softmax")), place[0]) if place else (
+        "", 0, 0, "")
+    text = linecache.getline(file, line).strip()
+    where = f", in the canonical layer's `{text}`" if canonical else f", at line {line}" + f": `{text}`" * bool(text)
+    if operand == "guard":
+        return f"{GUARD[kind]}{where}"
+    if operand == "local":
+        return f"the derivative of {name} {LOCAL[kind][0]}{where}"
+    if name in ("index", "store"):
+        return f"the path through an element taken or stored {EDGES[kind][0]}{where}"
+    if name.endswith(".forward"):
+        return f"the path through argument {operand + 1} of {name} {EDGES[kind][0]}{where}"
+    if name in REDUCED.values():
+        return f"the path through {name} {EDGES[kind][0]}{where}"
+    return f"the path through operand {operand + 1} of {name} {(EDGES | BARE)[kind][0]}{where}"
+
+
+def candidates(seen):
+    """All changes worth trying, those of whole functions first."""
+    for site in seen:
+        if site[2] == "guard":
+            yield site, "guard", seen
+    for site in seen:
+        if site[2] == "local":
+            for kind in LOCAL:
+                yield site, kind, seen
+    edges = {site: turns for site, turns in seen.items() if site[2] not in ("local", "guard")}
+    for coarse in (True, False):
+        for site, turns in edges.items():
+            if site[1].endswith(".forward") is not coarse:
+                continue
+            for kind in EDGES:
+                if turns > 1 or kind not in LOOPED:
+                    yield site, kind, seen
+            for kind, (_, names) in BARE.items():
+                if site[1] in names:
+                    yield site, kind, seen

@@ -1,0 +1,43 @@
+"""``parity flake``."""
+
+from .check import cores
+
+
+def arguments(parser):
+    """Adds the command's arguments."""
+    parser.add_argument("--runs", type=int, default=1, metavar="N", help="checks, each under another seed (1)")
+    parser.add_argument("--cases", type=int, metavar="N", help="cases per layer and lane in a check (as parity check)")
+    parser.add_argument("--layer", default="*", metavar="GLOB", help="layers to check (all)")
+    parser.add_argument("--lane", default="*", metavar="GLOB", help="lanes to run in (all)")
+    parser.add_argument("--seed", type=int, default=1, metavar="S", help="of the first check, growing by one (1)")
+    parser.add_argument("--jobs", type=int, default=cores(), metavar="N", help="processes (%(default)s)")
+    parser.add_argument("--json", metavar="FILE", help="write the counts and every alarm there")
+
+
+def run(args):
+    """Counts, prints, and gives the exit code: 1 for any alarm."""
+    from rich.console import Console
+
+    from ..errors import UsageError
+    from ..flake import false_alarms
+    from ..report import check_writable, write_json
+
+    if args.runs < 1:
+        raise UsageError(f"runs is {args.runs}, expected >= 1")
+    if args.json:
+        check_writable(args.json)
+    console, log = Console(), Console(stderr=True)
+    total = false_alarms(args.runs, seed=args.seed, layer=args.layer, lane=args.lane, cases=args.cases, jobs=args.jobs,
+                         progress=lambda done: log.print(f"{done} of {args.runs} checks", style="dim", highlight=False))
+    if args.json:
+        write_json(args.json, total.to_json())
+    for finding in total.findings[:10]:
+        console.print(f"{finding}\n", highlight=False, markup=False, soft_wrap=True)
+    for lane, (share, case_id) in total.worst.items():
+        console.print(f"{lane}: at most {share:.0%} of the budget used, by {case_id}", highlight=False, markup=False,
+                      soft_wrap=True)
+    console.print(f"{total.alarms} false alarms in {total.cases:,} cases ({total.runs} checks from seed {args.seed}, "
+                  f"{total.failed} failed): with 95 % confidence at most {total.bound:.2g} a case; "
+                  f"{total.seconds:.0f} s",
+                  highlight=False, style="bold", soft_wrap=True)
+    return 130 if total.interrupted and total.ok else 0 if total.ok else 1

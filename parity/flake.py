@@ -1,0 +1,90 @@
+"""How often the instrument raises an alarm where nothing is wrong: measured, with its 95 % bound."""
+
+import math
+from dataclasses import dataclass, field
+
+from .bounds import upper
+from .engine import check
+
+
+@dataclass
+class Alarms:
+    """What many checks of right code gave.
+
+    Attributes:
+        cases: number of cases run, a case in two lanes counted twice.
+        findings: list of ``Finding``, each a false alarm as long as the code is right.
+        alarms: number of cases with a finding.
+        runs: number of checks.
+        failed: number of checks with a finding.
+        worst: by lane, the largest share of the budget used and the case that used it.
+        seconds: time taken.
+        interrupted: whether Ctrl-C ended it.
+    """
+
+    cases: int = 0
+    findings: list = field(default_factory=list)
+    runs: int = 0
+    failed: int = 0
+    worst: dict = field(default_factory=dict)
+    seconds: float = 0.0
+    interrupted: bool = False
+
+    def add(self, report):
+        """Takes in a ``Report``."""
+        self.cases += report.cases
+        self.findings += report.findings
+        self.runs += 1
+        self.failed += bool(report.findings)
+        self.seconds += report.seconds
+        self.interrupted |= report.interrupted
+        for row in report.rows:
+            if row["worst"] is not None and row["worst"] > self.worst.get(row["lane"], (-1.0, None))[0]:
+                self.worst[row["lane"]] = row["worst"], row["case_id"]
+
+    @property
+    def alarms(self):
+        return len({(finding.case_id, finding.lane) for finding in self.findings})
+
+    @property
+    def bound(self):
+        """With 95 % confidence, the rate of alarms a case is not above this."""
+        return upper(self.alarms, self.cases)
+
+    @property
+    def ok(self):
+        """Whether something was run and nothing alarmed."""
+        return bool(self.cases) and not self.findings
+
+    def to_json(self):
+        """Everything as plain values, for ``json.dumps``."""
+        return {
+            "ok": self.ok, "interrupted": self.interrupted, "runs": self.runs, "failed": self.failed,
+            "cases": self.cases, "alarms": self.alarms, "bound": self.bound, "seconds": round(self.seconds, 1),
+            "worst": {lane: {"share": str(share) if math.isinf(share) else share, "case_id": case_id}
+                      for lane, (share, case_id) in self.worst.items()},
+            "findings": [finding.to_json() | {"share": str(finding.share)} for finding in self.findings],
+        }
+
+
+def false_alarms(runs, *, seed=1, progress=None, **options):
+    """Checks right code again and again, every time under another seed.
+
+    Args:
+        runs: number of checks.
+        seed: of the first; it grows by one a check.
+        progress: function of (checks done), called as it goes.
+        options: of ``parity.check``: ``layer``, ``lane``, ``cases``, ``jobs``.
+
+    Returns:
+        An ``Alarms``.
+    """
+    total = Alarms()
+    for number in range(runs):
+        report = check(seed=seed + number, **options)
+        total.add(report)
+        if progress:
+            progress(total.runs)
+        if report.interrupted:
+            break
+    return total

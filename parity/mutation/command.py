@@ -1,0 +1,52 @@
+"""``parity mutate``."""
+
+import os
+import sys
+import time
+
+from ..commands.check import cores
+from ..errors import UsageError
+
+SUMMARY = "break the layers on purpose and see which check notices"
+
+
+def arguments(parser):
+    """Adds the command's arguments."""
+    parser.add_argument("--layer", default="*", metavar="GLOB", help="layers, or shared modules, to break (all)")
+    parser.add_argument("--fast", action="store_true", help="stop at the first check that notices")
+    parser.add_argument("--jobs", type=int, default=cores(), metavar="N", help="processes (%(default)s)")
+    parser.add_argument("--json", metavar="FILE", help="write every mutant with its verdict there")
+
+
+def run(args):
+    """Mutates, prints, and gives the exit code: 1 for an unexplained survivor or an explanation that is wrong."""
+    if not hasattr(os, "fork"):
+        raise UsageError("mutants run in forked processes, which this platform has not")
+    if args.jobs < 1:
+        raise UsageError(f"jobs is {args.jobs}, expected >= 1")
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from ..report import check_writable, write_json
+    from .kills import mutate
+
+    if args.json:
+        check_writable(args.json)
+    start = time.monotonic()
+    # no thread of its own: workers are forked while it shows
+    with Progress(console=Console(stderr=True), auto_refresh=False, transient=True,
+                  disable=not sys.stderr.isatty()) as bar:
+        task = bar.add_task("surveying the layers", total=None)
+        bar.refresh()
+
+        def progress(done, total):
+            bar.update(task, description="mutants", completed=done, total=total)
+            if done % 20 == 0:
+                bar.refresh()
+
+        summary = mutate(args.layer, fast=args.fast, jobs=args.jobs, progress=progress)
+    summary.seconds = time.monotonic() - start
+    if args.json:
+        write_json(args.json, summary.to_json())
+    summary.print(Console())
+    return 0 if summary.ok else 1

@@ -1,0 +1,131 @@
+"""Setting the trials on the mutants: which are killed, and by what."""
+
+import time
+from collections import defaultdict
+
+from ..catalogue import CATALOGUE
+from ..lanes import select
+from .equivalents import load
+from .mutants import SIDES, StillbornError, mutants, planted
+from .summary import KILLED, STILLBORN, TIMEOUT, Summary, Verdict
+from .trials import CHECKS, surveyed
+from .workers import Died, forked
+
+DEGENERATE = 10  # a degenerate case is tried as late as one that takes so many times as long
+BELIEVED = 30  # trials that a mutant with an explanation meets, where the first kill is enough
+
+
+def _rank(trial):
+    return trial.seconds * (DEGENERATE if trial.case is not None and trial.case.degenerate else 1)
+
+
+class Arena:
+    """Mutants and the trials that each has to meet.
+
+    Args:
+        mutants: list of ``Mutant``.
+        trials: list of surveyed ``Trial``.
+        fast: whether the first kill is enough; else every check is asked.
+        explained: keys of mutants that are said to be the same function.
+    """
+
+    def __init__(self, mutants, trials, fast, explained=()):
+        self.mutants = mutants
+        self.fast = fast
+        self.explained = explained
+        self.trials = sorted(trials, key=_rank)
+        self.lately = {}  # by function, the trial that killed there last
+        self.by_line, self.by_module = defaultdict(list), defaultdict(list)
+        for number, trial in enumerate(self.trials):
+            for module, lines in trial.lines.items():
+                self.by_module[trial.side, module].append(number)
+                for line in lines:
+                    self.by_line[trial.side, module, line].append(number)
+
+    def candidates(self, mutant):
+        """The trials that run through a mutant, the most promising first."""
+        side, module = mutant.side, mutant.source.name
+        first, last = mutant.lines or (0, -1)
+        numbers = {n for line in range(first, last + 1) for n in self.by_line.get((side, module, line), ())}
+        numbers = numbers or self.by_module[side, module]  # what importing runs concerns all that use the module
+        own = mutant.function.split(".")[0]
+        lately = self.lately.get((module, mutant.function))
+
+        def order(trial):
+            return trial is not lately, trial.layer != own and mutant.lines is None, _rank(trial)
+
+        return sorted((self.trials[n] for n in numbers), key=order)
+
+    def meet(self, index):
+        """The verdict on one mutant; what a worker does."""
+        mutant, verdict = self.mutants[index], Verdict()
+        candidates = self.candidates(mutant)
+        verdict.met = tuple(dict.fromkeys(trial.layer for trial in candidates))
+        if self.fast and mutant.key in self.explained:
+            candidates = candidates[:BELIEVED]
+        try:
+            with planted(mutant):
+                for trial in candidates:
+                    if trial.check in verdict.kills:
+                        continue
+                    start = time.process_time()
+                    found = trial()
+                    verdict.seconds[trial.check] += time.process_time() - start
+                    if found:
+                        verdict.kind = KILLED
+                        verdict.kills[trial.check] = found
+                        verdict.layer = verdict.layer or trial.layer
+                        self.lately[mutant.source.name, mutant.function] = trial
+                        if self.fast or len(verdict.kills) == len(CHECKS[mutant.side]):
+                            break
+        except StillbornError as error:
+            verdict.kind, verdict.kills = STILLBORN, {STILLBORN: str(error)}
+        return verdict
+
+    def run(self, jobs):
+        """Sets the trials on all mutants; yields each with its verdict as it is known."""
+        for index, verdict in forked(self.meet, list(range(len(self.mutants))), jobs):
+            if isinstance(verdict, Died):
+                verdict = Verdict(TIMEOUT if verdict.reason == TIMEOUT else KILLED, {verdict.reason: verdict.reason})
+            yield self.mutants[index], verdict
+
+
+def mutate(layer="*", *, fast=False, jobs=1, progress=None):
+    """Breaks the layers and sets the checks on them.
+
+    Args:
+        layer: glob over the layers of the catalogue, whose own code is broken, and over the modules
+            that they share, such as ``_recurrent``.
+        fast: whether the first check that notices is enough; else every check is asked.
+        jobs: number of processes.
+        progress: function of (mutants done, mutants in all), called as it goes.
+
+    Returns:
+        A ``Summary``.
+
+    Raises:
+        RuntimeError: a check finds something in the right code.
+        UsageError: a glob that matches nothing.
+    """
+    explained = {key: entry.reason for entry in load() for key in entry.mutants()}
+    made = [mutant for side in SIDES for mutant in mutants(side)]
+    places = [*CATALOGUE, *sorted({mutant.layer for mutant in made} - set(CATALOGUE))]
+    wanted = select(dict(zip(places, places, strict=True)), layer)
+    chosen = [mutant for mutant in made if mutant.layer in wanted]
+    arena = Arena(chosen, surveyed(_concerned(wanted), jobs), fast, explained)
+    unmade = explained.keys() - {mutant.key for mutant in made}
+    summary = Summary(fast, explained, unmade=sorted(unmade))
+    for mutant, verdict in arena.run(jobs):
+        summary.add(mutant, verdict)
+        if progress:
+            progress(len(summary.results), len(chosen))
+    return summary
+
+
+def _concerned(places):
+    """The layers that run code of some layers: they and what is derived from them; all, for shared code."""
+    if not CATALOGUE.keys() >= set(places):
+        return list(CATALOGUE)
+    own = [cls for name in places for cls in (CATALOGUE[name].reference, CATALOGUE[name].port_class)]
+    return [name for name, spec in CATALOGUE.items()
+            if any(cls in getattr(one, "__mro__", (one,)) for one in (spec.reference, spec.port_class) for cls in own)]

@@ -1,0 +1,274 @@
+"""Finding the places for mutants in the layers' sources, and importing a package with one of them in it."""
+
+import ast
+import contextlib
+import functools
+import sys
+import types
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..catalogue import CATALOGUE
+from .operators import NARROW, OPERATORS, SILENT, narrow
+
+REFERENCE, PORT = SIDES = ("reference", "port")
+
+# functions that no mutants are made in, and why
+EXCLUDED = {
+    "__init__": "initialisation",
+    "reset_parameters": "initialisation",
+    "textbook_init_": "initialisation",
+    "normal": "initialisation",
+    "embedding_and_lstm": "initialisation",
+    "output_affine": "initialisation",
+    "model_sizes": "initialisation",
+    "check_sizes": "initialisation",
+    "extra_repr": "message",
+    "_text": "message",
+    "_tuple": "message",
+    "__getstate__": "pickling",
+    "_apply": "moving between devices, which this machine may not have",
+    "index_checks": "a switch for CUDA, which this machine may not have",
+    "_autocast": "a mode that no lane has yet",
+}
+# modules that none are made in, and why
+LEFT_OUT = {"_checks": "which arguments are refused, in which words; a call of it that is left out is a mutant"}
+NEVER = {"annotation", "returns", "ctx"}  # fields of nodes that are no code
+UNSEEN = NEVER | {"decorator_list", "bases", "keywords"}  # and of definitions
+
+
+@dataclass(frozen=True)
+class Source:
+    """One module of a package.
+
+    Attributes:
+        name: ``reference.lstm``.
+        path: of its file.
+        tree: its syntax tree, into which one mutant at a time is set.
+        needs: names of the modules of the same package that it imports.
+    """
+
+    name: str
+    path: str
+    tree: ast.Module = field(repr=False)
+    needs: tuple
+
+    @functools.cached_property
+    def code(self):
+        return compile(self.tree, self.path, "exec")
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One mistake in one place.
+
+    Attributes:
+        side: ``reference`` or ``port``.
+        source: the module.
+        function: dotted name of the function or class around the place.
+        operator: name of the kind of mistake.
+        before, after: the statement, right and wrong.
+        lines: first and last line of what has to run for it to matter; None where importing runs it.
+    """
+
+    side: str
+    source: Source = field(repr=False)
+    function: str
+    operator: str
+    before: str
+    after: str
+    lines: tuple | None
+    slot: tuple = field(repr=False)
+    node: ast.AST = field(repr=False)
+
+    @property
+    def key(self):
+        """What a mutant is known by, whatever its line."""
+        return f"{self.source.name}:{self.function}", self.operator, self.before, self.after
+
+    @property
+    def layer(self):
+        """The layer of the catalogue whose own code this is, or the module that layers share."""
+        top = self.function.split(".")[0]
+        return top if top in CATALOGUE else self.source.name.rpartition(".")[2]
+
+    @property
+    def diff(self):
+        return f"{self.source.name}: {self.function or 'module'} ({self.operator})\n- {self.before}\n+ {self.after}"
+
+    def compile(self):
+        """The module's code with the mistake in it."""
+        with _set(self.slot, self.node):
+            return compile(self.source.tree, self.source.path, "exec")
+
+
+@contextlib.contextmanager
+def _set(slot, node):
+    """Within it, the node stands in the slot: (parent, field, index or None)."""
+    parent, name, index = slot
+    target = getattr(parent, name)
+    before = target if index is None else target[index]
+    if index is None:
+        setattr(parent, name, node)
+    else:
+        target[index] = node
+    try:
+        yield
+    finally:
+        if index is None:
+            setattr(parent, name, before)
+        else:
+            target[index] = before
+
+
+@functools.cache
+def sources(side):
+    """The modules of one side's layers by name, each after those that it imports."""
+    if side == REFERENCE:
+        wanted = {spec.reference.__module__ for spec in CATALOGUE.values()}
+    else:
+        wanted = {spec.port_class.__module__ for spec in CATALOGUE.values()}
+    found = {}
+
+    def visit(name):
+        if name in found:
+            return
+        path = sys.modules[name].__file__
+        tree = ast.parse(Path(path).read_text(encoding="utf-8"))
+        package = name.rpartition(".")[0]
+        needs = tuple(f"{package}.{node.module}" for node in ast.walk(tree)
+                      if isinstance(node, ast.ImportFrom) and node.level == 1)
+        for needed in needs:
+            visit(needed)
+        found[name] = Source(name, path, tree, needs)
+
+    for name in sorted(wanted):
+        visit(name)
+    return found
+
+
+def mutants(side):
+    """All mutants of one side, in the order of the sources; none of two with the same text in one place."""
+    unique = {}
+    for source in sources(side).values():
+        if source.name.rpartition(".")[2] in LEFT_OUT:
+            continue
+        for function, statement, operator, before, after, slot, node in changes(source.tree):
+            mutant = Mutant(side, source, ".".join(function), operator, before, after,
+                            _lines(statement, function, source.tree), slot, node)
+            unique.setdefault((source.name, mutant.lines or before, function, after), mutant)
+    return list(unique.values())
+
+
+def changes(tree):
+    """Every wrong version of every statement: (function, statement, operator, before, after, slot, wrong node)."""
+    for function, statement, slot, node in _places(tree, (), None):
+        before = _text(statement)
+        for operator, replacements in OPERATORS.items():
+            for wrong in replacements(node):
+                ast.fix_missing_locations(ast.copy_location(wrong, node))
+                with _set(slot, wrong):
+                    after = _text(wrong if node is statement else statement)
+                if after != before:
+                    yield function, statement, operator, before, after, slot, wrong
+
+
+DEFINITIONS = (ast.FunctionDef, ast.ClassDef)
+
+
+def _places(node, function, statement):
+    """Every node that may be changed: (function around it, its statement, its slot, the node)."""
+    for name, value in ast.iter_fields(node):
+        if name in (UNSEEN if isinstance(node, DEFINITIONS) else NEVER):
+            continue
+        if name == "body" and isinstance(node, ast.If) and isinstance(node.body[-1], ast.Raise):
+            continue  # what it says is a message
+        for index, child in enumerate(value) if isinstance(value, list) else [(None, value)]:
+            if not isinstance(child, ast.AST) or _skipped(child):
+                continue
+            inner = child if isinstance(child, ast.stmt) else statement
+            within = (*function, child.name) if isinstance(child, DEFINITIONS) else function
+            if not isinstance(child, DEFINITIONS):
+                yield function, inner, (node, name, index), child
+            yield from _places(child, within, inner)
+
+
+def _skipped(node):
+    if isinstance(node, ast.FunctionDef):
+        return node.name in EXCLUDED or any(isinstance(d, ast.Name) and d.id == "overload" for d in node.decorator_list)
+    if isinstance(node, ast.Expr):
+        return isinstance(node.value, ast.Constant)  # a docstring
+    if isinstance(node, ast.keyword):
+        return node.arg in SILENT
+    if isinstance(node, ast.Assign):
+        return isinstance(node.targets[0], ast.Name) and node.targets[0].id == "__all__"
+    return isinstance(node, (ast.Raise, ast.JoinedStr, ast.Import, ast.ImportFrom))
+
+
+def _text(statement):
+    """A statement's source in one line; of a compound one, its head."""
+    if hasattr(statement, "body"):
+        changed = {"body": [ast.Pass()]}
+        if getattr(statement, "orelse", None):
+            changed["orelse"] = []
+        if getattr(statement, "decorator_list", None):
+            changed["decorator_list"] = []
+        head = type(statement)(**{**dict(ast.iter_fields(statement)), **changed})
+        return ast.unparse(ast.copy_location(head, statement)).partition(":\n    pass")[0]
+    return ast.unparse(statement)
+
+
+def _lines(statement, function, tree):
+    """Lines of which one has to run; None for what importing runs."""
+    if isinstance(statement, ast.FunctionDef):
+        return statement.body[0].lineno, statement.end_lineno
+    if not any(isinstance(n, ast.FunctionDef) and n.lineno <= statement.lineno <= n.end_lineno for n in ast.walk(tree)):
+        return None
+    last = statement.body[0].lineno - 1 if hasattr(statement, "body") else statement.end_lineno
+    return statement.lineno, max(last, statement.lineno)
+
+
+class StillbornError(Exception):
+    """A mutant that does not compile or cannot be imported: it is none."""
+
+
+@contextlib.contextmanager
+def planted(mutant):
+    """Within it, the mutant's package is imported with the mistake in it, under its own name.
+
+    Raises:
+        StillbornError: compiling or importing it fails.
+    """
+    every = sources(mutant.side)
+    package = mutant.source.name.rpartition(".")[0]
+    saved = {name: sys.modules[name] for name in (*every, package)}
+    try:
+        try:
+            code = mutant.compile()
+            changed = {mutant.source.name}
+            for name, source in every.items():
+                if name in changed or changed.intersection(source.needs):
+                    changed.add(name)
+                    _execute(name, saved[name], code if name == mutant.source.name else source.code)
+            _execute(package, saved[package], _package_code(package))
+        except Exception as error:
+            raise StillbornError(f"{type(error).__name__}: {error}") from error
+        yield
+    finally:
+        sys.modules.update(saved)
+
+
+def _execute(name, original, code):
+    module = types.ModuleType(name)
+    for attribute in ("__file__", "__package__", "__path__"):
+        if hasattr(original, attribute):
+            setattr(module, attribute, getattr(original, attribute))
+    setattr(module, NARROW, narrow)
+    sys.modules[name] = module
+    exec(code, module.__dict__)
+
+
+@functools.cache
+def _package_code(package):
+    path = sys.modules[package].__file__
+    return compile(Path(path).read_text(encoding="utf-8"), path, "exec")

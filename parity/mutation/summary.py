@@ -1,0 +1,160 @@
+"""What became of the mutants: the kill matrix, what each check costs and kills alone, and the survivors."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from ..catalogue import CATALOGUE
+from .mutants import SIDES
+
+KILLED, TIMEOUT, SURVIVED, STILLBORN = "killed", "time-out", "survived", "stillborn"
+
+
+@dataclass
+class Verdict:
+    """What became of a mutant.
+
+    Attributes:
+        kind: ``killed``, ``time-out``, ``survived``, or ``stillborn`` for what does not even import.
+        kills: by check, what it found.
+        layer: on which layer of the catalogue it was killed first.
+        seconds: CPU time by check.
+        met: layers whose trials run through the mutant.
+    """
+
+    kind: str = SURVIVED
+    kills: dict = field(default_factory=dict)
+    layer: str = ""
+    seconds: Counter = field(default_factory=Counter)
+    met: tuple = ()
+
+    @property
+    def dead(self):
+        return self.kind in (KILLED, TIMEOUT)
+
+
+@dataclass
+class Summary:
+    """The verdicts on all mutants.
+
+    Attributes:
+        fast: whether the first check that noticed was enough.
+        explained: by mutant's key, why it is the same function.
+        unmade: keys explained that no mutant has.
+        results: list of ``(mutant, verdict)``, without the stillborn.
+        stillborn: number of mutants that could not be imported: they count as none.
+        seconds: time taken.
+    """
+
+    fast: bool
+    explained: dict
+    unmade: list
+    results: list = field(default_factory=list)
+    stillborn: int = 0
+    seconds: float = 0.0
+
+    def add(self, mutant, verdict):
+        """Takes in one verdict."""
+        if verdict.kind == STILLBORN:
+            self.stillborn += 1
+        else:
+            self.results.append((mutant, verdict))
+
+    @property
+    def survivors(self):
+        """Mutants that no check noticed and nobody explained."""
+        return [m for m, v in self.results if v.kind == SURVIVED and m.key not in self.explained]
+
+    @property
+    def contradicted(self):
+        """Mutants that are said to be the same function and were noticed."""
+        return [(m, v) for m, v in self.results if v.dead and m.key in self.explained]
+
+    @property
+    def ok(self):
+        """Whether there are mutants, and each is killed or rightly explained."""
+        return bool(self.results) and not self.survivors and not self.contradicted and not self.unmade
+
+    def matrix(self, side):
+        """By layer, or module that layers share: counts of mutants, of verdicts and of kills by check."""
+        rows = {}
+        for mutant, verdict in self.results:
+            if mutant.side == side:
+                row = rows.setdefault(mutant.layer, Counter())
+                row.update(["mutants", verdict.kind, *verdict.kills])
+                row["same"] += verdict.kind == SURVIVED and mutant.key in self.explained
+        order = [*CATALOGUE, *sorted(set(rows) - set(CATALOGUE))]
+        return {layer: rows[layer] for layer in order if layer in rows}
+
+    def met(self, side):
+        """By layer of the catalogue, the number of mutants in code that it runs, its own and shared."""
+        return Counter(layer for m, v in self.results if m.side == side for layer in v.met)
+
+    def checks(self, side):
+        """By check: mutants killed, mutants killed by nothing else, and CPU seconds."""
+        rows = {}
+        for mutant, verdict in self.results:
+            if mutant.side == side:
+                for check in (*verdict.seconds, *verdict.kills):
+                    rows.setdefault(check, {"kills": 0, "alone": 0, "seconds": 0.0})
+                for check, seconds in verdict.seconds.items():
+                    rows[check]["seconds"] += seconds
+                for check in verdict.kills:
+                    rows[check]["kills"] += 1
+                    rows[check]["alone"] += len(verdict.kills) == 1
+        return rows
+
+    def to_json(self):
+        """Everything as plain values, for ``json.dumps``."""
+        kinds = Counter(v.kind for _, v in self.results)
+        return {
+            "ok": self.ok, "fast": self.fast, "mutants": len(self.results), "killed": kinds[KILLED],
+            "time-out": kinds[TIMEOUT], "same function": kinds[SURVIVED] - len(self.survivors),
+            "unexplained": len(self.survivors), "stillborn": self.stillborn, "seconds": round(self.seconds, 1),
+            "matrix": {side: {layer: dict(row) for layer, row in self.matrix(side).items()} for side in SIDES},
+            "met": {side: dict(self.met(side)) for side in SIDES},
+            "checks": {side: self.checks(side) for side in SIDES},
+            "explained, not made": [list(key) for key in self.unmade],
+            "verdicts": [{
+                "where": m.key[0], "operator": m.operator, "before": m.before, "after": m.after, "layer": m.layer,
+                "side": m.side, "verdict": v.kind, "kills": v.kills, "on": v.layer,
+                "reason": self.explained.get(m.key, ""), "seconds": round(sum(v.seconds.values()), 4),
+            } for m, v in self.results],
+        }
+
+    def print(self, console):
+        """Writes the matrix, the cost of the checks and the survivors to a ``rich`` console."""
+        from rich.table import Table
+
+        for side in SIDES:
+            checks, met = self.checks(side), self.met(side)
+            title = f"{side}: mutants by place, and by the check that noticed {'first' if self.fast else 'them'}"
+            table = Table(title=title, title_justify="left")
+            table.add_column("layer or module", no_wrap=True)
+            for column in ("run", "own", "killed", "time-out", "same function", *checks):
+                table.add_column(column, justify="right")
+            for layer, row in self.matrix(side).items():
+                cells = (met.get(layer, 0), row["mutants"], row[KILLED], row[TIMEOUT], row["same"],
+                         *(row[check] for check in checks))
+                table.add_row(layer, *(f"{cell:,}" if cell else "" for cell in cells))
+            console.print(table)
+            costs = Table(title=f"{side}: what the checks cost", title_justify="left")
+            for column in ("check", "kills", "alone", "CPU s", "CPU ms a kill"):
+                costs.add_column(column, justify="left" if column == "check" else "right")
+            for check, row in checks.items():
+                each = f"{1e3 * row['seconds'] / row['kills']:.1f}" if row["kills"] else ""
+                costs.add_row(check, f"{row['kills']:,}", "" if self.fast else f"{row['alone']:,}",
+                              f"{row['seconds']:.1f}", each)
+            console.print(costs)
+        for mutant in self.survivors:
+            console.print(f"\nSURVIVED {mutant.diff}", highlight=False, markup=False, soft_wrap=True)
+        for mutant, verdict in self.contradicted:
+            console.print(f"\nNOT THE SAME FUNCTION, found by {verdict.kills}: {mutant.diff}", highlight=False,
+                          markup=False, soft_wrap=True)
+        for key in self.unmade:
+            console.print(f"\nNO SUCH MUTANT any more: {key}", highlight=False, markup=False, soft_wrap=True)
+        kinds = Counter(v.kind for _, v in self.results)
+        same = kinds[SURVIVED] - len(self.survivors)
+        console.print(f"{'every mutant killed or explained' if self.ok else 'FAILED'}: {len(self.results):,} mutants, "
+                      f"{kinds[KILLED]:,} killed, {kinds[TIMEOUT]} timed out, {same} the same function, "
+                      f"{len(self.survivors)} unexplained; {self.stillborn} could not be imported and do not count; "
+                      f"{self.seconds:.0f} s", style="bold", highlight=False, soft_wrap=True)

@@ -1,0 +1,183 @@
+"""What mutants have to meet: the cases of the matrix, lane by lane, and the protocol checks of every layer."""
+
+import itertools
+import sys
+import time
+import warnings
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from .. import protocol
+from ..budget import measure
+from ..case import draw
+from ..catalogue import CATALOGUE
+from ..compare import compare, worst
+from ..engine import run_case
+from ..lanes import LANES
+from ..programs import run_port, run_reference
+from .mutants import PORT, REFERENCE, SIDES, sources
+from .workers import Died, forked, limit
+
+DRAWN = 240  # cases per layer, those of four runs of ``parity check``, of which ``cases`` chooses
+MATRIX = ("cpu-float32", "cpu-float64")  # lanes
+PROTOCOL = {side: {name: check for sides in protocol.CHECKS.values() for name, check in sides[side].items()}
+            for side in SIDES}
+CHECKS = {side: (*MATRIX, *PROTOCOL[side]) for side in SIDES}
+SECONDS = 10  # that one trial may take; the slowest takes about a twentieth
+
+
+@dataclass
+class Trial:
+    """One check on one layer, and for the matrix on one case.
+
+    Attributes:
+        side: whose mutants meet it.
+        check: a lane of the matrix, or the name of a protocol check.
+        layer: name of the catalogue entry.
+        case: the case, for the matrix.
+        lines: by module, the lines that it runs.
+        seconds: CPU time that it takes.
+    """
+
+    side: str
+    check: str
+    layer: str
+    case: object = None
+    lines: dict = field(default_factory=dict, repr=False)
+    seconds: float = 0.0
+
+    def __call__(self):
+        """Runs it on the code as it is imported now; gives what it finds, empty where all is well."""
+        limit(SECONDS)
+        spec = CATALOGUE[self.layer]
+        spec = replace(spec, reference=getattr(sys.modules[spec.reference.__module__], self.layer))
+        try:
+            with warnings.catch_warnings(), np.errstate(**np.geterr()):
+                warnings.simplefilter("error")
+                if self.case is None:
+                    PROTOCOL[self.side][self.check](spec)
+                    return ""
+                return self._matrix(spec, LANES[self.check])
+        except (Exception, MemoryError) as error:
+            return f"{type(error).__name__}: {error}"
+
+    def _matrix(self, spec, lane):
+        """What the matrix finds; the yardstick comes from the right code, once for all mutants."""
+        yardstick, case = _yardstick(self.case, lane), replace(self.case, spec=spec)
+        if self.side == PORT:
+            return _beyond(yardstick, run_port(case, yardstick.data, lane, yardstick.forced))
+        try:
+            with np.errstate(all="ignore"):
+                found = _beyond(yardstick, run_reference(case, yardstick.data, yardstick.forced))
+        except Exception as error:
+            found = f"{type(error).__name__}: {error}"
+        # the matrix takes its oracle and its budget from the same wrong code: it has to find it all the same
+        return found and "; ".join(f"{f.check} {f.quantity}" for f in run_case(case, [lane])[0].findings)
+
+
+def _beyond(yardstick, quantities):
+    return ", ".join(name for name, share in compare(yardstick, quantities).items() if worst(share)[0] > 1)
+
+
+_measured = {}  # by case and lane, the yardstick of the right code, without its data
+_whole = {}  # the same with its data
+
+
+def _yardstick(case, lane):
+    key = case.id, lane.name
+    if key not in _measured:
+        _measured[key] = replace(measure(case, lane), data=None)
+    if key not in _whole:
+        _whole[key] = replace(_measured[key], data=case.data(lane.narrow).frozen())
+    return _whole[key]
+
+
+def cases(spec):
+    """Few of a layer's drawn cases, cheap ones first, that show all that is in many: every pair of choices."""
+    drawn = [draw(spec, 0, index) for index in range(DRAWN)]
+    seen, chosen = set(), []
+    for case in sorted(drawn, key=lambda case: (case.degenerate, sum(np.prod(s) for s in case.sizes.values()))):
+        batch = min(case.sizes.get("N", 2), 2)  # none, one, several
+        facts = {("pattern", case.pattern), ("layout", case.layout), ("degenerate", case.degenerate), ("batch", batch),
+                 *((name, bool(value) if name == "cut" else value) for name, value in case.options.items())}
+        pairs = {frozenset(pair) for pair in itertools.combinations(facts, 2)}
+        if len(pairs - seen) > 2 - (not case.degenerate):
+            seen |= pairs
+            chosen.append(case)
+    return chosen
+
+
+def trials(layers):
+    """All trials of some layers of the catalogue, with what they run and what they cost still unknown."""
+    for name in layers:
+        spec = CATALOGUE[name]
+        for side in SIDES:
+            for check in MATRIX:
+                for case in cases(spec):
+                    yield Trial(side, check, name, case)
+            for check in protocol.CHECKS[spec.program][side]:
+                yield Trial(side, check, name)
+
+
+def survey(layer):
+    """Runs all trials of a layer on the right code.
+
+    Returns:
+        The trials with their lines and seconds, the yardsticks, and what trials that should pass found.
+    """
+    done, wrong = [], []
+    files = {source.path: name for side in SIDES for name, source in sources(side).items()}
+    for trial in trials([layer]):
+        trial.lines = _traced(trial, files)
+        start = time.process_time()
+        found = trial()
+        trial.seconds = time.process_time() - start
+        done.append(trial)
+        if found:
+            wrong.append(f"{trial.layer}, {trial.check}: {found}")
+    return done, _measured, wrong
+
+
+def _traced(trial, files):
+    """The lines of some files that a trial runs, by module; none of those that only its class comes from."""
+    spec = CATALOGUE[trial.layer]
+    classes = getattr(spec.reference if trial.side == REFERENCE else spec.port_class, "__mro__", ())
+    lines = {cls.__module__: set() for cls in classes}
+
+    def enter(frame, event, argument):
+        module = files.get(frame.f_code.co_filename)
+        if module is None:
+            return None
+        seen = lines.setdefault(module, set())
+
+        def step(frame, event, argument):
+            seen.add(frame.f_lineno)
+            return step
+
+        seen.add(frame.f_lineno)
+        return step
+
+    sys.settrace(enter)
+    try:
+        trial()
+    finally:
+        sys.settrace(None)
+    return lines
+
+
+def surveyed(layers, jobs):
+    """All trials of some layers, surveyed in forked workers.
+
+    Raises:
+        RuntimeError: a trial finds something in the right code, on which no mutant could be judged.
+    """
+    found = {}
+    for layer, result in forked(survey, list(layers), jobs):
+        if isinstance(result, Died):
+            raise RuntimeError(f"{layer}, before any mutant: {result.reason}")
+        found[layer], measured, wrong = result
+        if wrong:
+            raise RuntimeError(f"found before any mutant: {'; '.join(wrong[:5])}")
+        _measured.update(measured)
+    return [trial for layer in layers for trial in found[layer]]

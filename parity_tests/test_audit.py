@@ -1,0 +1,426 @@
+"""The audit of other people's gradients: verdicts, files, notebooks, and code that misbehaves."""
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+
+import reference
+from parity.auditing import assert_gradients, audit, audit_file
+from parity.auditing.findings import BACKWARD, FORWARD, RIGHT
+from parity.catalogue import CATALOGUE
+from parity_tests.audit_faults import textbook
+from parity_tests.audit_faults.__main__ import explained, judge, said_rightly
+from parity_tests.audit_faults.faults import FAULTS
+from parity_tests.audit_faults.right import RIGHTS
+
+LAYERS = [name for name, spec in CATALOGUE.items() if spec.program == "layer"]
+SMALL = [name for name, spec in CATALOGUE.items() if spec.program == "layer" and not spec.sizes]
+FAST = {"autograd": False}
+
+
+class Scale:
+    """y = 2 x, no twin in the catalogue."""
+
+    def forward(self, x):
+        return 2 * x
+
+    def backward(self, dy):
+        return 2 * dy
+
+
+class WrongScale(Scale):
+    def backward(self, dy):
+        return 2 * dy / len(dy)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_reference_is_right(name):
+    report = audit(getattr(reference, name), like=name, **FAST)
+    assert report.audited and not report.findings, report
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_textbook_is_right(name):
+    report = audit(getattr(textbook, name), seed=3, **FAST)
+    assert report.audited and not report.findings, report
+
+
+@pytest.mark.parametrize("name", sorted(RIGHTS)[::3])
+def test_written_otherwise_is_right(name):
+    like, kind = RIGHTS[name]
+    report = audit(kind, like=like, seed=5, **FAST)
+    assert report.audited and not report.findings, report
+
+
+QUICK = {*SMALL} - {"TimeLSTM", "TimeGRU", "TimeBiLSTM"}  # the command audits them all
+
+
+@pytest.mark.parametrize("fault", [f for f in FAULTS if f.layer in QUICK and f.kinds][::5], ids=lambda f: f.id)
+def test_fault_is_found_and_explained(fault):
+    verdict, _, text, _ = judge(fault)
+    assert said_rightly(fault, verdict), text
+
+
+WEAK = ("Softmax: self.out = softmax(x) if x.ndim == 2 else x", "TimeLSTM: dtype='f'",
+        "SoftmaxWithLoss: -np.sum(np.log(self.y[rows, t] + 1e-7)) / len(t)",
+        "SoftmaxWithLoss: -np.sum(np.log(self.y[rows, t])) / len(t)",
+        "TimeSoftmaxWithLoss: ls = np.log(np.exp(log_y)[np.arange(N * T), ts] + 1e-7)",
+        "TimeSoftmaxWithLoss: count = mask.sum()", "LSTM: np.exp(x) / (1 + np.exp(x))")
+
+
+@pytest.mark.parametrize("name", WEAK)
+def test_weak_spots_of_the_textbook_are_found_and_explained(name):
+    (fault,) = [f for f in FAULTS if f.id == name]
+    verdict, kinds, text, _ = judge(fault)
+    assert said_rightly(fault, verdict) and explained(fault, kinds), text
+
+
+def test_faults_are_many_and_cover_every_layer():
+    assert len(FAULTS) >= 120
+    assert {f.layer for f in FAULTS} == set(LAYERS)
+    assert len(RIGHTS) >= 40
+
+
+def test_autograd_is_the_third_witness():
+    report = audit(textbook.WeightSum, like="WeightSum")
+    assert report.ok
+    assert any("autograd of the twin agrees" in text for r in report.results for text in r.remarks)
+
+
+# --- no twin --------------------------------------------------------------------------------------
+
+
+def test_object_without_twin():
+    assert audit(Scale(), inputs=(np.ones((3, 2)),)).verdict == RIGHT
+
+
+def test_wrong_object_without_twin_is_explained():
+    report = audit(WrongScale(), inputs=(np.ones((3, 2)),))
+    (finding,) = [f for f in report.findings if f.check == "gradient"]
+    assert finding.verdict == BACKWARD
+    assert "1/N" in finding.diagnosis
+
+
+def test_nothing_to_go_by_is_skipped_with_what_to_pass():
+    report = audit(Scale())
+    assert report.exit_code == 2
+    assert "inputs=" in str(report)
+
+
+def affine_forward(x, W, b):
+    return x @ W + b, (x, W)
+
+
+def affine_backward(dy, cache):
+    x, W = cache
+    return dy @ W.T, x.T @ dy, dy.sum(axis=0)
+
+
+def wrong_affine_backward(dy, cache):
+    x, W = cache
+    return dy @ W.T, x.T @ dy, dy.mean(axis=0)
+
+
+def test_plain_functions():
+    rng = np.random.default_rng(0)
+    x, W, b = rng.standard_normal((4, 3)), rng.standard_normal((3, 2)), rng.standard_normal(2)
+    assert audit(forward=affine_forward, backward=affine_backward, inputs=(x, W, b)).ok
+    assert audit(forward=affine_forward, backward=affine_backward, inputs=(x,), params={"W": W, "b": b}).ok
+    report = audit(forward=affine_forward, backward=wrong_affine_backward, inputs=(x,), params={"W": W, "b": b})
+    assert [f.quantity for f in report.findings if f.check == "gradient"] == ["grad.b"]
+
+
+class Linear:
+    """Keeps its gradients in a dictionary."""
+
+    def __init__(self, W):
+        self.W, self.gradients = W, {}
+
+    def forward(self, x):
+        self.x = x
+        return x @ self.W
+
+    def backward(self, dy):
+        self.gradients["W"] = self.x.T @ dy
+        return dy @ self.W.T
+
+
+def test_dictionary_of_gradients_by_an_adapter():
+    def forward(x, W):
+        layer = Linear(W)
+        return layer.forward(x), layer
+
+    def backward(dy, layer):
+        return layer.backward(dy), layer.gradients["W"]
+
+    rng = np.random.default_rng(0)
+    assert audit(forward=forward, backward=backward, inputs=(rng.standard_normal((4, 3)),),
+                 params={"W": rng.standard_normal((3, 2))}).ok
+
+
+class Relu:
+    def forward(self, x):
+        self.on = x > 0
+        return np.where(self.on, x, 0)
+
+    def backward(self, dy):
+        return dy * self.on
+
+
+def test_kinks_are_left_out_and_told():
+    x = np.array([[0.0, 1.0, -2.0], [3.0, 0.0, 1.0]])
+    report = audit(Relu(), inputs=(x,))
+    assert report.ok, report
+
+
+class OtherRelu(Relu):
+    def forward(self, x):
+        self.on = x >= 0
+        return np.maximum(x, 0)
+
+
+def test_either_slope_at_a_kink_is_right():
+    report = audit(OtherRelu(), inputs=(np.array([[0.0, 1.0, -2.0], [3.0, 0.0, 1.0]]),))
+    assert report.ok, report
+
+
+def test_another_function_is_a_note_by_name_and_an_error_by_like():
+    class AttentionWeight(textbook.AttentionWeight):
+        def forward(self, hs, h):
+            return super().forward(hs, h / np.sqrt(h.shape[1]))
+
+        def backward(self, da):
+            dhs, dh = super().backward(da)
+            return dhs, dh / np.sqrt(dh.shape[1])
+
+    by_name = audit(AttentionWeight, **FAST)
+    assert by_name.ok and [f.severity for f in by_name.findings] == ["note"], by_name
+    by_like = audit(AttentionWeight, like="AttentionWeight", **FAST)
+    assert not by_like.ok
+    (finding,) = by_like.findings
+    assert finding.verdict == FORWARD and "1/sqrt(H)" in finding.diagnosis
+
+
+def test_large_arrays_are_differentiated_along_directions():
+    rng = np.random.default_rng(0)
+    report = audit(Scale(), inputs=(rng.standard_normal((40, 80)),))
+    assert report.ok
+    assert "16 random directions" in str(report)
+    assert not audit(WrongScale(), inputs=(rng.standard_normal((40, 80)),)).ok
+
+
+def test_assert_gradients_fails_with_the_report():
+    assert_gradients(Scale(), inputs=(np.ones((3, 2)),))
+    with pytest.raises(AssertionError, match="a factor of 1/N"):
+        assert_gradients(WrongScale(), inputs=(np.ones((3, 2)),))
+
+
+def test_state_of_the_caller_is_untouched():
+    np.random.seed(1)
+    before, path = np.random.get_state()[1].copy(), list(sys.path)
+    audit(textbook.TimeDropout, **FAST)
+    assert np.array_equal(before, np.random.get_state()[1])
+    assert path == sys.path
+
+
+def test_without_twin_torch_stays_out():
+    program = ("import sys, numpy as np, parity.auditing as a\n"
+               "class S:\n def forward(self, x): return 2 * x\n def backward(self, d): return 2 * d\n"
+               "assert a.audit(S(), inputs=(np.ones((2, 2)),)).ok\n"
+               "assert 'torch' not in sys.modules\n")
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=os.getcwd(),
+                   env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)})
+
+
+# --- scripts and reports --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def wrong_file(tmp_path):
+    file = tmp_path / "my_layers.py"
+    file.write_text(FAULTS[[f.id for f in FAULTS].index("WeightSum: da = np.mean(dar, axis=2)")].source())
+    return file
+
+
+def test_script_shows_the_finding_and_is_small(wrong_file, tmp_path):
+    report = audit_file(wrong_file, ["WeightSum"], **FAST)
+    script = tmp_path / "finding.py"
+    script.write_text(report.script())
+    run = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=False)
+    assert run.returncode == 1 and "AssertionError" in run.stderr, run.stderr
+    assert len(report.script().splitlines()) < 50
+
+
+def test_json_and_html(wrong_file):
+    pytest.importorskip("jinja2")
+    report = audit_file(wrong_file, ["WeightSum"], **FAST)
+    told = json.loads(json.dumps(report.to_json()))
+    assert not told["ok"] and told["results"][0]["findings"][0]["quantity"] == "grad.a"
+    assert report.to_html().count("<figure>") >= 3
+
+
+# --- files and notebooks --------------------------------------------------------------------------
+
+RIGHT_CLASS = '''
+class Scale:
+    def forward(self, x, a=None):
+        self.kept = x
+        return 2 * x
+    def backward(self, dy):
+        return 2 * dy
+'''
+
+
+def write(folder, text, name="mine.py"):
+    file = folder / name
+    file.write_text(textwrap.dedent(text))
+    return file
+
+
+MISBEHAVING = {
+    "endless": ("while True: pass", "endless loop"),
+    "swallowing": ("while True:\n            try:\n                while True: pass\n            except: pass",
+                   "endless"),
+    "exit": ("exit()", "exit"),
+    "hard exit": ("import os; os._exit(0)", "exit code 0"),
+    "crash": ("import ctypes; ctypes.string_at(0)", "SIGSEGV"),
+    "memory": ("self.x = [bytearray(1 << 26) for _ in range(1 << 20)]", "memory"),
+    "exception": ("raise KeyError('no')", "KeyError"),
+    "input": ("input()", "EOF"),
+}
+
+
+@pytest.mark.parametrize("name", MISBEHAVING)
+def test_misbehaving_code_does_not_take_the_audit_down(tmp_path, name):
+    body, words = MISBEHAVING[name]
+    text = f"""\
+class Affine:
+    def __init__(self, W, b):
+        self.params, self.grads = [W, b], [W * 0, b * 0]
+    def forward(self, x):
+        {body}
+        return x
+    def backward(self, dy):
+        return dy
+
+class Softmax:
+    def forward(self, x):
+        return x
+    def backward(self, dy):
+        return dy
+"""
+    (tmp_path / "mine.py").write_text(text)
+    report = audit_file(tmp_path / "mine.py", seconds=3, memory=512, **FAST)
+    assert [r.name for r in report.results] == ["Affine", "Softmax"]
+    assert not report.results[0].ok
+    assert words in str(report), report
+
+
+def test_file_that_never_loads(tmp_path):
+    report = audit_file(write(tmp_path, "import os\nos._exit(3)\n"), seconds=5, **FAST)
+    assert report.exit_code == 2 and "exit code 3" in str(report)
+    report = audit_file(write(tmp_path, "x = [bytearray(1 << 26) for _ in range(1 << 20)]\n"), memory=256, **FAST)
+    assert report.exit_code == 2 and "MemoryError" in str(report)
+    report = audit_file(write(tmp_path, "while True: pass\n"), seconds=1, **FAST)
+    assert report.exit_code == 2 and "endless" in str(report)
+
+
+def test_only_own_classes_of_a_file_in_a_package(tmp_path):
+    package = tmp_path / "course"
+    package.mkdir()
+    write(package, "", "__init__.py")
+    write(package, "def twice(x):\n    return 2 * x\nclass Softmax:\n    def forward(self, x): return x\n"
+                   "    def backward(self, d): return d\n", "common.py")
+    file = write(package, "from .common import Softmax, twice\nassert __name__ != '__main__'\n" + RIGHT_CLASS)
+    report = audit_file(file, **FAST)
+    assert [r.name for r in report.results] == ["Scale"]
+    assert report.results[0].skipped
+
+
+def notebook(folder, *cells):
+    book = {"nbformat": 4, "metadata": {}, "nbformat_minor": 5,
+            "cells": [{"cell_type": "code", "source": c.splitlines(keepends=True), "outputs": []} for c in cells]}
+    file = folder / "chapter8.ipynb"
+    file.write_text(json.dumps(book))
+    return file
+
+
+def test_notebook(tmp_path):
+    fault = FAULTS[[f.id for f in FAULTS].index("WeightSum: da = np.mean(dar, axis=2)")]
+    file = notebook(tmp_path, "%matplotlib inline\n!pip list\nimport numpy as np", "1 / 0", "%%time\nx = 1",
+                    fault.source())
+    report = audit_file(file, ["WeightSum"], **FAST)
+    text = str(report)
+    assert not report.ok and "a factor of 1/H" in text
+    assert "cell 2 of chapter8.ipynb failed: ZeroDivisionError" in text
+    assert "cell 1, line skipped: %matplotlib inline" in text and "cell 1, line skipped: !pip list" in text
+    assert "cell 3 skipped: %%time" in text
+    assert report.script()
+
+
+def test_a_name_that_is_not_there_is_told(tmp_path):
+    report = audit_file(write(tmp_path, RIGHT_CLASS), ["Nothing"], **FAST)
+    assert report.exit_code == 2 and "no class Nothing" in str(report)
+
+
+def test_explained_asks_for_a_known_kind():
+    assert explained(FAULTS[0], ["dropped"]) and not explained(FAULTS[0], ["gates"])
+
+
+class Norm:
+    def forward(self, x):
+        self.x, self.n = x, np.sqrt((x * x).sum(axis=1, keepdims=True))
+        return x / self.n
+
+    def backward(self, dy):
+        y = self.x / self.n
+        return (dy - y * (dy * y).sum(axis=1, keepdims=True)) / self.n
+
+
+class Clip:
+    def forward(self, x):
+        self.x = x
+        return np.clip(x, -1, 1)
+
+    def backward(self, dy):
+        return dy * (np.abs(self.x) <= 1)
+
+
+class Square:
+    def forward(self, x):
+        self.x = x
+        return (x**2).mean()
+
+    def backward(self):
+        return 2 * self.x / self.x.size
+
+
+ROUGH = np.random.default_rng(0).standard_normal((5, 6))
+
+
+@pytest.mark.parametrize(("layer", "x"), [
+    (Norm(), 1e-4 * ROUGH), (Norm(), 1e6 * ROUGH), (Clip(), np.round(ROUGH)), (Relu(), ROUGH.astype(np.float32)),
+    (Square(), ROUGH), (Scale(), ROUGH[0]), (Scale(), np.float64(2)),
+], ids=["tiny", "huge", "ties", "float32", "no cotangent", "one axis", "no axis"])
+def test_unusual_but_right(layer, x):
+    report = audit(layer, inputs=(x,))
+    assert report.audited and not report.findings, report
+
+
+class InsideFloat32:
+    def forward(self, x):
+        self.y = np.tanh(x).astype(np.float32).astype(np.float64)
+        return self.y
+
+    def backward(self, dy):
+        return dy * (1 - self.y**2)
+
+
+def test_float32_inside_is_found():
+    report = audit(InsideFloat32(), inputs=(ROUGH,))
+    assert [f.kind for f in report.findings] == ["float32"], report

@@ -1,0 +1,166 @@
+"""Training in lockstep: that it holds, that it is explained, and that it would be seen if it did not."""
+
+import argparse
+import json
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+import torch_port
+from parity import lockstep as module
+from parity.errors import UsageError
+from parity.lockstep import LIMIT, Report, Row, lockstep
+from reference.trainer import MODELS
+
+SMALL = {"batch_size": 8, "hidden_size": 12, "wordvec_size": 6}
+
+
+@pytest.mark.parametrize(
+    ("modules", "heavy"),
+    [("parity.lockstep, parity.convert, reference", "torch rich matplotlib safetensors"), ("torch_port", "reference")],
+    ids=["parity", "torch_port"],
+)
+def test_imports_are_light(modules, heavy):
+    code = f"import sys, {modules}; sys.exit(' '.join(set({heavy!r}.split()) & set(sys.modules)))"
+    run = subprocess.run([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True, check=False)
+    assert run.stderr.strip() == ""
+
+
+def test_float64_stays_within_its_limit_for_200_steps():
+    report = lockstep(steps=200, **SMALL)
+    assert report.ok
+    assert [row.step for row in report.rows] == list(range(1, 201))
+    assert 0 < max(row.worst for row in report.rows) <= LIMIT == 1e-12
+    assert report.rows[-1].loss_reference < 0.8 * report.rows[0].loss_reference  # it did train
+    assert str(report).startswith("ok: 200 steps in float64; at most, parameters are ")
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_model_and_another_seed(name):
+    report = lockstep(name, steps=10, seed=1, **SMALL)
+    assert report.ok and report.settings["model"] == name
+
+
+def test_float32_is_held_against_rounding_that_was_measured():
+    report = lockstep(steps=40, dtype="float32", **SMALL)
+    u = np.finfo(np.float32).eps / 2
+    assert report.ok
+    assert all(u / 4 < row.rounding < 1e4 * u and row.distance > u / 4 for row in report.rows)
+    assert report.limits[5] == 8 * max(row.rounding for row in report.rows[:6])
+    assert "Why it grows: each side rounds in its own order" in str(report)
+    assert f"comes to {max(row.rounding for row in report.rows):.1e}" in str(report)
+
+
+class OtherAdam(torch.optim.Adam):
+    """Torch's own: eps inside the bias correction, and 1e-8 of it."""
+
+
+def no_clipping(parameters, max_norm):
+    return torch.zeros(())
+
+
+def late(steps):
+    """An Adam that errs by 1e-9 of the learning rate in one step."""
+
+    class Late(torch_port.Adam):
+        def update(self, group, p, g):
+            lr = group["lr"]
+            group["lr"] = lr * (1 + 1e-9) if group["iter"] == steps else lr
+            super().update(group, p, g)
+            group["lr"] = lr
+
+    return Late
+
+
+@pytest.mark.parametrize(
+    ("name", "fault", "step", "dtype"),
+    [
+        ("Adam", OtherAdam, 1, "float64"),
+        ("Adam", OtherAdam, 1, "float32"),
+        ("Adam", late(7), 8, "float64"),
+        ("clip_grads", no_clipping, 1, "float64"),
+        ("clip_grads", no_clipping, 1, "float32"),
+    ],
+)
+def test_a_fault_is_seen_in_the_step_where_it_happens(monkeypatch, name, fault, step, dtype):
+    monkeypatch.setattr(torch_port, name, fault)
+    report = lockstep(steps=10, dtype=dtype, max_grad=0.1, **SMALL)
+    assert not report.ok
+    assert str(report).startswith("NOT IN LOCKSTEP: 10 steps")
+    assert f"first beyond its limit of {report.limits[step - 1]:.1e}: step {step}, " in str(report)
+
+
+def test_what_is_not_finite_is_not_ok():
+    rows = [Row(1, 1.0, 1.0, 0.0, 0.0, "b", None), Row(2, math.nan, 1.0, math.inf, math.inf, "b", None)]
+    report = Report({"dtype": "float64"}, rows)
+    assert not report.ok and "step 2" in str(report)
+    assert json.loads(json.dumps(report.to_json(), allow_nan=False))["rows"][1]["distance"] is None
+    assert module._relative(np.array([1.0, np.nan]), np.ones(2)) == math.inf
+    assert module._relative(np.ones(2), np.zeros(2)) == math.inf
+    assert module._relative(np.zeros(2), np.zeros(2)) == 0
+    assert module._relative(np.array([1.0, 5.0]), np.array([1.0, 4.0])) == 0.25
+
+
+def command(*arguments):
+    parser = argparse.ArgumentParser()
+    module.arguments(parser)
+    small = [f"--{name.replace('_', '-')}={value}" for name, value in SMALL.items()]
+    return module.run(parser.parse_args([*small, *map(str, arguments)]))
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_the_command_prints_a_row_a_step_and_writes_what_is_asked_for(tmp_path, capsys, dtype):
+    files = tmp_path / "a.png", tmp_path / "a.json"
+    assert command("--steps=5", f"--dtype={dtype}", "--plot", files[0], "--json", files[1]) == 0
+    header, *rows = capsys.readouterr().out.splitlines()
+    assert header.split()[:3] == ["step", "loss", "reference"]
+    assert ("rounding" in header) == (dtype == "float32")
+    assert [int(row.split()[0]) for row in rows[:5]] == [1, 2, 3, 4, 5] and rows[5].startswith("ok: 5 steps")
+    assert files[0].read_bytes().startswith(b"\x89PNG")
+    written = json.loads(files[1].read_text())
+    assert written["ok"] is True and written["steps"] == len(written["rows"]) == 5
+    assert {"lr", "max_grad", "seed", "numpy", "torch"} < set(written)
+    assert set(written["rows"][0]) == set(Row._fields)
+
+
+def test_the_command_fails_where_the_sides_part(monkeypatch, capsys):
+    monkeypatch.setattr(torch_port, "Adam", OtherAdam)
+    assert command("--steps=2") == 1
+    assert "NOT IN LOCKSTEP" in capsys.readouterr().out
+
+
+def test_ctrl_c_ends_it_with_what_was_done(monkeypatch, capsys, tmp_path):
+    step = module._Port.step
+
+    def interrupted(self, x, t):
+        if len(done) == 3:
+            raise KeyboardInterrupt
+        done.append(x)
+        return step(self, x, t)
+
+    done = []
+    monkeypatch.setattr(module._Port, "step", interrupted)
+    assert command("--json", tmp_path / "a.json") == 130
+    assert "ok: 3 steps in float64" in capsys.readouterr().out
+    assert len(json.loads((tmp_path / "a.json").read_text())["rows"]) == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model=bert"], "model is 'bert', expected one of attention, peeky, plain"),
+        (["--dtype=float16"], "dtype is 'float16', expected one of float64, float32"),
+        (["--steps=0"], "steps is 0, expected >= 1"),
+        (["--seed=-1"], "seed is -1, expected >= 0"),
+        (["--plot=nowhere/a.png"], "nowhere/a.png: cannot be written"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_wrong_usage(arguments, message, capsys):
+    with pytest.raises(UsageError, match=message):
+        command(*arguments)
+    assert capsys.readouterr().out == ""

@@ -1,0 +1,218 @@
+"""The mutants: what is planted, how workers die, and that the list of equivalent ones is true."""
+
+import ast
+import json
+import subprocess
+import sys
+import time
+from collections import Counter
+
+import pytest
+
+pytest.importorskip("resource", reason="mutants run in forked processes with limits, which this platform has not")
+
+from parity.cli import main
+from parity.mutation import equivalents, mutants, workers
+from parity.mutation.operators import OPERATORS, narrow
+from parity.mutation.summary import KILLED, STILLBORN, SURVIVED, TIMEOUT, Summary, Verdict
+
+EVERY = [m for side in mutants.SIDES for m in mutants.mutants(side)]
+
+
+def planted_in(source, operator):
+    """The wrong versions of one statement, by one operator, as text."""
+    tree = ast.parse(source)
+    found = [after for _, _, name, _, after, _, _ in mutants.changes(tree) if name == operator]
+    assert ast.unparse(tree) == ast.unparse(ast.parse(source)), "the source is not as it was"
+    return found
+
+
+@pytest.mark.parametrize(("operator", "right", "wrong"), [
+    ("stabilisation removed", "z = x - x.real.max(axis=-1)", ["z = x"]),
+    ("reversal removed", "for t in reversed(r): f(t)", ["for t in r"]),
+    ("state not set", "self.reset_state()", ["pass"]),
+    ("store dropped", "a[i] = b", ["pass"]),
+    ("store dropped", "self.h = b", ["pass"]),
+    ("statement dropped", "total += dWh", ["pass"]),
+    ("statement dropped", "check(x)", ["pass"]),
+    ("statement dropped", "mask = mask[:, None]", ["pass"]),
+    ("statement dropped", "a = b", []),
+    ("= for +=", "total += dWh", ["total = dWh"]),
+    ("= for +=", "grad[...] = value", ["grad[...] += value"]),
+    ("copy removed", "dx = y.copy()", ["dx = y"]),
+    ("transpose removed", "a = x.T @ y.transpose(0, 2, 1)", ["a = x @ y.transpose(0, 2, 1)", "a = x.T @ y"]),
+    ("axis", "a = x.sum(axis=1, keepdims=True)", ["a = x.sum(keepdims=True)", "a = x.sum(axis=0, keepdims=True)",
+                                                 "a = x.sum(axis=1)"]),
+    ("index or slice", "a = x[:, 0]", ["a = x[:, -1]"]),
+    ("index or slice", "a = x[1:n, ::-1]", ["a = x[:n, ::-1]", "a = x[1:, ::-1]", "a = x[1:n, :]"]),
+    ("arithmetic", "a = b * c - d", ["a = b * c + d", "a = b / c - d"]),
+    ("comparison", "a = b < c", ["a = b <= c", "a = b > c"]),
+    ("condition", "a = b if c else d", ["a = b", "a = d"]),
+    ("condition", "a = np.where(m, b, 0)", ["a = b", "a = 0"]),
+    ("condition", "a = b and c", ["a = b or c", "a = b", "a = c"]),
+    ("negation removed", "a = ~b", ["a = b"]),
+    ("negation removed", "a = -1", []),
+    ("term dropped", "a = b * c", ["a = b", "a = c"]),
+    ("results swapped", "def f(): return a, b", ["return (b, a)"]),
+    ("arguments", "f(a, b, axis=0)", ["f(b, a, axis=0)", "f(a, b)"]),
+    ("arguments", "zip(a, strict=True)", []),
+    ("order", "f, g, i = x", ["g, f, i = x", "f, i, g = x"]),
+    ("order", "a = {'p': b, 'q': c}", ["a = {'p': c, 'q': b}"]),
+    ("call removed", "a = np.tanh(x)", ["a = x"]),
+    ("call removed", "a = x.masked_fill(m, 0)", ["a = x"]),
+    ("other function", "a = np.zeros(3)", ["a = np.ones(3)"]),
+    ("constant", "a = 3", ["a = 4", "a = 2"]),
+    ("constant", "a = 1e-07", ["a = 2e-07", "a = 0.0"]),
+    ("constant", "a = True", ["a = False"]),
+    ("cast to float32", "a = np.matmul(b, c)", ["a = _narrow(np.matmul(b, c))"]),
+], ids=lambda value: value if isinstance(value, str) else "")
+def test_an_operator_makes_its_mistakes(operator, right, wrong):
+    assert planted_in(right, operator) == wrong
+
+
+@pytest.mark.parametrize("source", [
+    "raise ValueError(f'{a + 1}')", "def f(x: 1 + 1) -> 2: 'text'", "def __init__(self): self.a = 1",
+    "__all__ = ['a', 'b']",
+    "if a in b:\n    text = c + d\n    raise TypeError(text)",
+], ids=["raise", "annotations", "initialisation", "names", "message"])
+def test_messages_annotations_and_initialisation_are_left_alone(source):
+    """All but the condition under which something is refused."""
+    found = [text for operator in OPERATORS for text in planted_in(source, operator)]
+    assert not [text for text in found if not text.startswith("if")]
+
+
+def test_narrow_is_float32_in_the_same_dtype():
+    import numpy as np
+    import torch
+
+    third = np.array([1 / 3])
+    for found in (narrow(third), narrow(torch.from_numpy(third)).numpy(), *narrow((third, third))):
+        assert found.dtype == np.float64 and found[0] == np.float32(1 / 3)
+    assert narrow(3) == 3 and narrow(np.array([2**40]))[0] == 2**40
+
+
+def test_there_are_mutants_of_every_operator_side_and_layer():
+    assert len(EVERY) >= 1500
+    assert {m.operator for m in EVERY} == set(OPERATORS)
+    assert {m.side for m in EVERY} == set(mutants.SIDES)
+    functions = {f for side in mutants.SIDES for source in mutants.sources(side).values()
+                 for f in (n.name for n in ast.walk(source.tree) if isinstance(n, ast.FunctionDef))}
+    assert set(mutants.EXCLUDED) <= functions, "an exclusion of what is not there any more"
+
+
+def test_a_planted_mutant_is_imported_and_gone_afterwards():
+    import sys
+
+    import reference
+
+    mutant = next(m for m in EVERY if m.source.name == "reference.affine" and m.after == "y = np.matmul(x, W) - b")
+    right = reference.Affine
+    with mutants.planted(mutant):
+        import numpy as np
+
+        wrong = sys.modules["reference"].Affine
+        assert wrong is not right and sys.modules["reference.affine"].Affine is wrong
+        assert wrong(np.ones((1, 1)), np.ones(1)).forward(np.ones((1, 1))) == 0
+    assert sys.modules["reference"].Affine is right
+
+
+# --- workers ------------------------------------------------------------------------------------------------
+
+
+def work(task):
+    workers.limit(0.2)
+    if task == "loops":
+        while True:
+            pass
+    if task == "sleeps":
+        time.sleep(60)
+    if task == "allocates":
+        return len(bytearray(workers.MEMORY + (1 << 30)))
+    if task == "exits":
+        import os
+
+        os._exit(3)
+    return task
+
+
+def test_workers_die_and_the_rest_goes_on():
+    tasks = ["a", "loops", "b", "exits", "sleeps", "allocates", "c"]
+    results = dict(workers.forked(work, tasks, 2))
+    assert {t: results[t] for t in "abc"} == {t: t for t in "abc"}
+    assert results["loops"] == results["sleeps"] == workers.Died("time-out")
+    assert results["exits"] == workers.Died("exit status 3")
+    assert "MemoryError" in results["allocates"].reason
+
+
+def test_no_more_workers_than_tasks():
+    assert list(workers.forked(work, ["a"], 8)) == [("a", "a")]
+    assert list(workers.forked(work, [], 2)) == []
+
+
+# --- the equivalent ones ------------------------------------------------------------------------------------
+
+
+def test_every_explanation_is_of_a_mutant_that_is_made():
+    made = {m.key for m in EVERY}
+    missing = [key for entry in equivalents.load() for key in entry.mutants() if key not in made]
+    assert not missing, "explained, and not made any more:\n" + "\n".join(map(str, missing))
+
+
+@pytest.mark.parametrize(("text", "words"), [
+    ('[[mutant]]\nwhere="a"\noperator="b"\nbefore="c"\nafter=["d"]\nreason=" "', "no reason"),
+    ('[[mutant]]\nwhere="a"\noperator="b"\nbefore="c"\nafter=["d", "d"]\nreason="e"', "twice"),
+], ids=["no-reason", "twice"])
+def test_a_file_of_explanations_that_explains_nothing_is_refused(text, words, tmp_path):
+    file = tmp_path / "equivalents.toml"
+    file.write_text(text)
+    with pytest.raises(ValueError, match=words):
+        equivalents.load(file)
+
+
+def verdicts(*pairs, explained=(), unmade=()):
+    summary = Summary(fast=False, explained=dict.fromkeys(explained, "same"), unmade=list(unmade))
+    for mutant, kind, kills in pairs:
+        summary.add(mutant, Verdict(kind, dict.fromkeys(kills, "found"), seconds=Counter(dict.fromkeys(kills, 1.0))))
+    return summary
+
+
+def test_a_summary_fails_for_survivors_wrong_explanations_and_explanations_of_nothing():
+    a, b, c, d = EVERY[:4]
+    good = verdicts((a, KILLED, ["x"]), (b, TIMEOUT, []), (c, SURVIVED, []), (d, STILLBORN, []), explained=[c.key])
+    assert good.ok and good.stillborn == 1 and len(good.results) == 3
+    assert not verdicts((a, KILLED, ["x"]), (c, SURVIVED, [])).ok
+    assert not verdicts((a, KILLED, ["x"]), explained=[a.key]).ok
+    assert not verdicts((a, KILLED, ["x"]), unmade=[c.key]).ok
+    assert not verdicts().ok, "no mutants at all are no success"
+    text = []
+    verdicts((c, SURVIVED, [])).print(type("Console", (), {"print": lambda self, *a, **k: text.append(str(a[0]))})())
+    assert any(c.before in line and c.after in line for line in text)
+
+
+def test_checks_that_kill_alone_are_told_from_those_that_do_not():
+    a, b = EVERY[:2]
+    rows = verdicts((a, KILLED, ["x", "y"]), (b, KILLED, ["x"])).checks(a.side)
+    assert (rows["x"]["kills"], rows["x"]["alone"]) == (2, 1)
+    assert (rows["y"]["kills"], rows["y"]["alone"]) == (1, 0)
+
+
+# --- all together, a little of it -----------------------------------------------------------------------------
+
+
+def test_mistakes_in_one_layer_are_all_noticed(tmp_path):
+    """The whole is what ``parity mutate --fast`` does in CI; here a piece, in a process of its own."""
+    file = tmp_path / "mutants.json"
+    subprocess.run([sys.executable, "-m", "parity", "mutate", "--layer", "[SW]*[xm]", "--fast", "--json", str(file)],
+                   check=True, capture_output=True)
+    found = json.loads(file.read_text())
+    assert found["ok"] and found["mutants"] == found["killed"] + found["same function"] > 40
+    assert set(found["matrix"]["reference"]) == set(found["matrix"]["port"]) == {"Softmax", "WeightSum"}
+    assert {v["side"] for v in found["verdicts"]} == set(mutants.SIDES)
+
+
+def test_the_command_refuses_what_it_cannot_do(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["mutate", "--layer", "Nothing"])
+    assert "'Nothing' matches none of" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        main(["mutate", "--jobs", "0"])

@@ -1,0 +1,96 @@
+"""The vacuity gate: what a case could not notice is counted, and too much of it is a failure."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from parity import budget, check
+from parity.bounds import lower, upper
+from parity.budget import measure
+from parity.catalogue import CATALOGUE
+from parity.lanes import LANES
+from parity.protocol import standard
+from parity.vacuity import MOST, WRONG, Vision, blind
+
+LANE = LANES["cpu-float32"]
+AFFINE = CATALOGUE["Affine"]
+
+
+def sight(case, oracle=lambda gradient: gradient):
+    """What is not noticed where the gradients are changed."""
+    yardstick = measure(case, LANE)
+    changed = replace(yardstick, oracle={name: oracle(value) if name.startswith("grad.") else value
+                                         for name, value in yardstick.oracle.items()})
+    found = blind(case, LANE, changed)
+    return found if found is None else {kind for kind, _ in found}
+
+
+def test_an_ordinary_case_sees_everything():
+    assert sight(standard(AFFINE)) == set()
+
+
+@pytest.mark.parametrize(("size", "unseen"), [(0.005, set()), (0.5, {"scaled"}), (1e9, set(WRONG))])
+def test_a_budget_that_is_too_wide_hides_some_mistakes_first(size, unseen):
+    case = standard(AFFINE)
+    yardstick = measure(case, LANE)
+    flat = {n: np.full_like(b, size * np.abs(yardstick.oracle[n]).max()) if n.startswith("grad.") else b
+            for n, b in yardstick.budget.items()}
+    assert {kind for kind, _ in blind(case, LANE, replace(yardstick, budget=flat))} == unseen
+
+
+def test_a_gradient_that_is_zero_is_seen_as_nothing():
+    assert sight(standard(AFFINE), oracle=np.zeros_like) == {"zero", "scaled"}
+
+
+def test_equal_numbers_cannot_be_permuted():
+    assert sight(standard(AFFINE), oracle=np.ones_like) == set()
+
+
+@pytest.mark.parametrize("change", [{"pattern": "nonfinite"}, {"scale": 1e3}, {"scale": 1e-3},
+                                    {"sizes": {"N": 1, "D": 6, "H": 7}}, {"sizes": {"N": 0, "D": 6, "H": 7}}],
+                         ids=["pattern", "large", "small", "one", "none"])
+def test_degenerate_cases_are_counted_apart(change):
+    assert sight(replace(standard(AFFINE), **change)) is None
+
+
+def test_a_case_in_which_nothing_is_valid_is_counted_apart():
+    case = standard(CATALOGUE["Attention"], masked=True)
+    yardstick = measure(case, LANE)
+    yardstick.data.inputs["mask"] = np.zeros_like(yardstick.data.inputs["mask"])
+    assert blind(case, LANE, yardstick) is None
+
+
+def test_lanes_of_less_precision_are_not_held_to_it():
+    assert blind(standard(AFFINE), replace(LANE, torch_dtype="bfloat16"), measure(standard(AFFINE), LANE)) is None
+
+
+@pytest.mark.parametrize(("dull", "ordinary", "ok"), [(0, 0, True), (1, 1, True), (2, 2, False), (1, 6, True),
+                                                      (4, 15, False), (5, 100, True), (11, 100, False)])
+def test_the_gate_closes_where_chance_does_not_explain_it(dull, ordinary, ok):
+    vision = Vision()
+    for i in range(ordinary):
+        vision.add(str(i), (("zero", "grad.x"),) if i < dull else ())
+    assert (vision.ordinary, vision.blind, vision.ok) == (ordinary, dull, ok)
+
+
+def test_a_report_counts_and_shows_what_was_not_seen():
+    report = check("Affine", "cpu-float32", cases=80)
+    (row,) = report.to_json()["vacuity"]
+    assert row["ordinary"] > 0 and row["blind"] == 0 and row["ordinary"] + row["apart"] == 80
+    assert f"{row['ordinary']} ordinary cases, 0 of them blind" in str(report)
+
+
+def test_a_blind_report_is_no_pass(monkeypatch):
+    monkeypatch.setattr(budget, "FACTOR", 1e12)
+    report = check("Affine", "cpu-float32", cases=80)
+    assert not report.findings and not report.ok
+    assert "VACUOUS: Affine in cpu-float32" in str(report) and f"at most {MOST:.0%}" in str(report)
+
+
+def test_bounds_are_those_of_clopper_and_pearson():
+    # none in n: 1 - 0.05^(1/n), about 3/n; one in ten: the tables' 0.0051 and 0.3942
+    assert upper(0, 100_000) == pytest.approx(1 - 0.05**1e-5, rel=1e-9)
+    assert (lower(1, 10), upper(1, 10)) == pytest.approx((0.0051162, 0.3941633), rel=1e-4)
+    assert (lower(0, 10), upper(10, 10), upper(0, 0)) == (0, 1, 1)
+    assert lower(1, 1) == pytest.approx(0.05)
