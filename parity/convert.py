@@ -9,8 +9,6 @@ from reference.weights import format_of, read_arrays, write_params
 
 from .errors import UsageError
 
-SUMMARY = "convert weights between .safetensors and the textbook's .pkl"
-
 
 def arguments(parser):
     """Adds the command's arguments."""

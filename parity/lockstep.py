@@ -18,8 +18,6 @@ from reference.trainer import MODELS
 
 from .errors import UsageError
 
-SUMMARY = "train both sides on the same batches and show, step by step, how far apart they get"
-LIMIT = 1e-12  # in float64, of the size of a loss or a parameter
 FACTOR = 8  # the budget's: how much larger than the reference's own rounding an honest distance may be
 HELP = {"model": "attention, peeky or plain", "dtype": "float64 or float32", "steps": "number of steps",
         "seed": "of the weights and of the order of the batches"}
@@ -191,7 +189,7 @@ def plot(report):
     losses.legend()
     distances.legend(loc="upper left", fontsize="small")
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=100, metadata={"Software": None})
+    figure.savefig(buffer, format="png", dpi=100)
     return buffer.getvalue()
 
 

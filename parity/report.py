@@ -123,7 +123,7 @@ class Report:
         from rich.table import Table
 
         table = Table(title=f"largest share of the budget used ({self.cases:,} cases)", title_justify="left")
-        table.add_column("layer")
+        table.add_column("layer", no_wrap=True, min_width=max(map(len, self.layers), default=0))
         reasons = {u.lane: u for u in self.untested}
         for lane in self.lanes:
             table.add_column(lane, justify="right")

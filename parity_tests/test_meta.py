@@ -32,7 +32,8 @@ def seeds_matter():
 
 def everything_is_registered():
     """Every check of the protocol is in the table that tests and mutants read, and every test is there."""
-    written = {f for name, f in vars(protocol).items() if name.startswith("check_")}
+    modules = (protocol.reference, protocol.port, protocol.optimizers)
+    written = {f for module in modules for name, f in vars(module).items() if name.startswith("check_")}
     listed = {f for sides in protocol.CHECKS.values() for checks in sides.values() for f in checks.values()}
     assert written == listed
     tested = {parameters.values[1] for parameters in test_protocol.PROMISES}

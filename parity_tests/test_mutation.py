@@ -37,6 +37,7 @@ def planted_in(source, operator):
     ("statement dropped", "check(x)", ["pass"]),
     ("statement dropped", "mask = mask[:, None]", ["pass"]),
     ("statement dropped", "a = b", []),
+    ("attribute dropped", "class A(B):\n    cell = c\n    def f(self): d = e", ["pass", "pass"]),
     ("= for +=", "total += dWh", ["total = dWh"]),
     ("= for +=", "grad[...] = value", ["grad[...] += value"]),
     ("copy removed", "dx = y.copy()", ["dx = y"]),

@@ -330,6 +330,47 @@ def test_tensorboard_gets_loss_and_accuracy(dates, run, monkeypatch):
     assert points[-1] == str(result.folder)
 
 
+def test_accuracy_is_exact_match_overall_and_on_unseen_pairs(dates, run, monkeypatch, tmp_path):
+    lines = dates.read_text(encoding="utf-8").splitlines(keepends=True)
+    some_twice = tmp_path / "dates.txt"
+    some_twice.write_text("".join(lines[:200] + lines[:100]), encoding="utf-8")
+
+    def answer(generate, x, t):
+        guess = t[:, 1:].copy()
+        guess[::3, -1] = (guess[::3, -1] + 1) % 5  # one letter of each third answer
+        return guess
+
+    monkeypatch.setattr(train, "answer", answer)
+    epoch = log(run("--data", some_twice, *SMALL, "--no-plots").folder)[-1]
+    unseen = train.unseen(*reference.load_data(some_twice)[:2])
+    assert 0 < unseen.sum() < 30
+    right = np.arange(30) % 3 != 0
+    assert epoch["accuracy"] == right.mean() == 2 / 3
+    assert epoch["accuracy_unseen"] == right[unseen].mean()
+
+
+@pytest.mark.parametrize("reverse", [True, False])
+def test_heat_maps_stand_as_the_question_is_read(dates, tmp_path, monkeypatch, reverse):
+    def look_at_the_first_id(x, t_in):
+        weights = torch.zeros(x.shape)
+        weights[:, 0] = 1
+        model.attention_weights = [weights] * t_in.shape[1]
+
+    drawn = []
+    monkeypatch.setattr(train, "attention_maps", drawn.extend)
+    arguments = ["--data", str(dates), "--out", str(tmp_path), "--reverse" if reverse else "--no-reverse"]
+    job = train.Run(train.parser().parse_args(arguments))
+    job.model = model = types.SimpleNamespace(score=look_at_the_first_id)
+    job.heat_maps()
+    _, (x, t), vocabulary = reference.load_data(dates)
+    for (question, true, weights), ids, answer in zip(drawn, x, t, strict=False):
+        assert question == "".join(vocabulary.id_to_char[i] for i in ids)
+        assert true == "".join(vocabulary.id_to_char[i] for i in answer[1:])
+        assert weights.shape == (len(true), len(question))
+        assert (weights.argmax(axis=1) == (len(question) - 1 if reverse else 0)).all()
+    assert len(drawn) == train.MAPS
+
+
 def test_heat_maps_show_characters_on_both_axes(monkeypatch):
     figures = []
     monkeypatch.setattr(train, "png", lambda figure: figures.append(figure) or b"")

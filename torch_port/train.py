@@ -379,9 +379,9 @@ def attention_maps(examples: list[tuple[str, str, Array]]) -> bytes:
 
 
 def png(figure: Any) -> bytes:
-    """A figure's bytes, without the date and version that would make each file differ."""
+    """A figure as the bytes of a PNG file."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=100, metadata={"Software": None})
+    figure.savefig(buffer, format="png", dpi=100)
     return buffer.getvalue()
 
 

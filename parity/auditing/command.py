@@ -4,8 +4,6 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-SUMMARY = "tell whether hand-written NumPy gradients are right, and what is wrong with them"
-
 
 def arguments(parser):
     parser.add_argument("targets", nargs="+", metavar="FILE[:CLASS]",

@@ -7,8 +7,7 @@ import time
 from ..commands.check import cores
 from ..errors import UsageError
 
-SUMMARY = "break the layers on purpose and see which check notices"
-
+WIDTH = 170  # of the matrix, which has a column a check
 
 def arguments(parser):
     """Adds the command's arguments."""
@@ -48,5 +47,5 @@ def run(args):
     summary.seconds = time.monotonic() - start
     if args.json:
         write_json(args.json, summary.to_json())
-    summary.print(Console())
+    summary.print(Console(width=max(Console().width, WIDTH)))
     return 0 if summary.ok else 1

@@ -188,7 +188,8 @@ def _places(node, function, statement):
                 continue
             inner = child if isinstance(child, ast.stmt) else statement
             within = (*function, child.name) if isinstance(child, DEFINITIONS) else function
-            if not isinstance(child, DEFINITIONS):
+            child.of_class = isinstance(node, ast.ClassDef) and name == "body"
+            if not isinstance(child, DEFINITIONS) or child.of_class:
                 yield function, inner, (node, name, index), child
             yield from _places(child, within, inner)
 

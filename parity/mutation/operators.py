@@ -245,6 +245,14 @@ def store(node):
             yield ast.Pass()
 
 
+def attribute(node):
+    """A table, a method or another attribute of a class left out, so that its base's holds."""
+    table = isinstance(node, (ast.Assign, ast.AnnAssign)) and node.value
+    method = isinstance(node, ast.FunctionDef) and not all(isinstance(s, (ast.Expr, ast.Raise)) for s in node.body)
+    if getattr(node, "of_class", False) and (table or method):
+        yield ast.Pass()
+
+
 def statement(node):
     """A call or a step of a computation left out."""
     if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
@@ -288,6 +296,7 @@ OPERATORS = {
     "state not set": state,
     "store dropped": store,
     "statement dropped": statement,
+    "attribute dropped": attribute,
     "= for +=": accumulation,
     "copy removed": copies,
     "transpose removed": transpose,

@@ -1,5 +1,6 @@
 """What became of the mutants: the kill matrix, what each check costs and kills alone, and the survivors."""
 
+import string
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -121,30 +122,36 @@ class Summary:
             } for m, v in self.results],
         }
 
-    def print(self, console):
-        """Writes the matrix, the cost of the checks and the survivors to a ``rich`` console."""
+    def _tables(self, side):
+        """The checks with what they cost, each under a letter, and the matrix with a column a letter."""
         from rich.table import Table
 
+        checks = sorted(self.checks(side).items(), key=lambda item: -item[1]["kills"])
+        letters = string.ascii_lowercase[: len(checks)]
+        costs = Table(title=f"{side}: the checks, and what they cost", title_justify="left", box=None, padding=(0, 1))
+        for column in ("", "check", "kills", "alone", "CPU s", "ms a kill"):
+            costs.add_column(column, justify="left" if column in ("", "check") else "right")
+        for letter, (check, row) in zip(letters, checks, strict=True):
+            each = f"{1e3 * row['seconds'] / row['kills']:.1f}" if row["kills"] else ""
+            alone = "" if self.fast else f"{row['alone']:,}"
+            costs.add_row(letter, check, f"{row['kills']:,}", alone, f"{row['seconds']:.1f}", each)
+        who = "first noticed" if self.fast else "noticed"
+        matrix = Table(title=f"{side}: mutants by place (met: those that the layer runs into), and who {who} them",
+                       title_justify="left", box=None, padding=(0, 1))
+        for column in ("layer or module", "met", "made", "killed", "time-out", "same", *letters):
+            matrix.add_column(column, justify="left" if column == "layer or module" else "right")
+        met = self.met(side)
+        for layer, row in self.matrix(side).items():
+            cells = (met.get(layer, 0), row["mutants"], row[KILLED], row[TIMEOUT], row["same"],
+                     *(row[check] for check, _ in checks))
+            matrix.add_row(layer, *(f"{cell:,}" if cell else "" for cell in cells))
+        return costs, matrix
+
+    def print(self, console):
+        """Writes the matrix, the cost of the checks and the survivors to a ``rich`` console."""
         for side in SIDES:
-            checks, met = self.checks(side), self.met(side)
-            title = f"{side}: mutants by place, and by the check that noticed {'first' if self.fast else 'them'}"
-            table = Table(title=title, title_justify="left")
-            table.add_column("layer or module", no_wrap=True)
-            for column in ("run", "own", "killed", "time-out", "same function", *checks):
-                table.add_column(column, justify="right")
-            for layer, row in self.matrix(side).items():
-                cells = (met.get(layer, 0), row["mutants"], row[KILLED], row[TIMEOUT], row["same"],
-                         *(row[check] for check in checks))
-                table.add_row(layer, *(f"{cell:,}" if cell else "" for cell in cells))
-            console.print(table)
-            costs = Table(title=f"{side}: what the checks cost", title_justify="left")
-            for column in ("check", "kills", "alone", "CPU s", "CPU ms a kill"):
-                costs.add_column(column, justify="left" if column == "check" else "right")
-            for check, row in checks.items():
-                each = f"{1e3 * row['seconds'] / row['kills']:.1f}" if row["kills"] else ""
-                costs.add_row(check, f"{row['kills']:,}", "" if self.fast else f"{row['alone']:,}",
-                              f"{row['seconds']:.1f}", each)
-            console.print(costs)
+            for table in self._tables(side):
+                console.print(table)
         for mutant in self.survivors:
             console.print(f"\nSURVIVED {mutant.diff}", highlight=False, markup=False, soft_wrap=True)
         for mutant, verdict in self.contradicted:

@@ -1,0 +1,18 @@
+"""What a layer owes its users beside right numbers, as plain functions over a catalogue entry.
+
+Each ``check_*`` takes a spec and raises ``AssertionError`` with a sentence where the promise is
+broken. ``CHECKS`` lists them by program and side; they serve the tests and the mutants.
+"""
+
+from .common import SIZES, standard
+from .optimizers import check_clip, check_clip_port, check_optimizer
+from .port import PORT
+from .reference import REFERENCE
+
+__all__ = ["CHECKS", "PORT", "REFERENCE", "SIZES", "standard"]
+
+CHECKS = {
+    "layer": {"reference": REFERENCE, "port": PORT},
+    "optimizer": {"reference": {}, "port": {"torch optimizer": check_optimizer}},
+    "clip": {"reference": {"clipping": check_clip}, "port": {"clipping": check_clip_port}},
+}

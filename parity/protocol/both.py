@@ -1,0 +1,152 @@
+"""Promises that both sides give in the same words: each function takes how a side is made and called."""
+
+import numpy as np
+
+from ..spec import axes
+from .common import SIZES, arrays_of, raised, standard
+
+
+def bad_inputs(spec):
+    """Inputs that no side may accept: (what is wrong, name of the argument, inputs, type of the error)."""
+    case = standard(spec, **({"masked": True} if spec.optional else {}))
+    data = arrays_of(case)
+    known = {axis[-1] for text in (*spec.params.values(), spec.sizes) for axis in axes(text)[1]}
+    found = []
+
+    def add(what, name, value, error):
+        found.append((what, name, data.inputs | {name: value}, error))
+
+    for name, text in spec.inputs.items():
+        array, (kind, letters) = data.inputs[name], axes(text)
+        add("is a list", name, array.tolist(), TypeError)
+        other = array.astype(np.int64) if kind == "float" else array.astype(np.float64)
+        add("is of another kind", name, other, TypeError)
+        if letters[0] == "...":
+            add("has too few axes", name, np.array(1.0), ValueError)
+        else:
+            add("has one axis more", name, array[None], ValueError)
+            add("has one axis less", name, np.asarray(array[0]), ValueError)
+        for axis, letter in enumerate(letters, array.ndim - len(letters)):
+            if letter == "...":
+                continue
+            if letter[-1] in known:
+                add(f"has one {letter} more", name, array.take([*range(array.shape[axis]), 0], axis), ValueError)
+            if letter != "N":
+                add(f"has no {letter}", name, array.take([], axis), ValueError)
+            if min(spec.ranges.get(letter, (1,))) > 1:
+                add(f"has one {letter} alone", name, array.take([0], axis), ValueError)
+            known.add(letter[-1])
+        if kind == "int":
+            ignored = spec.options.get("ignore_label", ())
+            upper = SIZES[spec.bounds[name]]
+            for value, place in ((upper, -1), (-7, -1), (upper, 0), (-1, 0), (-2, 0)):
+                wrong = array.copy()
+                wrong[(place,) * array.ndim] = value
+                if value not in ignored:
+                    add(f"contains {value}", name, wrong, IndexError)
+    return case, data, found
+
+
+def hold_bad_inputs(spec, call):
+    case, data, wrong = bad_inputs(spec)
+    for what, name, inputs, expected in wrong:
+        error = raised(lambda inputs=inputs: call(case, data, inputs))
+        assert isinstance(error, expected), f"{name} {what}: raises {error!r}, expected {expected.__name__}"
+        if expected is IndexError:  # the business of the embedding or the loss inside
+            assert "contains index" in str(error), f"{name} {what}: {error} does not say which index"
+            continue
+        assert name in str(error) or "shape" in str(error), f"{name} {what}: {error} does not name it"
+        inside = spec.greedy and name in spec.optional  # a model hands it to its decoder as it is
+        assert inside or str(error).startswith(f"{spec.name}.forward: "), f"{name} {what}: {error} does not say where"
+
+
+def hold_generate(spec, make, call):
+    if not hasattr(spec.reference, "generate"):
+        return
+    names = list(spec.inputs)
+    floating = spec.differentiable()
+    source = floating[0] if floating else names[0]
+    steps = 12
+    for seed in range(4):
+        case = standard(spec, seed)
+        data = arrays_of(case)
+        layer, given = make(spec, case.options, data), data.inputs[source]
+        ids = call(layer, "generate", given, 1, steps)
+        assert ids.shape == (len(given), steps) and ids.dtype.kind == "i", f"ids of shape {ids.shape} and {ids.dtype}"
+        fed = np.concatenate((np.ones_like(ids[:, :1]), ids[:, :-1]), axis=1)
+        score = call(layer, "forward", fed, given) if floating else call(layer, "score", given, fed)
+        assert np.array_equal(score.argmax(axis=-1), ids), "the ids are not those of the highest scores"
+    assert call(layer, "generate", given, 1, 0).shape == (len(given), 0), "no ids asked for, and some given"
+    letter = axes(spec.inputs[source])[1][-1]
+    wrong = [("a start id out of range", (given, SIZES["V"], 1), IndexError),
+             ("a negative start id", (given, -1, 1), IndexError),
+             ("a negative number of ids", (given, 1, -1), ValueError),
+             (f"{source} with one axis more", (given[None], 1, 1), ValueError),
+             (f"{source} of another kind", (given.astype(int if floating else float), 1, 1), TypeError)]
+    if floating:
+        wrong += [(f"{source} with one {letter} more", (np.concatenate((given, given[..., :1]), -1), 1, 1), ValueError)]
+    for what, arguments, expected in wrong:
+        error = raised(lambda arguments=arguments: call(layer, "generate", *arguments))
+        assert isinstance(error, expected), f"generate from {what} raises {error!r}, expected {expected.__name__}"
+        assert not floating or str(error).startswith(f"{spec.name}.generate: "), f"{what}: {error} does not say where"
+
+
+def hold_labels(spec, make, call):
+    case = standard(spec)
+    data = arrays_of(case)
+    layer = make(spec, case.options, data)
+    expected = call(layer, "forward", *data.inputs.values())
+    for name, text in spec.inputs.items():
+        if axes(text)[0] != "int":
+            continue
+        for dtype in ("int8", "int16", "int32", "uint8"):
+            given = data.inputs | {name: np.maximum(data.inputs[name], 0).astype(dtype)}
+            same = call(layer, "forward", *(data.inputs | {name: given[name].astype("int64")}).values())
+            found = call(layer, "forward", *given.values())
+            assert np.array_equal(found, same), f"{name} of {dtype} give another result"
+        if spec.one_hot == name:
+            upper = SIZES[spec.bounds[name]]
+            labels = np.maximum(data.inputs[name], 0)
+            expected = call(layer, "forward", *(data.inputs | {name: labels}).values())
+            rows = np.eye(upper)[labels]
+            for dtype in ("bool", "int64", "float32"):
+                found = call(layer, "forward", *(data.inputs | {name: rows.astype(dtype)}).values())
+                assert np.array_equal(found, expected), f"one-hot {name} of {dtype} give another result"
+            short = data.inputs | {name: rows[..., :-1]}
+            error = raised(lambda short=short: call(layer, "forward", *short.values()))
+            assert isinstance(error, ValueError), f"one-hot {name} with too few columns raise {error!r}"
+
+
+def hold_ignored(spec, make, call):
+    for ignored in spec.options.get("ignore_label", ()):
+        case = standard(spec, ignore_label=ignored)
+        data = arrays_of(case)
+        logits, labels = spec.differentiable()[0], next(name for name in spec.inputs if name in spec.bounds)
+        data.inputs[labels][...] = 1
+        data.inputs[labels][:, 0] = ignored
+        layer = make(spec, case.options, data)
+        expected = call(layer, data.inputs)
+        data.inputs[logits][:, 0] = [[np.nan], [np.inf]]
+        found = call(layer, data.inputs)
+        for one, other in zip(found, expected, strict=True):
+            assert np.array_equal(one, other), f"logits of ignored labels have an influence: {one}, not {other}"
+        assert not found[1][:, 0].any(), "logits of labels that are ignored have a gradient"
+
+
+def hold_drawn(spec, make, call):
+    for mask, output in spec.drawn.items():
+        for option, values in spec.options.items():
+            for value in values:
+                case = standard(spec, **{option: value})
+                data = arrays_of(case)
+                layer = make(spec, case.options, data)
+                rest = [a for name, a in data.inputs.items() if name != mask]
+                drawn = call(layer, "forward", *rest)
+                kept = drawn != 0
+                again = call(layer, "forward", *(data.inputs | {mask: kept}).values())
+                close = np.allclose(drawn, again, rtol=1e-12, atol=0)  # a product in another order
+                assert close, f"{option} = {value}: a {mask} that is drawn does something else than one that is given"
+                if value == min(values):
+                    assert kept.all() == (value == 0), f"{option} = {value}: {kept.mean():.0%} of {output} are kept"
+                if value == max(values):
+                    assert kept.mean() < 0.5, f"{option} = {value}: {kept.mean():.0%} of {output} are kept"

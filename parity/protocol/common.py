@@ -1,0 +1,61 @@
+"""What the checks share: an ordinary case, and either side under one kind of call."""
+
+import numpy as np
+
+from ..case import Case, choices
+from ..programs import build
+
+SIZES = {"N": 2, "T": 3, "U": 4, "V": 5, "D": 6, "H": 7, "...": (2, 3)}  # all different
+FLOATS = ("float16", "float32", "float64", "longdouble")
+
+
+def standard(spec, seed=0, **options):
+    """An ordinary case with all axis sizes different; the first choice of every option not given."""
+    chosen = {name: options.get(name, (values or (0,))[0]) for name, values in choices(spec).items()}
+    return Case(spec, {letter: SIZES[letter] for letter in spec.letters}, "normal", 1.0, "C", chosen, seed)
+
+
+def arrays_of(case, dtype="float64"):
+    return case.data(lambda a: a.astype(dtype))
+
+
+def forward(layer, data):
+    outputs = layer.forward(*data.inputs.values())
+    return outputs if isinstance(outputs, tuple) else (outputs,)
+
+
+def backward(layer, data):
+    gradients = layer.backward(*data.cotangents.values())
+    gradients = gradients if isinstance(gradients, tuple) else () if gradients is None else (gradients,)
+    return [g.copy() for g in (*gradients, *layer.grads)]
+
+
+def with_state(spec):
+    return {"stateful": True} if "stateful" in spec.options else {}
+
+
+def raised(call):
+    """The exception that a call ends with; None where it ends without one."""
+    try:
+        call()
+    except Exception as error:
+        return error
+    return None
+
+
+def call_reference(layer, method, *arrays):
+    return getattr(layer, method)(*arrays)
+
+
+def call_port(module, method, *arrays):
+    import torch
+
+    arguments = (torch.from_numpy(np.array(a)) if isinstance(a, np.ndarray) else a for a in arrays)
+    result = module(*arguments) if method == "forward" else getattr(module, method)(*arguments)
+    result = result[0] if isinstance(result, tuple) else result
+    assert method != "generate" or not result.requires_grad, "generate leaves a graph"
+    return result.detach().numpy()
+
+
+def twin(spec, options, data):
+    return spec.port_class.from_reference(build(spec, options, data))

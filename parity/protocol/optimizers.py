@@ -1,0 +1,74 @@
+"""What optimizers and clipping owe their users."""
+
+import numpy as np
+
+from .common import raised
+
+
+def check_optimizer(spec):
+    """An optimizer leaves parameters without gradient alone, takes closures, and refuses what cannot be."""
+    import torch
+
+    def parameter(*gradient):
+        p = torch.zeros(2, requires_grad=True)
+        p.grad = torch.tensor(gradient) if gradient else None
+        return p
+
+    first, second, bare = parameter(1.0, -1.0), parameter(1.0, -1.0), parameter()
+    spec.port_class([first, bare]).step()
+    assert first.any() and not bare.any(), "a parameter without gradient moves, or one with a gradient does not"
+    assert spec.port_class([bare]).step() is None, "a step without any gradient gives something"
+
+    def closure():
+        assert torch.is_grad_enabled(), "the closure runs without gradients"
+        second.grad = torch.tensor([1.0, -1.0])
+        return 7.0
+
+    assert spec.port_class([second]).step(closure) == 7.0, "the loss of the closure is lost"
+    assert torch.equal(first, second), "a step with a closure is another one"
+    for name in spec.options:
+        error = raised(lambda name=name: spec.port_class([parameter()], **{name: -0.5}))
+        assert isinstance(error, ValueError), f"{name}=-0.5 raises {error!r}, expected ValueError"
+        assert spec.port_class([parameter()], **{name: 0.0}), f"{name}=0 is refused"
+        if name != "lr":
+            error = raised(lambda name=name: spec.port_class([parameter()], **{name: 1.0}))
+            assert isinstance(error, ValueError), f"{name}=1 raises {error!r}, expected ValueError"
+    defaults, given = (spec.port_class([parameter()], **chosen).defaults for chosen in
+                       ({}, {name: getattr(spec.reference(), name) for name in spec.options}))
+    assert defaults == given, f"defaults {defaults}, those of the reference {given}"
+
+
+def _near_the_norm(clip, make, read):
+    """Clipping at norms around the limit: what is below it stays as it is, bit for bit."""
+    for norm, limit, expected in ((5.0, 5.01, [3.0, 4.0]), (5.0, 9.0, [3.0, 4.0]), (5.0, 4.0, None)):
+        gradient = make([3.0, 4.0])
+        found = float(clip(gradient, limit))
+        assert abs(found - norm) <= 2.0**-50, f"the norm of 3, 4 is {found}"
+        after = read(gradient)
+        if expected:
+            assert after == expected, f"norm {norm}, limit {limit}: clipped to {after}"
+        else:
+            assert abs(after[0] - 3.0 * limit / (norm + 1e-6)) <= 2.0**-50, f"norm {norm}, limit {limit}: {after}"
+
+
+def check_clip(spec):
+    """What is below the limit stays as it is."""
+    _near_the_norm(lambda g, limit: spec.reference([g], limit), np.array, np.ndarray.tolist)
+
+
+def check_clip_port(spec):
+    """What is below the limit stays as it is; tensors without gradient do no harm; NaN clips nothing, inf all."""
+    import torch
+
+    def parameter(values):
+        p = torch.zeros(len(values), dtype=torch.float64, requires_grad=True)
+        p.grad = torch.tensor(values, dtype=torch.float64)
+        return p
+
+    _near_the_norm(spec.port_class, parameter, lambda p: p.grad.tolist())
+    _near_the_norm(lambda p, limit: spec.port_class(iter([p, torch.zeros(3, requires_grad=True)]), limit), parameter,
+                   lambda p: p.grad.tolist())
+    for value, expected in ((torch.nan, 3.0), (torch.inf, 0.0)):
+        first, second = parameter([3.0]), parameter([value])
+        spec.port_class([first, second], 1.0)
+        assert first.grad.item() == expected, f"beside a gradient of {value}, 3 becomes {first.grad.item()}"

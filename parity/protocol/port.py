@@ -1,0 +1,299 @@
+"""What a torch module owes its users, and the layer that it was made from."""
+
+import numpy as np
+
+from ..case import Case
+from ..catalogue import CATALOGUE
+from ..lanes import LANES
+from ..programs import build, run_port
+from .both import hold_bad_inputs, hold_drawn, hold_generate, hold_ignored, hold_labels
+from .common import SIZES, arrays_of, call_port, forward, raised, standard, twin
+
+
+def check_bad_inputs_port(spec):
+    """The port refuses bad inputs with the type of error that the reference has, and names the argument."""
+    import torch
+
+    def call(case, data, inputs):
+        module = spec.port_class.from_reference(build(spec, case.options, data))
+        return module(*(torch.from_numpy(np.array(a)) if isinstance(a, np.ndarray) else a for a in inputs.values()))
+
+    hold_bad_inputs(spec, call)
+
+
+def check_generate_port(spec):
+    """``generate`` chooses what ``score`` scores highest, refuses bad input, and leaves mode and graph alone."""
+    import torch
+
+    hold_generate(spec, twin, call_port)
+    if hasattr(spec.reference, "generate"):
+        case = standard(spec)
+        data = arrays_of(case)
+        module = spec.port_class.from_reference(build(spec, case.options, data), device="meta")
+        source = torch.from_numpy(np.array(data.inputs[next(iter(spec.differentiable() or spec.inputs))]))
+        assert module.generate(source.to("meta"), 1, 2).device.type == "meta", "the ids are made on another device"
+        assert module.train().generate(source.to("meta"), 1, 2) is not None and module.training, "the mode changes"
+
+
+def check_labels_port(spec):
+    """Ids and labels of any integer dtype, and one-hot labels of any dtype, mean the same."""
+    hold_labels(spec, twin, call_port)
+
+
+def check_ignored_port(spec):
+    """Where a label is ignored, its logits have no influence, not even NaN, and no gradient."""
+    import torch
+
+    def call(module, inputs):
+        logits, labels = (torch.from_numpy(np.array(a)) for a in inputs.values())
+        loss = module(logits.requires_grad_(), labels)
+        loss.backward()
+        return loss.detach().numpy(), logits.grad.numpy()
+
+    hold_ignored(spec, twin, call)
+
+
+def check_drawn_port(spec):
+    """What a module draws for itself does what the same does when given."""
+    hold_drawn(spec, twin, call_port)
+
+
+def check_state_port(spec):
+    """A stateful module goes on where it, or the layer that it came from, stopped, without the history."""
+    import torch
+
+    if "stateful" not in spec.options:
+        return
+    case = standard(spec)
+    data = arrays_of(case)
+    layers = [build(spec, case.options | {"stateful": stateful}, data) for stateful in (True, False)]
+    kept, other = (spec.port_class.from_reference(layer) for layer in layers)
+    xs = torch.from_numpy(np.array(*data.inputs.values()))
+    first = kept(xs)
+    state = [getattr(kept, name) for name in kept.states]
+    assert not any(s.requires_grad for s in state), "the kept state has a history"
+    assert all(s.untyped_storage().nbytes() == s.nbytes for s in state), "the kept state keeps more than itself alive"
+    assert not torch.equal(kept(xs), first), "the state is not kept"
+    kept.reset_state()
+    assert torch.equal(kept(xs), first), "the state is not reset"
+    assert torch.equal(other(xs), first) and torch.equal(other(xs), first), "a state is kept that should not be"
+    assert all(getattr(other, name) is None for name in other.states), "a state is kept that is not used"
+    error = raised(lambda: kept.set_state(*[None] * (len(kept.states) + 1)))
+    assert isinstance(error, TypeError) and "states given" in str(error), f"too many states raise {error!r}"
+    forward(layers[0], data)
+    follower = spec.port_class.from_reference(layers[0])
+    (expected,) = forward(layers[0], data)
+    # T steps of sums of D + H terms of size 1, in two orders
+    distance = np.abs(follower(xs).detach().numpy() - expected).max()
+    assert distance <= 2.0**-53 * 64 * SIZES["T"] * (SIZES["D"] + SIZES["H"]), "the state does not come along"
+    narrow = spec.port_class.from_reference(layers[0], dtype=torch.bfloat16)
+    assert {getattr(narrow, name).dtype for name in narrow.states} == {torch.bfloat16}, "the state has another dtype"
+    moved = spec.port_class.from_reference(layers[0], device="meta")
+    assert {getattr(moved, name).device.type for name in moved.states} == {"meta"}, "the state stays where it was"
+
+
+def check_load(spec):
+    """``load_reference_params`` refuses what does not fit, and then changes nothing."""
+    case = standard(spec)
+    module, others = twin(spec, case.options, arrays_of(case)), list(arrays_of(standard(spec, seed=1)).params.values())
+    before = module.reference_params()
+    last = others[-1] if others else np.zeros(1)
+    wrong = [("one array too many", [*others, last], ValueError)]
+    if others:
+        wrong += [("one array too few", others[:-1], ValueError),
+                  ("another shape", [*others[:-1], last[None]], ValueError),
+                  ("integers", [*others[:-1], last.astype(int)], TypeError),
+                  ("a list", [*others[:-1], last.tolist()], TypeError)]
+    for what, arrays, expected in wrong:
+        error = raised(lambda arrays=arrays: module.load_reference_params(arrays))
+        assert isinstance(error, expected), f"{what} raise {error!r}, expected {expected.__name__}"
+        assert str(error).startswith(f"{spec.name}.load_reference_params: "), f"{what}: {error} does not say where"
+        after = module.reference_params()
+        assert all(np.array_equal(a, b) for a, b in zip(before, after, strict=True)), f"{what} change something"
+
+
+def check_from_reference(spec):
+    """``from_reference`` takes options, mode, dtype and device, and refuses another kind of layer."""
+    import torch
+
+    for value in (0, -1):
+        case = standard(spec, **{name: values[value] for name, values in (spec.options | spec.attributes).items()})
+        module = twin(spec, case.options, arrays_of(case))
+        for name in spec.options:
+            assert getattr(module, name) == case.options[name], f"{name} does not come along"
+        for name in spec.attributes:
+            assert module.training == case.options[name], f"{name} does not come along"
+        assert spec.attributes or module.training, "the module is not in training mode"
+    case = standard(spec)
+    layer = build(spec, case.options, arrays_of(case, "longdouble"))
+    for dtype in (torch.bfloat16, torch.float64):
+        module = spec.port_class.from_reference(layer, dtype=dtype)
+        assert {p.dtype for p in module.parameters()} <= {dtype}, f"dtype={dtype} is not taken"
+        wide = "float32" if dtype == torch.bfloat16 else "float64"
+        assert {p.dtype.name for p in module.reference_params()} <= {wide}, f"{dtype} does not come as {wide}"
+    for name, child in vars(layer).items():
+        inner = CATALOGUE.get(type(child).__name__)
+        for option, values in (inner.options.items() if inner else ()):
+            if option != "stateful":  # whether a model's parts are is its own affair
+                setattr(child, option, values[-1])
+                module = spec.port_class.from_reference(layer, dtype=torch.float64)
+                assert getattr(getattr(module, name), option) == values[-1], f"{name}.{option} does not come along"
+    if not layer.params:
+        return
+    moved = spec.port_class.from_reference(layer, device="meta", dtype=torch.float32)
+    assert {p.device.type for p in moved.parameters()} == {"meta"}, "device= is not taken"
+    if np.dtype(np.longdouble) != np.float64:
+        error = raised(lambda: spec.port_class.from_reference(layer))
+        assert isinstance(error, TypeError), f"longdouble without dtype= raises {error!r}, expected TypeError"
+    flat = [p.ravel().astype("float64") for p in layer.params]
+    for what, arrays in (("no parameters", []), ("one parameter", flat[:1]), ("flat parameters", flat)):
+        other = type("Other", (), {"params": arrays})()
+        error = raised(lambda other=other: spec.port_class.from_reference(other))
+        assert isinstance(error, ValueError) and str(error).startswith(f"{spec.name}."), f"{what} raises {error!r}"
+
+
+def check_kept_port(spec):
+    """What a module keeps aside is None before ``forward``, and then has no graph."""
+    import torch
+
+    case = standard(spec)
+    data = arrays_of(case)
+    module = twin(spec, case.options, data)
+    assert all(getattr(module, name) is None for name in spec.kept), "something is kept before forward"
+    module(*(torch.from_numpy(np.array(a)).requires_grad_(a.dtype.kind == "f") for a in data.inputs.values()))
+    for name in spec.kept:
+        kept = getattr(module, name)
+        assert not any(k.requires_grad for k in (kept if isinstance(kept, list) else [kept])), f"{name} has a graph"
+
+
+def check_low_precision(spec):
+    """Modules work in bfloat16 and under autocast, and results have the dtype that they should."""
+    import torch
+
+    case, kinds = standard(spec), None
+    data = arrays_of(case, "float32")
+    for dtype, auto in ((torch.bfloat16, False), (torch.float32, True), (torch.bfloat16, True)):
+        module = twin(spec, case.options, data)
+        if not auto:
+            module = module.to(dtype)
+        given = [torch.from_numpy(np.array(a)) for a in data.inputs.values()]
+        given = [g.to(dtype).requires_grad_() if g.is_floating_point() else g for g in given]
+        with torch.autocast("cpu", torch.bfloat16, enabled=auto):
+            outputs = module(*given)
+        outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+        assert auto or {o.dtype for o in outputs} == {dtype}, f"{dtype} in, {outputs[0].dtype} out"
+        if auto and spec.time:
+            before, kinds = kinds, {o.dtype for o in outputs}
+            assert before in (None, kinds), f"autocast gives {kinds} for {dtype}, {before} for another"
+        torch.autograd.backward([o.float().sum() for o in outputs])
+        for p in (*(g for g in given if g.requires_grad), *module.parameters()):
+            assert p.grad.dtype == p.dtype and p.grad.isfinite().all(), "a gradient is not finite, or of another dtype"
+    if spec.differentiable() and "" in spec.outputs.values():
+        sizes = SIZES | {"N": 60_000, "T": 1}  # so many that a float16 sum overflows where the mean does not
+        case = Case(spec, {letter: sizes[letter] for letter in spec.letters}, "normal", 1.0, "C", case.options, 0)
+        data = arrays_of(case, "float16")
+        module = twin(spec, case.options, data)
+        loss = module(*(torch.from_numpy(np.array(a)) for a in data.inputs.values()))
+        assert loss.dtype == torch.float16 and loss.isfinite(), f"the loss of many rows is {loss}"
+
+
+def check_round_trip(spec):
+    """Weights go to the port and come back bit for bit, in every dtype that both have."""
+    import torch
+
+    for dtype in ("float16", "float32", "float64"):
+        case = standard(spec)
+        layer = build(spec, case.options, arrays_of(case, dtype))
+        for p in layer.params:
+            p.flat[0] = -0.0
+        module = spec.port_class.from_reference(layer)
+        back = module.reference_params()
+        assert len(back) == len(layer.params), f"{len(back)} parameters come back, expected {len(layer.params)}"
+        for name, a, b in zip(layer.param_names, layer.params, back, strict=True):
+            assert a.dtype == b.dtype and a.tobytes() == b.tobytes(), f"{name} comes back changed in {dtype}"
+        parameters = [p for p in module.parameters() if p.requires_grad]
+        assert len(parameters) == len(layer.params), \
+            f"the port trains {len(parameters)} tensors, expected {len(layer.params)}"
+        assert sum(p.numel() for p in parameters) == sum(p.size for p in layer.params), "the port trains more numbers"
+        assert all(p.dtype == getattr(torch, dtype) for p in parameters), f"a parameter is not {dtype}"
+
+
+def check_buffers(spec):
+    """Where the numbers of a parameter also stand in a buffer, as torch's second bias does, both count."""
+    import torch
+
+    case = standard(spec)
+    data = arrays_of(case)
+    modules = [twin(spec, case.options, data) for _ in range(2)]
+    for module in modules:
+        for buffer in module.buffers():
+            buffer.fill_(0.5)
+    modules[1].load_reference_params(modules[0].reference_params())
+    assert not any(buffer.any() for buffer in modules[1].buffers()), "new parameters leave an old number in a buffer"
+    inputs = [torch.from_numpy(np.array(a)) for a in data.inputs.values()]
+    first, second = (o[0] if isinstance(o, tuple) else o for o in (module(*inputs) for module in modules))
+    # sums in another order, over T steps of D + H terms, or U and T of both
+    size = max(1.0, float(first.detach().abs().max()))
+    bound = 2.0**-53 * 64 * (SIZES["T"] + SIZES["U"]) * (SIZES["D"] + SIZES["H"]) * size
+    assert (first - second).abs().max() <= bound, "what stands in a buffer is lost or counted twice"
+
+
+def check_second_derivatives(spec):
+    """Second derivatives are finite, also beside a row in which nothing is valid."""
+    import torch
+
+    case = standard(spec, **({"masked": True} if spec.optional else {}))
+    data = arrays_of(case)
+    for name in spec.optional:
+        data.inputs[name][...] = np.arange(data.inputs[name].size).reshape(data.inputs[name].shape) % 2
+        data.inputs[name][0] = False
+    module = twin(spec, case.options, data)
+    inputs = [torch.from_numpy(np.array(a)) for a in data.inputs.values()]
+    leaves = [i.requires_grad_() for i in inputs if i.is_floating_point()]
+    if not leaves or isinstance(module(*inputs), tuple):
+        return
+    with torch.autograd.set_detect_anomaly(True):  # nor is anything on the way to them NaN
+        output = module(*inputs)
+        first = torch.autograd.grad(output.sum() + (output * output).sum(), leaves, create_graph=True)
+        second = torch.autograd.grad(sum((f * f).sum() for f in first), leaves, allow_unused=True)
+    assert all(s is None or s.isfinite().all() for s in second), "a second derivative is not finite"
+
+
+def check_reference_grads(spec):
+    """``reference_grads`` before any backward is a RuntimeError, where there are parameters."""
+    case = standard(spec)
+    module = spec.port_class.from_reference(build(spec, case.options, arrays_of(case)))
+    if module.reference_params():
+        error = raised(module.reference_grads)
+        assert isinstance(error, RuntimeError), f"reference_grads before backward raises {error!r}"
+        first = next(module.parameters())
+        first.sum().backward()
+        taking_part = [bool(g.any()) for g in module.reference_grads()]
+        assert sum(taking_part) == 1, "the gradient of a parameter that took no part is not zero"
+
+
+def check_port_repeats(spec):
+    """A module that is run twice on the same numbers says the same, bit for bit."""
+    case = standard(spec)
+    data = arrays_of(case)
+    first, second = (run_port(case, data, LANES["cpu-float64"]) for _ in range(2))
+    assert all(np.array_equal(first[name], second[name]) for name in first), "a second run differs"
+
+
+PORT = {
+    "bad inputs": check_bad_inputs_port,
+    "round trip": check_round_trip,
+    "buffers": check_buffers,
+    "second derivatives": check_second_derivatives,
+    "reference_grads": check_reference_grads,
+    "rebuilt": check_port_repeats,
+    "generate": check_generate_port,
+    "labels": check_labels_port,
+    "ignored": check_ignored_port,
+    "drawn": check_drawn_port,
+    "state": check_state_port,
+    "load": check_load,
+    "from_reference": check_from_reference,
+    "kept": check_kept_port,
+    "low precision": check_low_precision,
+}

@@ -1,0 +1,301 @@
+"""What a NumPy layer owes its users."""
+
+import re
+from dataclasses import replace
+
+import numpy as np
+
+from ..programs import build, run_reference
+from ..spec import axes
+from .both import hold_bad_inputs, hold_drawn, hold_generate, hold_ignored, hold_labels
+from .common import FLOATS, SIZES, arrays_of, backward, call_reference, forward, raised, standard, with_state
+
+
+def check_backward_twice(spec):
+    """``backward`` may be called again, and says the same."""
+    case = standard(spec)
+    layer = build(spec, case.options, data := arrays_of(case))
+    forward(layer, data)
+    first, second = backward(layer, data), backward(layer, data)
+    assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True)), "a second backward differs"
+
+
+def check_repeats(spec):
+    """A second forward and backward overwrite what the first left behind: other numbers, then the same again."""
+    case, other = standard(spec), standard(spec, seed=1)
+    data, different = arrays_of(case), arrays_of(other)
+    layer = build(spec, case.options, data)
+    outputs = [o.copy() for o in forward(layer, data)]
+    gradients = backward(layer, data)
+    forward(layer, different)
+    backward(layer, different)
+    assert all(np.array_equal(a, b) for a, b in zip(outputs, forward(layer, data), strict=True)), \
+        "forward depends on an earlier call"
+    assert all(np.array_equal(a, b) for a, b in zip(gradients, backward(layer, data), strict=True)), \
+        "gradients accumulate, or depend on an earlier call"
+
+
+def check_nothing_changed(spec):
+    """Inputs, cotangents, parameters and earlier results stay as they are."""
+    case = standard(spec, **with_state(spec))
+    layer = build(spec, case.options, data := arrays_of(case))
+    before = [(f"{group} {name}", a, a.copy()) for group in ("inputs", "cotangents", "params")
+              for name, a in getattr(data, group).items()]
+    before += [(f"output {i}", o, o.copy()) for i, o in enumerate(forward(layer, data))]
+    for _ in range(2):
+        backward(layer, data)
+    forward(layer, data)
+    for name, array, copy in before:
+        assert np.array_equal(array, copy), f"{name} changed in place"
+
+
+def check_same_arrays(spec):
+    """Gradients are written into the arrays in ``grads``, which stay those that a model gathered."""
+    case = standard(spec)
+    layer = build(spec, case.options, data := arrays_of(case))
+    gathered = list(layer.grads)
+    forward(layer, data)
+    backward(layer, data)
+    assert len(gathered) == len(layer.params) == len(layer.param_names), "params, grads, param_names differ in length"
+    for name, old, new, param in zip(layer.param_names, gathered, layer.grads, layer.params, strict=True):
+        assert old is new, f"the array in grads for {name} was replaced"
+        assert old.shape == param.shape, f"the gradient of {name} has shape {old.shape}, expected {param.shape}"
+        assert old.any(), f"the gradient of {name} was not written"
+
+
+def check_dtypes(spec):
+    """Results have the dtype of NumPy's promotion; a gradient that of the array it belongs to."""
+    for value in (0, -1):
+        case = standard(spec, **{name: values[value] for name, values in spec.attributes.items()})
+        for dtype in FLOATS:
+            data = arrays_of(case, dtype)
+            layer = build(spec, case.options, data)
+            for output in forward(layer, data):
+                assert output.dtype == dtype, f"{dtype} in, {output.dtype} out"
+            for gradient in backward(layer, data):
+                assert gradient.dtype == dtype, f"{dtype} in, a gradient of {gradient.dtype}"
+    case = standard(spec)
+    narrow, wide = arrays_of(case, "float32"), arrays_of(case, "float64")
+    for params, given, cotangents in ((narrow, wide, wide), (wide, narrow, wide), (narrow, narrow, wide)):
+        layer = build(spec, case.options, params)
+        found = {output.dtype for output in forward(layer, given)}
+        floating = [a for a in (*given.inputs.values(), *params.params.values()) if a.dtype.kind == "f"]
+        assert found == {np.result_type(*floating)}, f"float32 and float64 in, {found} out"
+        kinds = [g.dtype for g in backward(layer, cotangents)]
+        expected = [given.inputs[name].dtype for name in spec.differentiable()] + [p.dtype for p in layer.params]
+        assert kinds == expected, f"gradients of {kinds}, their arrays of {expected}"
+
+
+def check_bind(spec):
+    """``bind`` takes other arrays of the same shapes, with zero gradients, and refuses what does not fit."""
+    case = standard(spec)
+    layer, others = build(spec, case.options, arrays_of(case)), list(arrays_of(standard(spec, seed=1)).params.values())
+    if not others:
+        return
+    forward(layer, data := arrays_of(case))
+    backward(layer, data)
+    layer.bind(iter(others))
+    assert all(a is b for a, b in zip(layer.params, others, strict=True)), "bind copies, or loses an array"
+    assert not any(g.any() for g in layer.grads), "gradients are not zero after bind"
+    first = build(spec, case.options, arrays_of(standard(spec, seed=1)))
+    assert np.array_equal(forward(layer, data)[0], forward(first, data)[0]), "another result after bind"
+    last = others[-1]
+    for what, wrong, expected in (("one array too few", others[:-1], ValueError),
+                                  ("one array too many", [*others, last], ValueError),
+                                  ("another shape", [*others[:-1], last[None]], ValueError),
+                                  ("integers", [*others[:-1], last.astype(int)], TypeError),
+                                  ("a list", [*others[:-1], last.tolist()], TypeError)):
+        error = raised(lambda wrong=wrong: layer.bind(wrong))
+        named = str(error).startswith(f"{spec.name}: ")
+        assert isinstance(error, expected) and named, f"bind to {what} raises {error!r}"
+
+
+def check_state(spec):
+    """A stateful layer goes on where it stopped until its state is reset; another always starts from zeros."""
+    if "stateful" not in spec.options:
+        return
+    case = standard(spec)
+    data = arrays_of(case)
+    kept, other = (build(spec, case.options | {"stateful": stateful}, data) for stateful in (True, False))
+    first = forward(kept, data)[0]
+    assert not np.array_equal(forward(kept, data)[0], first), "the state is not kept"
+    kept.reset_state()
+    assert np.array_equal(forward(kept, data)[0], first), "the state is not reset"
+    for _ in range(2):
+        assert np.array_equal(forward(other, data)[0], first), "a state is kept that should not be"
+    if not spec.states:
+        return
+    h, *rest = (np.full((SIZES["N"], SIZES["H"]), 0.5, "float32") for _ in spec.states)
+    kept.set_state(h)
+    found = forward(kept, data)[0]
+    kept.set_state(h, *(np.zeros_like(r) for r in rest))
+    assert np.array_equal(forward(kept, data)[0], found), "a state left out is not zero"
+    backward(kept, data)
+    assert {getattr(kept, f"d{name}").dtype.name for name in spec.states} == {"float32"}, \
+        "the gradient of a state has another dtype than the state"
+    kept.set_state(h)
+    assert all(getattr(kept, f"d{name}") is None for name in spec.states), "the gradient of a former state is kept"
+    error = raised(lambda: kept.set_state(*[h] * (len(spec.states) + 1)))
+    assert isinstance(error, TypeError) and "states given" in str(error), f"too many states raise {error!r}"
+
+
+def check_default_cotangent(spec):
+    """Where the output is a scalar, ``backward()`` is ``backward(1)``."""
+    if list(spec.outputs.values()) != [""]:
+        return
+    case = standard(spec)
+    layer = build(spec, case.options, data := arrays_of(case))
+    forward(layer, data)
+    first, second = ([g.copy() for g in (layer.backward(*dout), *layer.grads) if g is not None] for dout in ((), (1,)))
+    assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True)), "backward() is not backward(1)"
+
+
+def check_masked(spec):
+    """What is masked is zero, has no gradient, and its cotangent has no influence: NaN changes nothing of that."""
+    masks = [name for name in spec.optional if spec.inputs[name].startswith("bool")]
+    for mask in masks:
+        for name, text in spec.outputs.items():
+            if axes(text)[1] != axes(spec.inputs[mask])[1]:
+                continue
+            case = standard(spec, masked=True)
+            data = arrays_of(case)
+            data.inputs[mask][...] = np.arange(data.inputs[mask].size).reshape(data.inputs[mask].shape) % 3 > 0
+            layer = build(spec, case.options, data)
+            forward(layer, data)
+            expected = backward(layer, data)
+            masked = ~data.inputs[mask]
+            data.cotangents[name][masked] = np.nan
+            assert all(np.array_equal(a, b) for a, b in zip(backward(layer, data), expected, strict=True)), \
+                f"a cotangent of {name} where {mask} is false has an influence"
+            data.cotangents[name][...] = np.nan
+            for gradient, other in zip(backward(layer, data), spec.differentiable(), strict=False):
+                if axes(spec.inputs[other])[1][: masked.ndim] == axes(text)[1]:
+                    assert not gradient[masked].any(), f"where {mask} is false, {other} has a gradient"
+            data.inputs[spec.differentiable()[-1]][...] = np.nan
+            assert not forward(layer, data)[0][masked].any(), f"where {mask} is false, {name} is not zero beside NaN"
+
+
+def check_quiet(spec):
+    """Nothing to do is no reason for a warning, and gives finite numbers: nothing valid, all ignored, no batch."""
+    edges = [("masked", name) for name, text in spec.inputs.items() if text.startswith("bool")]
+    edges += [("ignored", name) for name in spec.bounds if "ignore_label" in spec.options] + [("empty", "")]
+    for edge, name in edges:
+        for extreme in (0, spec.extreme):
+            case = standard(spec, **({"masked": True} if spec.optional else {}))
+            case = replace(case, sizes=case.sizes | ({"N": 0} if edge == "empty" and "N" in case.sizes else {}))
+            data = arrays_of(case)
+            if edge == "masked":
+                valid = data.inputs[name]
+                valid[...] = np.arange(valid.size).reshape(valid.shape) % 2
+                valid[0] = False  # beside a row with something valid
+                for other in spec.differentiable():
+                    if axes(spec.inputs[other])[1][: valid.ndim] == axes(spec.inputs[name])[1]:
+                        data.inputs[other][~valid] *= 1 + 100 * extreme  # loud where it does not count
+            if edge == "ignored":
+                data.inputs[name][...] = case.options["ignore_label"]
+            with np.errstate(all="raise", under="ignore"):
+                layer = build(spec, case.options, data)
+                results = (*forward(layer, data), *backward(layer, data))
+            assert all(np.isfinite(r).all() for r in results), f"{edge} {name}: not finite"
+
+
+def check_ignored(spec):
+    """Where a label is ignored, its logits have no influence, not even NaN, and no gradient."""
+    hold_ignored(spec, build, lambda layer, inputs: (layer.forward(*inputs.values()), layer.backward(1.0)))
+
+
+def check_parameters(spec):
+    """A parameter that does not fit the others is refused by name."""
+    for name in spec.params:
+        data = arrays_of(standard(spec))
+        wrong = data.params | {name: data.params[name][None]}
+        options = {option: values[0] for option, values in spec.options.items()}
+        error = raised(lambda wrong=wrong, options=options: spec.reference(*wrong.values(), **options))
+        assert isinstance(error, ValueError), f"{name} with one axis more raises {error!r}, expected ValueError"
+        assert re.search(rf"\b{name.rstrip('12')}\d? has shape {re.escape(str(wrong[name].shape))}", str(error)), \
+            f"{name} with one axis more: {error} does not name it"
+
+
+def check_generate(spec):
+    """``generate`` chooses what ``score`` scores highest, refuses bad input, and leaves nothing to go back through."""
+    hold_generate(spec, build, call_reference)
+    if hasattr(spec.reference, "generate"):
+        case = standard(spec)
+        layer = build(spec, case.options, data := arrays_of(case))
+        forward(layer, data)
+        source = next(iter(spec.differentiable() or spec.inputs))
+        layer.generate(data.inputs[source], 1, 2)
+        error = raised(lambda: layer.backward(*data.cotangents.values()))
+        assert isinstance(error, RuntimeError) and "called before forward" in str(error), \
+            f"backward after generate raises {error!r}"
+
+
+def check_labels(spec):
+    """Ids and labels of any integer dtype, and one-hot labels of any dtype, mean the same."""
+    hold_labels(spec, build, call_reference)
+
+
+def check_drawn(spec):
+    """What a layer draws for itself does what the same does when given."""
+    hold_drawn(spec, build, call_reference)
+
+
+def check_backward_before_forward(spec):
+    """``backward`` before any ``forward`` is a RuntimeError."""
+    case = standard(spec)
+    data = arrays_of(case)
+    error = raised(lambda: build(spec, case.options, data).backward(*data.cotangents.values()))
+    assert isinstance(error, RuntimeError) and str(error).startswith(f"{spec.name}.backward: called before forward"), \
+        f"backward before forward raises {error!r}"
+
+
+def check_cotangent_shapes(spec):
+    """A cotangent of another shape than its output is refused, by name of the layer and with both shapes."""
+    case = standard(spec)
+    for name in spec.outputs:
+        data = arrays_of(case)
+        layer = build(spec, case.options, data)
+        forward(layer, data)
+        wrong = data.cotangents | {name: data.cotangents[name][None]}
+        error = raised(lambda layer=layer, wrong=wrong: layer.backward(*wrong.values()))
+        assert isinstance(error, ValueError) and isinstance(error, RuntimeError), \
+            f"cotangent of {name} of a wrong shape raises {error!r}, expected a ValueError that is a RuntimeError"
+        assert f"has shape {wrong[name].shape}" in str(error), f"{error} does not say which shape came"
+        # a scalar is the business of the loss inside
+        assert not spec.outputs[name] or str(error).startswith(f"{spec.name}.backward: "), f"{error} does not say where"
+
+
+def check_bad_inputs(spec):
+    """The reference refuses bad inputs with the type of error that the port has, and names the argument."""
+    hold_bad_inputs(spec, lambda case, data, inputs: build(spec, case.options, data).forward(*inputs.values()))
+
+
+def check_reference_repeats(spec):
+    """A layer built twice from the same numbers says the same, bit for bit."""
+    case = standard(spec)
+    data = arrays_of(case)
+    first, second = (run_reference(case, data) for _ in range(2))
+    assert all(np.array_equal(first[name], second[name]) for name in first), "a second run differs"
+
+
+REFERENCE = {
+    "backward twice": check_backward_twice,
+    "repeats": check_repeats,
+    "nothing changed": check_nothing_changed,
+    "same arrays": check_same_arrays,
+    "dtypes": check_dtypes,
+    "backward before forward": check_backward_before_forward,
+    "cotangent shapes": check_cotangent_shapes,
+    "bad inputs": check_bad_inputs,
+    "rebuilt": check_reference_repeats,
+    "parameters": check_parameters,
+    "quiet": check_quiet,
+    "bind": check_bind,
+    "state": check_state,
+    "default cotangent": check_default_cotangent,
+    "masked": check_masked,
+    "ignored": check_ignored,
+    "generate": check_generate,
+    "labels": check_labels,
+    "drawn": check_drawn,
+}
