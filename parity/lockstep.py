@@ -18,6 +18,7 @@ from reference.trainer import MODELS
 
 from .errors import UsageError
 
+LIMIT = 1e-12  # in float64, of the size of a loss or a parameter
 FACTOR = 8  # the budget's: how much larger than the reference's own rounding an honest distance may be
 HELP = {"model": "attention, peeky or plain", "dtype": "float64 or float32", "steps": "number of steps",
         "seed": "of the weights and of the order of the batches"}

@@ -9,6 +9,7 @@ from ..errors import UsageError
 
 WIDTH = 170  # of the matrix, which has a column a check
 
+
 def arguments(parser):
     """Adds the command's arguments."""
     parser.add_argument("--layer", default="*", metavar="GLOB", help="layers, or shared modules, to break (all)")
