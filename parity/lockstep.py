@@ -19,6 +19,7 @@ from reference.trainer import MODELS
 from .errors import UsageError
 
 LIMIT = 1e-12  # in float64, of the size of a loss or a parameter
+HALF = float(np.finfo(np.float32).eps / 2) ** 0.5  # half the digits of float32
 FACTOR = 8  # the budget's: how much larger than the reference's own rounding an honest distance may be
 HELP = {"model": "attention, peeky or plain", "dtype": "float64 or float32", "steps": "number of steps",
         "seed": "of the weights and of the order of the batches"}
@@ -26,10 +27,10 @@ HEADER = (f"{'step':>5}  {'loss reference':>18}  {'loss port':>18}  {'apart':>7}
           f"{'in u':>6}")
 EXPLANATION = """
 Why it grows: each side rounds in its own order, Adam divides by sqrt(v), which enlarges the rounding
-of small gradients, and training carries the difference on. Rounding alone, measured as the distance of
-the reference in {dtype} from itself in float64, comes to {rounding:.1e}; the limit is {factor} times that.
-The parameters are {units:.0f} unit roundoffs u apart; with --dtype float64, where u is 2e-09 of this one,
-about as many. Another formula would stay as far apart as before."""
+of small gradients, and training carries the difference on. Rounding alone does as much: the reference
+in {dtype} is up to {rounding:.1e} from itself in float64. In --dtype float64 the distance shrinks as
+the unit roundoff u does; that of another formula would stay. The run fails where they are further
+apart than half the digits, {half:.1e}, and than {factor} times the rounding so far."""
 
 
 class Row(NamedTuple):
@@ -74,12 +75,14 @@ class Report:
     def limits(self):
         """How far apart each step may be.
 
-        In float64 1e-12; in float32 eight times the distance that rounding alone has put between the
-        reference and itself in float64 so far, which is measured and not assumed.
+        In float64 1e-12. In float32 half the digits, or eight times the distance that rounding alone has
+        put between the reference and itself in float64 so far, whichever is more: in the first steps one
+        element with next to no gradient decides that distance, so a single sample of it is no measure.
         """
         if self.settings["dtype"] == "float64":
             return [LIMIT] * len(self.rows)
-        return [FACTOR * far for far in itertools.accumulate((row.rounding for row in self.rows), max)]
+        rounding = itertools.accumulate((row.rounding for row in self.rows), max)
+        return [max(HALF, FACTOR * far) for far in rounding]
 
     @property
     def ok(self):
@@ -95,7 +98,7 @@ class Report:
     def __str__(self):
         if not self.rows:
             return "no steps"
-        dtype, u = self.settings["dtype"], np.finfo(self.settings["dtype"]).eps / 2
+        dtype = self.settings["dtype"]
         worst = max(self.rows, key=lambda row: row.distance)
         text = (f"{'ok' if self.ok else 'NOT IN LOCKSTEP'}: {len(self.rows)} steps in {dtype}; at most, "
                 f"parameters are {worst.distance:.1e} of their size apart ({worst.parameter}, step "
@@ -106,7 +109,7 @@ class Report:
         if dtype == "float64":
             return text
         return text + EXPLANATION.format(dtype=dtype, rounding=max(row.rounding for row in self.rows),
-                                         factor=FACTOR, units=worst.distance / u)
+                                         half=HALF, factor=FACTOR)
 
 
 def lockstep(model="attention", *, steps=200, dtype="float64", batch_size=128, hidden_size=256,

@@ -80,8 +80,8 @@ def _beyond(yardstick, quantities):
     return ", ".join(name for name, share in compare(yardstick, quantities).items() if worst(share)[0] > 1)
 
 
-_measured = {}  # by case and lane, the yardstick of the right code, without its data
-_whole = {}  # the same with its data
+_measured: dict = {}  # by case and lane, the yardstick of the right code, without its data
+_whole: dict = {}  # the same with its data
 
 
 def _yardstick(case, lane):
