@@ -10,13 +10,14 @@ class Finding:
     """One disagreement.
 
     Attributes:
-        check: what was held against what: ``port``, ``reference``, ``stable``, ``raised``.
+        check: the side that left the budget, ``port`` or ``reference``; or ``stable``, ``raised``.
         layer, lane, quantity: where; ``grad.Wh`` of ``TimeLSTM`` in ``cpu-float32``.
-        verdict: who is wrong, where known.
+        verdict: who is wrong, once the witnesses have spoken; ``undecided`` where they cannot tell.
         diagnosis: in words, what happened.
         index: of the worst element, None where there is none.
-        expected, got: its values.
-        share: its distance from the oracle, in budgets.
+        port, reference: its value on either side, in the lane.
+        oracle: its value by the reference's own code in a wider dtype: the yardstick, and wrong where that code is.
+        share: distance of the side that left the budget from the oracle, in budgets.
         case_id: text that replays the case.
     """
 
@@ -27,8 +28,9 @@ class Finding:
     verdict: str
     diagnosis: str
     index: tuple | None
-    expected: float | None
-    got: float | None
+    port: float | None
+    reference: float | None
+    oracle: float | None
     share: float
     case_id: str
 
@@ -47,11 +49,15 @@ class Finding:
 
     def __str__(self):
         where = f"[{', '.join(map(str, self.index))}]" if self.index else ""
-        values = "" if self.got is None else f": got {self.got:.9g}, expected {self.expected:.9g}"
-        far = f", {self.share:.3g} budgets away" if np.isfinite(self.share) and self.got is not None else ""
-        return (f"{self.layer}.{self.quantity}{where} in {self.lane}, {self.check}{values}{far}\n"
-                f"  {self.verdict}{': ' if self.verdict and self.diagnosis else ''}{self.diagnosis}\n"
-                f"  {self.replay}")
+        text = f"{self.layer}.{self.quantity}{where} in {self.lane}"
+        if self.oracle is not None:
+            text += f": port {self.port:.9g}, reference {self.reference:.9g}"
+            text += (f"\n  the {self.check} is {self.share:.3g} budgets from the oracle, {self.oracle:.9g} "
+                     f"(the reference's code in a wider dtype)")
+        else:
+            text += f", {self.check}"
+        said = f"{self.verdict}{': ' if self.verdict and self.diagnosis else ''}{self.diagnosis}"
+        return "\n  ".join(filter(None, (text, said, self.replay)))
 
 
 def shares(value, oracle, budget):

@@ -90,14 +90,15 @@ def _hold(outcome, case, lane, yardstick):
             if largest > 1:
                 outcome.findings.append(_finding(
                     outcome, side, name, index=index, share=largest,
-                    expected=float(yardstick.oracle[name][index]), got=float(quantities[name][index])))
+                    oracle=float(yardstick.oracle[name][index]),
+                    **{who: float(values[name][index]) for who, values in sides.items()}))
     outcome.blind = blind(case, lane, yardstick)
 
 
-def _finding(outcome, check, quantity, verdict="", diagnosis="", index=None, expected=None, got=None,
+def _finding(outcome, check, quantity, verdict="", diagnosis="", index=None, port=None, reference=None, oracle=None,
              share=float("inf")):
-    return Finding(check, outcome.layer, outcome.lane, quantity, verdict, diagnosis, index, expected, got, share,
-                   outcome.case_id)
+    return Finding(check, outcome.layer, outcome.lane, quantity, verdict, diagnosis, index, port, reference, oracle,
+                   share, outcome.case_id)
 
 
 def check(layer="*", lane="*", *, cases=None, minutes=None, seed=0, jobs=1, require=(), last_failed=False,
