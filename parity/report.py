@@ -189,16 +189,28 @@ def _plain(value):
 
 
 def check_writable(path):
-    """Refuses a path that no file can be written to, before the work whose result it should hold.
+    """Refuses a path that nothing can be written to, before the work whose result it should hold.
 
     Raises:
-        UsageError: says which folder is missing or closed.
+        UsageError: says what is in the way.
     """
-    folder = os.path.dirname(os.path.abspath(path))
-    if not os.path.isdir(folder) or not os.access(folder, os.W_OK) or os.path.isdir(path):
-        raise UsageError(f"{path}: cannot be written, expected a file in a folder that exists")
+    target = os.path.realpath(path)
+    folder = os.path.dirname(target)
+    if os.path.isdir(target):
+        problem = "is a folder"
+    elif os.path.exists(path) and not os.access(path, os.W_OK):
+        problem = "is read-only"
+    elif os.path.exists(path) and not os.path.isfile(path):
+        return  # a device or a pipe is written to where it is
+    elif not os.path.isdir(folder):
+        problem = f"there is no folder {folder}"
+    elif not os.access(folder, os.W_OK):
+        problem = f"the folder {folder} is read-only"
+    else:
+        return
+    raise UsageError(f"{path}: cannot be written, {problem}")
 
 
 def write_json(path, value):
-    """Writes a value as JSON, all of it or nothing."""
+    """Writes a value as JSON, all of it or nothing; see ``reference.data.write_atomically``."""
     write_atomically(path, (json.dumps(value, indent=1) + "\n").encode())

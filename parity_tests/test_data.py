@@ -1,8 +1,11 @@
 """The date data set: how a file is read, and what the generator writes."""
 
 import datetime
+import errno
 import os
 import re
+import subprocess
+import sys
 from collections import Counter
 
 import numpy as np
@@ -174,16 +177,16 @@ def test_a_written_file_is_read_back(tmp_path, monkeypatch):
     assert read == date_lines(200, seed=3)[:180]
 
 
-@pytest.mark.parametrize("broken", ["fdopen", "replace"])
+@pytest.mark.parametrize("broken", ["chmod", "replace"])
 def test_a_failing_write_leaves_what_was_there(tmp_path, monkeypatch, broken):
     path = write(tmp_path / "dates", "old")
 
     def fail(*args, **kwargs):
-        raise OSError("no space left on device")
+        raise OSError(errno.ENOSPC, "no space left on device", "a name of our own")
 
     with monkeypatch.context() as patch:
         patch.setattr(os, broken, fail)
-        with pytest.raises(OSError, match="no space left"):
+        with pytest.raises(OSError, match=f"no space left on device: '{path}'"):
             write_dates(path, 10)
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
@@ -197,3 +200,47 @@ def test_a_written_file_has_ordinary_permissions(tmp_path):
     (tmp_path / "plain").touch()
     write_atomically(tmp_path / "file", b"")
     assert (tmp_path / "file").stat().st_mode == (tmp_path / "plain").stat().st_mode
+    (tmp_path / "file").chmod(0o600)
+    write_atomically(tmp_path / "file", b"replaced")
+    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.skipif(os.name != "posix", reason="the umask is POSIX's")
+def test_writing_leaves_the_umask_of_the_process_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "umask", lambda mask: pytest.fail("another thread would make files with these rights"))
+    write_atomically(tmp_path / "file", b"")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="makes links and pipes")
+def test_what_is_no_ordinary_file_stays_what_it_is(tmp_path):
+    here, there = tmp_path / "here", tmp_path / "there"
+    here.mkdir()
+    (here / "link").symlink_to("../there")
+    for text in (b"first", b"second"):  # to a target that is not there yet, and to one that is
+        write_atomically(here / "link", text)
+        assert (here / "link").is_symlink() and there.read_bytes() == text
+    assert sorted(tmp_path.iterdir()) == [here, there] and list(here.iterdir()) == [here / "link"]
+
+    os.mkfifo(here / "pipe")
+    reader = os.open(here / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    write_atomically(here / "pipe", b"through")
+    assert os.read(reader, 100) == b"through" and (here / "pipe").is_fifo()
+    os.close(reader)
+
+    write_atomically(os.devnull, b"gone")
+    assert os.path.exists(os.devnull) and not os.path.isfile(os.devnull)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device that is always full is Linux's")
+def test_a_full_device_is_named():
+    with pytest.raises(OSError, match="'/dev/full'"):
+        write_atomically("/dev/full", b"much")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/stdout"), reason="standard output has a name on POSIX")
+@pytest.mark.parametrize("path", ["/dev/stdout", "printed"])
+def test_what_is_written_to_standard_output_comes_after_what_was_printed(tmp_path, path):
+    code = "import sys; from reference.data import write_atomically as w; print(1); w(sys.argv[1], b'2'); print(3)"
+    with open(tmp_path / "printed", "w") as file:
+        subprocess.run([sys.executable, "-c", code, path], stdout=file, cwd=tmp_path, check=True)
+    assert (tmp_path / "printed").read_text() == "1\n23\n"

@@ -1,7 +1,10 @@
 """The date data set: a file of ``question_answer`` lines, and a generator of such files."""
 
+import contextlib
 import os
-import tempfile
+import stat
+import sys
+import uuid
 from typing import NamedTuple
 
 import numpy as np
@@ -130,20 +133,60 @@ def write_dates(path, size=50_000, seed=0):
 
 
 def write_atomically(path, data):
-    """Writes bytes to a file so that it holds all of them or what it held before."""
-    path = os.fspath(path)
-    handle, temporary = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".tmp-")
+    """Writes bytes to a file so that it holds all of them or what it held before.
+
+    A link stays a link, and its target is written; what is no ordinary file (a device, a pipe) is written to
+    as it is, and so is the file that standard output or error goes to, after what was printed.
+
+    Args:
+        path: file to write.
+        data: bytes.
+
+    Raises:
+        OSError: it cannot be written; names the path as it was given.
+    """
     try:
-        with os.fdopen(handle, "wb") as file:
+        _write(os.path.realpath(path), path, data)
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, os.fspath(path)) from None
+
+
+def _write(target, path, data):
+    try:
+        there = os.stat(path)
+    except FileNotFoundError:
+        there = None
+    stream = there and _stream(there)
+    if stream:
+        with open(os.dup(stream), "wb") as file:
             file.write(data)
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
+        return
+    if there and not stat.S_ISREG(there.st_mode):
+        with open(path, "wb") as file:
+            file.write(data)
+        return
+    temporary = os.path.join(os.path.dirname(target), f".tmp-{uuid.uuid4().hex}")
+    try:
+        with open(temporary, "xb") as file:  # made with the rights that the process's umask leaves
+            if there:
+                os.chmod(temporary, stat.S_IMODE(there.st_mode))
+            file.write(data)
+        os.replace(temporary, target)
     except BaseException:
-        os.unlink(temporary)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
         raise
 
 
-def _umask():
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def _stream(there):
+    """The standard stream, 1 or 2, that goes to a file; None where neither does."""
+    for stream, printed in ((1, sys.stdout), (2, sys.stderr)):
+        try:
+            if os.path.samestat(there, os.fstat(stream)):
+                printed.flush()
+                return stream
+        except (OSError, AttributeError):  # closed, or a program without a terminal
+            continue
+    return None
