@@ -96,10 +96,20 @@ def _close(actual, expected, rule, lane):
     return np.allclose(actual, expected, rtol=rtol, atol=atol, equal_nan=True)
 
 
-def trials(name, seed, first, upto, lane_names):
-    """The trials of some cases of one layer; what a worker does."""
-    return [trial(draw(CATALOGUE[name], seed, index), LANES[lane])
-            for index in range(first, upto) for lane in lane_names]
+def trials(name, seed, index, lane_names):
+    """The trials of a case of a layer; what a worker does."""
+    for lane in lane_names:
+        yield trial(draw(CATALOGUE[name], seed, index), LANES[lane])
+
+
+def lost(reason, done, name, seed, index, lane_names):
+    """The trial of the lane in which a worker died, an alarm of every rule, and what is left of the case."""
+    if len(done) == len(lane_names):  # it died of what came after
+        return None, None
+    lane, *left = lane_names[len(done):]
+    case = draw(CATALOGUE[name], seed, index)
+    alarm = Trial(name, lane, case.pattern, case.id, float("inf"), {BUDGET, *RULES})
+    return alarm, (name, seed, index, left) if left else None
 
 
 def rate(results, what, rule, among=lambda trial: True):

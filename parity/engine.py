@@ -1,11 +1,8 @@
 """Drawing cases, running both sides in every lane, and gathering what came out."""
 
-import collections
-import concurrent.futures
 import contextlib
+import itertools
 import json
-import multiprocessing
-import signal
 import time
 import traceback
 from dataclasses import dataclass, field, replace
@@ -19,13 +16,14 @@ from .catalogue import CATALOGUE
 from .compare import Finding, compare, worst
 from .errors import UsageError
 from .lanes import LANES, select
+from .processes import one_thread, parallel
 from .programs import run_port, run_reference
 from .report import Report, Untested
 from .vacuity import blind
 from .verdict import verdict
 
 CASES = 60  # per layer and lane by default
-CHUNK = 10  # cases a worker takes at a time
+TURN = 10  # cases of a layer before the next layer's
 EXPLAINED = 5  # cases with findings whose witnesses are heard
 LAST_FAILED = Path(".parity_cache") / "last-failed.json"
 
@@ -59,10 +57,14 @@ def run_case(case, lanes):
     Returns:
         list of ``Outcome``, one a lane.
     """
-    yardsticks, outcomes = {}, []
+    return list(outcomes(case, lanes))
+
+
+def outcomes(case, lanes):
+    """The outcomes of ``run_case``, each as it is known."""
+    yardsticks = {}
     for lane in lanes:
         outcome = Outcome(case.id, case.spec.name, lane.name)
-        outcomes.append(outcome)
         try:
             key = lane.dtype, lane.unit_roundoff
             if key not in yardsticks:
@@ -73,7 +75,7 @@ def run_case(case, lanes):
             outcome.findings.append(_finding(
                 outcome, "raised", "*",
                 diagnosis=f"{type(error).__name__}: {error} ({place.filename}, line {place.lineno})"))
-    return outcomes
+        yield outcome
 
 
 def _hold(outcome, case, lane, yardstick):
@@ -135,20 +137,21 @@ def check(layer="*", lane="*", *, cases=None, minutes=None, seed=0, jobs=1, requ
         devices={entry.name: entry.device_name() for entry in running},
         untested=[Untested(entry.name, reason, entry.device in require) for entry, reason in reasons.items() if reason],
     )
-    chunks = _failed_chunks(specs, running) if last_failed else _chunks(specs, running, seed, cases, minutes)
-    total = None
-    if minutes is None:
-        chunks = list(chunks)
-        total = sum(len(ids) * len(names) for ids, names in chunks)
+    if last_failed:
+        tasks = list(_failed(specs, running))
+        total = len(tasks)
+    else:
+        tasks = _drawn(specs, running, seed, cases, minutes)
+        total = None if minutes is not None else len(specs) * len(running) * (CASES if cases is None else cases)
     start = time.monotonic()
     if progress:
         progress(0, total, "starting")
     try:
-        for outcomes in parallel(_run_chunk, chunks if running else [], jobs):
-            for outcome in outcomes:
+        for some in parallel(_outcomes_of, tasks if running else [], jobs, _lost):
+            for outcome in some:
                 report.add(outcome)
             if progress:
-                progress(report.cases, total, outcomes[-1].layer)
+                progress(report.cases, total, some[-1].layer)
     except KeyboardInterrupt:
         report.interrupted = True
     _explain(report)
@@ -177,9 +180,10 @@ def replay(case_id, lane="*"):
     report = Report(seed=None, layers=[case.spec.name], lanes=[entry.name for entry in lanes],
                     devices={entry.name: entry.device_name() for entry in running},
                     untested=[Untested(entry.name, reason, False) for entry, reason in reasons.items() if reason])
-    for outcome in run_case(case, running):
-        report.add(outcome)
-    _explain(report)
+    with one_thread():  # as in the run
+        for outcome in outcomes(case, running):
+            report.add(outcome)
+        _explain(report)
     return report
 
 
@@ -196,28 +200,28 @@ def _explain(report):
         report.findings[number] = replace(finding, verdict=who, diagnosis=why)
 
 
-def _chunks(specs, lanes, seed, cases, minutes):
-    """Lists of case ids, each with the names of the lanes to run them in; the layers take turns."""
+def _drawn(specs, lanes, seed, cases, minutes):
+    """Ids of cases, each with the names of the lanes to run it in; the layers take turns."""
     names = [entry.name for entry in lanes]
     deadline = None if minutes is None else time.monotonic() + 60 * minutes
     count = (CASES if cases is None else cases) if minutes is None else None
     first = 0
     while first < count if count is not None else time.monotonic() < deadline:
-        upto = first + CHUNK if count is None else min(first + CHUNK, count)
-        for spec in specs:
+        upto = first + TURN if count is None else min(first + TURN, count)
+        for spec, index in itertools.product(specs, range(first, upto)):
             if deadline is not None and time.monotonic() >= deadline:
                 return
-            yield [draw(spec, seed, index).id for index in range(first, upto)], names
+            yield draw(spec, seed, index).id, names
         first = upto
 
 
-def _failed_chunks(specs, lanes):
+def _failed(specs, lanes):
     if not LAST_FAILED.exists():
         return
     layers, names = {spec.name for spec in specs}, {entry.name for entry in lanes}
     for case_id, lane in json.loads(LAST_FAILED.read_text()):
         if case_id.split(":")[1] in layers and lane in names:
-            yield [case_id], [lane]
+            yield case_id, [lane]
 
 
 def _remember(report):
@@ -233,54 +237,16 @@ def _remember(report):
             LAST_FAILED.unlink(missing_ok=True)
 
 
-def _run_chunk(ids, lane_names):
-    lanes = [LANES[name] for name in lane_names]
-    return [outcome for case_id in ids for outcome in run_case(parse(case_id), lanes)]
+def _outcomes_of(case_id, lane_names):
+    """What a worker does."""
+    return outcomes(parse(case_id), [LANES[name] for name in lane_names])
 
 
-def parallel(function, tasks, jobs):
-    """``function(*task)`` for every task, in their order, whatever the number of processes.
-
-    Args:
-        function: of a module, so that another process can import it.
-        tasks: iterable of argument tuples, drawn from as there is room.
-        jobs: number of processes; with 1, everything happens in this one.
-    """
-    if jobs == 1:
-        with _one_thread():
-            for task in tasks:
-                yield function(*task)
-        return
-    # spawned, not forked: a forked child hangs once the parent has computed with torch
-    context = multiprocessing.get_context("spawn")
-    pool = concurrent.futures.ProcessPoolExecutor(jobs, context, initializer=_start_worker)
-    try:
-        waiting = collections.deque()
-        for task in tasks:
-            waiting.append(pool.submit(function, *task))
-            while len(waiting) > 4 * jobs or (waiting and waiting[0].done()):
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _start_worker():
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    import torch
-
-    torch.set_num_threads(1)
-
-
-@contextlib.contextmanager
-def _one_thread():
-    """Small products run fastest on one thread; the user's number stands again afterwards."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+def _lost(reason, done, case_id, lane_names):
+    """The outcome of a case in the lane in which its worker died, and what is left of the case."""
+    if len(done) == len(lane_names):  # it died of what came after
+        return None, None
+    lane, *left = lane_names[len(done):]
+    outcome = Outcome(case_id, parse(case_id).spec.name, lane)
+    outcome.findings.append(_finding(outcome, "raised", "*", diagnosis=f"the worker process died: {reason}"))
+    return outcome, (case_id, left) if left else None

@@ -70,7 +70,7 @@ SABOTAGE = {
     "sides that are not held": (break_all([engine], "_hold", lambda *args: None), clean),
     "lanes that are not run": (break_all([engine], "run_case", lambda spec, lanes, run=engine.run_case:
                                          run(spec, lanes[:1])), clean),
-    "no case at all": (break_all([engine], "_chunks", lambda *args: []), clean),
+    "no case at all": (break_all([engine], "_drawn", lambda *args: []), clean),
     "an oracle no wider than the lane": (break_all([Lane], "oracle", property(lambda lane: np.dtype(lane.dtype))),
                                          clean),
     "cotangents of ones": (break_all([case.Case], "data", with_ones(case.Case.data)), softmax_is_seen),

@@ -17,8 +17,9 @@ def run(args):
 
     from .. import calibration as c
     from ..catalogue import CATALOGUE
-    from ..engine import CHUNK, parallel
+    from ..engine import TURN
     from ..errors import UsageError
+    from ..processes import parallel
     from ..report import check_writable, write_json
     from .check import progress
 
@@ -28,11 +29,11 @@ def run(args):
         raise UsageError(f"--cases {args.cases} and --jobs {args.jobs}, expected >= 1")
     if args.json:
         check_writable(args.json)
-    tasks = [(name, args.seed, first, min(first + CHUNK, each), lanes)
-             for first in range(0, each, CHUNK) for name in CATALOGUE]
+    tasks = ((name, args.seed, index, lanes) for first in range(0, each, TURN) for name in CATALOGUE
+             for index in range(first, min(first + TURN, each)))
     results, total = [], each * len(CATALOGUE) * len(lanes)
     with progress(total) as advance:
-        for some in parallel(c.trials, tasks, args.jobs):
+        for some in parallel(c.trials, tasks, args.jobs, c.lost):
             results += some
             advance(len(results), total, some[-1].layer)
     figures = _figures(c, results, args.seed)
