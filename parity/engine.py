@@ -17,7 +17,7 @@ from .compare import Finding, compare, worst
 from .errors import UsageError
 from .lanes import LANES, select
 from .processes import one_thread, parallel
-from .programs import run_port, run_reference
+from .programs import run_port
 from .report import Report, Untested
 from .vacuity import blind
 from .verdict import verdict
@@ -79,21 +79,21 @@ def outcomes(case, lanes):
 
 
 def _hold(outcome, case, lane, yardstick):
-    for name in yardstick.unstable:
-        outcome.findings.append(_finding(outcome, "stable", name, "reference",
-                                         "not finite in this precision where the exact value is finite"))
-    with np.errstate(all="ignore"):
-        sides = {"reference": run_reference(case, yardstick.data, yardstick.forced)}
-    sides["port"] = run_port(case, yardstick.data, lane, yardstick.forced)
+    sides = {"reference": yardstick.reference, "port": run_port(case, yardstick.data, lane, yardstick.forced)}
     for side, quantities in sides.items():
         for name, share in compare(yardstick, quantities).items():
             largest, index = worst(share)
             outcome.shares[name] = max(largest, outcome.shares.get(name, 0.0))
-            if largest > 1:
-                outcome.findings.append(_finding(
-                    outcome, side, name, index=index, share=largest,
-                    oracle=float(yardstick.oracle[name][index]),
-                    **{who: float(values[name][index]) for who, values in sides.items()}))
+            if largest <= 1:
+                continue
+            values = {who: float(found[name][index]) for who, found in sides.items()}
+            right = float(yardstick.oracle[name][index])
+            words = {}
+            if side == "reference" and np.isfinite(right) and not np.isfinite(values[side]):
+                words = {"verdict": "reference",
+                         "diagnosis": "not finite in this precision where the exact value is finite"}
+            outcome.findings.append(_finding(outcome, "stable" if words else side, name, index=index, share=largest,
+                                             oracle=right, **values, **words))
     outcome.blind = blind(case, lane, yardstick)
 
 

@@ -1,59 +1,92 @@
 """Monte Carlo arithmetic: NumPy code run with every operation a little wrong.
 
-An array of type ``Noisy`` multiplies the result of every floating operation, and each operand of a
+An array of type ``Noisy`` multiplies the result of every inexact operation, and each operand of a
 matrix product or sum, by ``1 + 2u d`` with ``d`` uniform in [-1, 1] and ``u`` the unit roundoff of
-the arithmetic that is imitated. How far such copies of a computation stray from the exact one is
-how far an honest computation in that arithmetic may stray.
+the arithmetic that is imitated. A product or sum over more than ``BLOCK`` entries is taken in blocks,
+and each partial sum errs by ``sqrt(length of a block)`` times as much: what the roundings of its
+additions come to. How far such copies of a computation stray from the exact one is how far an honest
+computation in that arithmetic may stray.
+
+Exact operations (``max``, ``abs``, selections, comparisons) stay exact. A tie of the run without
+noise stays a tie: ``x == x.max()`` finds what it would find without noise.
 
 Source: Parker, Monte Carlo Arithmetic, 1997; Denis, de Oliveira Castro and Petit, Verificarlo, 2016.
 """
 
 import contextlib
 import hashlib
+import math
+from functools import lru_cache, partial, reduce
 
 import numpy as np
 
-PRODUCTS = {np.einsum, np.dot, np.inner, np.outer, np.tensordot, np.vdot, np.linalg.multi_dot}
+BLOCK = 16  # entries whose additions round less than their products do
+BLOCKS = 16  # at most so many partial sums: enough for a running sum to be seen growing
+EXACT = {"maximum", "minimum", "fmax", "fmin", "negative", "positive", "absolute", "fabs", "sign", "copysign", "clip",
+         "conjugate", "floor", "ceil", "rint", "trunc", "fmod", "modf", "frexp", "ldexp", "nextafter", "heaviside"}
+TIED = {"equal": True, "less_equal": True, "greater_equal": True, "not_equal": False, "less": False, "greater": False}
+CHOICES = {np.argmax, np.argmin, np.argsort}
+PRODUCTS = {"matmul": -2, "vecdot": -1, "matvec": -1, "vecmat": -2}  # the second operand's axis that is summed over
+INEXACT_MODULES = ("numpy.linalg", "numpy.fft")
+INEXACT = {np.outer, np.convolve, np.correlate, np.interp, np.trace, np.kron}
 _ERRORS = np.random.Generator(np.random.PCG64(20261120)).uniform(-2, 2, 1 << 16)
-_factors: dict = {}
 
 
-def factors(unit_roundoff, dtype):
-    """The pool of factors 1 + 2u d in a dtype, made once."""
-    key = unit_roundoff, dtype
-    if key not in _factors:
-        _factors[key] = (1 + unit_roundoff * _ERRORS).astype(dtype)
-    return _factors[key]
+@lru_cache(maxsize=64)
+def factors(size, dtype):
+    """The pool of factors 1 + size d, d uniform in [-2, 2], in a dtype."""
+    return (1 + size * _ERRORS).astype(dtype)
+
+
+class Ties:
+    """Where the operands of each comparison were equal in the run without noise, in the order of the calls."""
+
+    def __init__(self):
+        self.calls, self.next = [], None
+
+    def __call__(self, found, tied, outcome):
+        """What a comparison gives: while recording, what it found; later, the recorded outcome where it was tied."""
+        if self.next is None:
+            self.calls.append((tied, outcome) if np.any(tied) else None)
+            return found
+        recorded = self.calls[self.next] if self.next < len(self.calls) else None
+        self.next += 1
+        if recorded is None or np.shape(recorded[0]) != np.shape(found):
+            return found
+        return np.where(recorded[0], recorded[1], found)[()]
 
 
 class Noise:
-    """A stream of relative errors of at most 2u, and the rounding of a format foreign to NumPy.
+    """A stream of relative errors, and the rounding of a format foreign to NumPy.
 
     Args:
-        unit_roundoff: u of the arithmetic imitated.
+        unit_roundoff: u of the arithmetic imitated; operations err by at most 2u. 0 for none.
         seed: text from which the stream follows.
         underflow: results below this size become zero, as in arithmetic without subnormals.
         round: function of an array that rounds it to the format; None where the dtype itself does.
+        ties: ``Ties`` to record into or to go by; None for comparisons that see the noise.
     """
 
     current = None
 
-    def __init__(self, unit_roundoff, seed, underflow=0.0, round=None):
+    def __init__(self, unit_roundoff, seed, underflow=0.0, round=None, ties=None):
         self.unit_roundoff = unit_roundoff
         self.position = int.from_bytes(hashlib.blake2s(seed.encode(), digest_size=4).digest(), "little")
         self.underflow = underflow
         self.round = round
+        self.ties = ties
 
-    def __call__(self, x):
-        """The array, each entry off by its own relative error, in its own dtype."""
-        pool = factors(self.unit_roundoff, x.real.dtype)
-        size = x.size
-        start = self.position % len(pool)
-        self.position += size + 1  # the odd one keeps repeated shapes out of step with the pool
-        factor = pool[start : start + size]
-        if len(factor) < size:
-            factor = np.resize(np.concatenate((factor, pool)), size)
-        x = np.asarray(x * factor.reshape(x.shape))
+    def __call__(self, x, length=1):
+        """The array, each entry off by its own relative error, as ``length`` roundings add up to; in its own dtype."""
+        if self.unit_roundoff:
+            pool = factors(self.unit_roundoff * math.sqrt(length), x.real.dtype)
+            size = x.size
+            start = self.position % len(pool)
+            self.position += size + 1  # the odd one keeps repeated shapes out of step with the pool
+            factor = pool[start : start + size]
+            if len(factor) < size:
+                factor = np.resize(np.concatenate((factor, pool)), size)
+            x = np.asarray(x * factor.reshape(x.shape))
         if self.underflow:
             x[np.abs(x) < self.underflow] = 0
         return x if self.round is None else self.round(x)
@@ -62,6 +95,8 @@ class Noise:
 @contextlib.contextmanager
 def noise(unit_roundoff, seed, **options):
     """Within it, ``Noisy`` arrays err as ``Noise`` of the same arguments says."""
+    if options.get("ties") is not None:
+        options["ties"].next = 0
     before, Noise.current = Noise.current, Noise(unit_roundoff, seed, **options)
     try:
         with np.errstate(all="ignore"):
@@ -70,34 +105,273 @@ def noise(unit_roundoff, seed, **options):
         Noise.current = before
 
 
+@contextlib.contextmanager
+def recording(round=None):
+    """Within it, ``Noisy`` arrays compute without noise, and the ``Ties`` that it gives are recorded."""
+    ties = Ties()
+    before, Noise.current = Noise.current, Noise(0.0, "", round=round, ties=ties)
+    try:
+        with np.errstate(all="ignore"):
+            yield ties
+    finally:
+        Noise.current = before
+
+
 class Noisy(np.ndarray):
     """An ndarray whose operations err by the current ``noise``, and not at all outside one."""
 
     def __array_ufunc__(self, ufunc, method, *inputs, out=None, **kwargs):
-        raw = [x.view(np.ndarray) if type(x) is Noisy else x for x in inputs]
+        raw = [_plain(x) for x in inputs]
+        kwargs = _map(_plain, kwargs)
         if method == "at":
-            return ufunc.at(*raw[:-1], _perturbed(raw[-1]))
-        if ufunc is np.matmul or (ufunc is np.add and method != "__call__"):
-            raw = [_perturbed(x) for x in raw]
-        if isinstance(kwargs.get("where"), Noisy):
-            kwargs["where"] = _plain(kwargs["where"])
-        if out is not None:
-            kwargs["out"] = tuple(_plain(o) for o in out)
-        result = getattr(ufunc, method)(*raw, **kwargs)
+            return _add_at(*raw) if ufunc is np.add else ufunc.at(*raw[:-1], _perturbed(raw[-1]))
+        if ufunc.__name__ in TIED and method == "__call__" and out is None:
+            return _compared(ufunc, raw, kwargs)
+        result = _operation(ufunc, method)(*raw, **kwargs)
         if out is None:
-            return _map(lambda r: _noisy(_perturbed(r)), result)
-        for target in kwargs["out"]:
-            target[...] = _perturbed(target)
+            return _map(_noisy, result)
+        for target, value in zip(out, result if isinstance(result, tuple) else (result,), strict=True):
+            if target is not None:
+                np.copyto(_plain(target), value, casting=kwargs.get("casting", "same_kind"),
+                          where=kwargs.get("where", True))
         return out[0] if len(out) == 1 else out
 
     def __array_function__(self, func, types, args, kwargs):
-        if func in PRODUCTS:
+        if func in CHOICES:
+            if func is np.argsort and len(args) == 1:
+                kwargs.setdefault("axis", -1)
+            return _chosen(func, *_map(_plain, args), **_map(_plain, kwargs))
+        if func in CONTRACTIONS:
+            out = kwargs.pop("out", None)
+            if func is np.dot and len(args) == 3:
+                *args, out = args
+            result = _map(_noisy, CONTRACTIONS[func](*_map(_plain, tuple(args)), **_map(_plain, kwargs)))
+            if out is None:
+                return result
+            _plain(out)[...] = result
+            return out
+        if func in INEXACT or getattr(func, "__module__", "").startswith(INEXACT_MODULES):
             args, kwargs = _map(lambda x: _perturbed(_plain(x)), (args, kwargs))
             return _map(lambda r: _noisy(_perturbed(r)), func(*args, **kwargs))
         return _map(_noisy, super().__array_function__(func, types, args, kwargs))
 
+    # methods in C that ask no override
     def dot(self, other, out=None):
         return np.dot(self, other, out)
+
+    def argmax(self, axis=None, out=None, *, keepdims=False):
+        return np.argmax(self, axis, out, keepdims=keepdims)
+
+    def argmin(self, axis=None, out=None, *, keepdims=False):
+        return np.argmin(self, axis, out, keepdims=keepdims)
+
+    def argsort(self, axis=-1, kind=None, order=None, *, stable=None):
+        return np.argsort(self, axis, kind, order, stable=stable)
+
+    def trace(self, *args, **kwargs):
+        return np.trace(self, *args, **kwargs)
+
+
+def _operation(ufunc, method):
+    """A ufunc's method as a function of plain arrays, with its noise."""
+    function = getattr(ufunc, method)
+    if ufunc.__name__ in EXACT:
+        return function
+    if ufunc.__name__ in PRODUCTS:
+        return partial(_product, ufunc)
+    if ufunc is np.add and method != "__call__":
+        return {"reduce": _sum, "accumulate": _cumsum}.get(method) or partial(_whole, function)
+    if method in ("reduce", "accumulate"):
+        return partial(_whole, function)
+    return lambda *args, **kwargs: _map(_perturbed, function(*args, **kwargs))
+
+
+def _whole(function, x, *args, **kwargs):
+    """A chain of operations over an array, which errs as all of them together."""
+    return _perturbed(function(_perturbed(x), *args, **kwargs), max(np.size(x), 1))
+
+
+def _blocks(length):
+    """The slices in which so many entries are added up."""
+    step = max(BLOCK, -(-length // BLOCKS))
+    return [slice(start, min(start + step, length)) for start in range(0, length, step)]
+
+
+def _running(parts):
+    """The sum of ``(partial result, entries added up in it)``, which errs after each."""
+    total, first = None, True
+    for part, length in parts:
+        total = part if first else total + part
+        total = _perturbed(total, length)
+        first = False
+    return total
+
+
+def _contract(function, operands, along, length):
+    """A function that contracts axis ``along[i]`` of operand i (None: has it not) of so many entries, in blocks."""
+    operands = [_perturbed(np.asarray(x)) for x in operands]
+    if not (Noise.current and Noise.current.unit_roundoff) or length <= BLOCK:
+        return _perturbed(function(*operands))
+
+    def cut(x, axes, span):
+        index = [slice(None)] * x.ndim
+        for axis in axes:
+            index[axis] = span
+        return x[tuple(index)]
+
+    return _running((function(*(cut(x, axes, span) for x, axes in zip(operands, along, strict=True))),
+                     span.stop - span.start) for span in _blocks(length))
+
+
+def _product(ufunc, a, b, **kwargs):
+    """``matmul`` and its kin."""
+    a, b = np.asarray(a), np.asarray(b)
+    if kwargs.keys() - {"dtype", "casting", "where"} or not a.ndim or not b.ndim:  # axes=...: rare, in one block
+        return _perturbed(ufunc(_perturbed(a), _perturbed(b), **kwargs))
+    kwargs.pop("where", None)
+    second = max(PRODUCTS[ufunc.__name__], -b.ndim)
+    return _contract(lambda a, b: ufunc(a, b, **kwargs), (a, b), ((-1,), (second,)), a.shape[-1])
+
+
+def _dot(a, b):
+    a, b = np.asarray(a), np.asarray(b)
+    if not a.ndim or not b.ndim:
+        return _perturbed(np.dot(a, b))
+    return _contract(np.dot, (a, b), ((-1,), (-min(b.ndim, 2),)), a.shape[-1])
+
+
+def _inner(a, b):
+    a, b = np.asarray(a), np.asarray(b)
+    if not a.ndim or not b.ndim:
+        return _perturbed(np.inner(a, b))
+    return _contract(np.inner, (a, b), ((-1,), (-1,)), a.shape[-1])
+
+
+def _vdot(a, b):
+    return _dot(np.conjugate(np.ravel(a)), np.ravel(b))
+
+
+def _tensordot(a, b, axes=2):
+    a, b = np.asarray(a), np.asarray(b)
+    if np.ndim(axes) == 0:
+        axes = range(a.ndim - axes, a.ndim), range(axes)
+    first, second = (list(np.atleast_1d(x)) for x in axes)
+    if not first:
+        return _perturbed(np.tensordot(a, b, (first, second)))
+    longest = max(range(len(first)), key=lambda i: a.shape[first[i]])
+    return _contract(lambda a, b: np.tensordot(a, b, (first, second)), (a, b),
+                     ((first[longest],), (second[longest],)), a.shape[first[longest]])
+
+
+def _einsum(subscripts, *operands, optimize=False, **kwargs):
+    if not isinstance(subscripts, str):  # the form of lists of axes: rare, unblocked
+        result = np.einsum(subscripts, *(_perturbed(x) for x in operands), optimize=optimize, **kwargs)
+        return _perturbed(result)
+    operands = [np.asarray(x) for x in operands]
+    inputs, _, output = subscripts.replace(" ", "").partition("->")
+    terms = inputs.split(",")
+    letters = [c for c in inputs if c.isalpha()]
+    summed = [c for c in dict.fromkeys(letters) if (c not in output if "->" in subscripts else letters.count(c) > 1)]
+
+    def places(term, x, letter):
+        """Axes of the letter in an operand; those behind an ellipsis are counted from the end."""
+        before, _, after = term.partition("...")
+        found = [i for i, c in enumerate(before) if c == letter]
+        return tuple(found + [i - len(after) for i, c in enumerate(after) if c == letter])
+
+    def length(letter):
+        return next(x.shape[axes[0]] for term, x in zip(terms, operands, strict=True)
+                    if (axes := places(term, x, letter)))
+
+    def function(*xs):
+        return np.einsum(subscripts, *xs, optimize=optimize, **kwargs)
+
+    if not summed:
+        return _perturbed(function(*(_perturbed(x) for x in operands)))
+    longest = max(summed, key=length)
+    return _contract(function, operands, [places(t, x, longest) for t, x in zip(terms, operands, strict=True)],
+                     length(longest))
+
+
+CONTRACTIONS = {np.dot: _dot, np.inner: _inner, np.vdot: _vdot, np.tensordot: _tensordot, np.einsum: _einsum,
+                np.linalg.multi_dot: lambda arrays: reduce(_dot, arrays)}
+
+
+def _sum(x, axis=0, dtype=None, out=None, keepdims=False, initial=None, where=True):
+    """``np.add.reduce``, over one axis or several."""
+    x = np.asarray(x)
+    given = {} if initial is None else {"initial": initial}
+    axes = tuple(range(x.ndim)) if axis is None or not x.ndim else tuple(np.atleast_1d(axis) % x.ndim)
+    length = math.prod(x.shape[a] for a in axes)
+
+    def plain(x, axis):
+        return np.add.reduce(x, axis=axis, dtype=dtype, keepdims=keepdims, where=where, **given)
+
+    x = _perturbed(x)
+    if not (Noise.current and Noise.current.unit_roundoff) or length <= BLOCK or x.dtype.kind not in "fc":
+        return _perturbed(plain(x, axis))
+    if where is not True:
+        x, where = np.where(where, x, 0), True
+    # the axes that are summed, as one behind the others
+    rest = tuple(a for a in range(x.ndim) if a not in axes)
+    rows = x.transpose(rest + axes).reshape(*(x.shape[a] for a in rest), length)
+    total = _running((np.add.reduce(rows[..., span], axis=-1, dtype=dtype), span.stop - span.start)
+                     for span in _blocks(length))
+    total = total if initial is None else total + initial
+    return np.expand_dims(total, axes) if keepdims else total
+
+
+def _cumsum(x, axis=0, dtype=None, out=None):
+    x = np.moveaxis(_perturbed(np.asarray(x)), axis, 0)
+    found, carry = [], None
+    for span in _blocks(len(x)) if Noise.current and Noise.current.unit_roundoff else [slice(None)]:
+        part = np.add.accumulate(x[span], axis=0, dtype=dtype)
+        part = part if carry is None else part + carry
+        found.append(_perturbed(part, max(len(part), 1)))
+        carry = found[-1][-1:]
+    return np.moveaxis(np.concatenate(found) if found else np.add.accumulate(x, axis=0, dtype=dtype), 0, axis)
+
+
+def _add_at(target, indices, values):
+    """``np.add.at``; where many land on one entry, its running sum errs."""
+    values = _perturbed(np.asarray(values))
+    if not isinstance(indices, np.ndarray) or indices.dtype.kind not in "iu" or not indices.ndim:
+        np.add.at(target, indices, values)
+        target[indices] = _perturbed(target[indices])
+        return
+    values = np.broadcast_to(values, indices.shape + target.shape[1:])
+    for span in _blocks(len(indices)):
+        np.add.at(target, indices[span], values[span])
+        target[indices[span]] = _perturbed(target[indices[span]], _most(indices[span]))
+
+
+def _most(indices):
+    """How often the most frequent entry occurs: the additions that one running sum takes."""
+    return int(np.unique(indices, return_counts=True)[1].max(initial=1))
+
+
+def _compared(ufunc, raw, kwargs):
+    found = ufunc(*raw, **kwargs)
+    if Noise.current is None or Noise.current.ties is None:
+        return found
+    tied = np.equal(*raw) if Noise.current.ties.next is None else None
+    return Noise.current.ties(found, tied, TIED[ufunc.__name__])
+
+
+def _chosen(func, x, axis=None, *args, **kwargs):
+    """``argmax``, ``argmin`` or ``argsort``."""
+    found = func(x, axis, *args, **kwargs)
+    if Noise.current is None or Noise.current.ties is None:
+        return found
+    tied = False
+    if Noise.current.ties.next is None:
+        ordered = np.sort(x, axis)
+        along = 0 if axis is None else axis
+        equal = np.diff(ordered, axis=along) == 0
+        if func is not np.argsort:  # only the first two, or the last two, contend
+            equal = np.take(equal, [-1 if func is np.argmax else 0] if equal.shape[along] else [], along)
+        tied = np.broadcast_to(equal.any(axis=along, keepdims=np.ndim(found) == x.ndim), np.shape(found))
+    return Noise.current.ties(found, tied, found)
 
 
 def _plain(x):
@@ -108,8 +382,8 @@ def _floating(x):
     return isinstance(x, (np.ndarray, np.inexact)) and x.dtype.kind in "fc"
 
 
-def _perturbed(x):
-    return Noise.current(np.asarray(x)) if Noise.current and _floating(x) else x
+def _perturbed(x, length=1):
+    return Noise.current(np.asarray(x), length) if Noise.current and _floating(x) else x
 
 
 def _noisy(x):

@@ -27,7 +27,7 @@ def test_shares(value, oracle, share):
 
 
 def test_a_missing_an_unexpected_and_a_misshapen_quantity_are_refused():
-    yardstick = Yardstick(None, {"y": np.ones(2)}, {"y": np.ones(2)}, ())
+    yardstick = Yardstick(None, {"y": np.ones(2)}, {}, {"y": np.ones(2)})
     y = np.ones(2)
     for wrong, says in (({}, "expected"), ({"y": y, "z": y}, "z"), ({"y": np.ones(3)}, r"shape \(3,\)")):
         with pytest.raises(ValueError, match=says):
@@ -43,7 +43,7 @@ def test_greedy_choices_are_decided_until_the_first_doubt():
 def test_ids_that_differ_fail_only_where_decided():
     score = np.array([[[9.0, 0], [1.0, 1.0], [0, 9.0]]])
     oracle = {"score": score, "ids": np.array([[0, 0, 1]])}
-    yardstick = Yardstick(None, oracle, {"score": np.full(score.shape, 0.1)}, ())
+    yardstick = Yardstick(None, oracle, {}, {"score": np.full(score.shape, 0.1)})
     after = compare(yardstick, {"score": score, "ids": np.array([[0, 1, 0]])})
     before = compare(yardstick, {"score": score, "ids": np.array([[1, 0, 1]])})
     assert not after["ids"].any() and before["ids"].tolist() == [[INF, 0, 0]]
