@@ -51,12 +51,13 @@ def test_ids_that_differ_fail_only_where_decided():
 
 def test_the_budget_is_the_widest_copy_times_the_factor():
     oracle = np.array([1.0, 2.0])
-    budget, stable = allowance(oracle, [oracle + [1e-6, 0], oracle - [2e-6, 1e-6]], LANE)
+    budget = allowance(oracle, [oracle + [1e-6, 0], oracle - [2e-6, 1e-6]], LANE)
     u = LANE.unit_roundoff
     assert np.allclose(budget, 8 * (np.array([2e-6, 1e-6]) + u * oracle + LANE.underflow), rtol=1e-9)
-    floor, _ = allowance(oracle, [oracle + [2e-6, 0]], LANE)
+    floor = allowance(oracle, [oracle + [2e-6, 0]], LANE)
     assert np.isclose(floor[1], 8 * (2e-6 / np.sqrt(2) / 4 + 2 * u))
-    assert stable and not allowance(oracle, [np.array([1.0, INF])], LANE)[1]
+    overflowed = allowance(oracle, [np.array([1.0, INF]), oracle + [2e-6, 0]], LANE)
+    assert np.array_equal(overflowed, floor)  # no copy's overflow makes room for anything
 
 
 PLANTS = {
