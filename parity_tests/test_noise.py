@@ -79,9 +79,11 @@ def test_movement_of_data_is_exact():
 
 @pytest.mark.parametrize("function", [
     lambda x: np.maximum(x, 1), lambda x: np.minimum(x, 1), lambda x: -x, np.abs, np.fabs, np.sign, np.floor, np.ceil,
-    np.rint, np.trunc, lambda x: np.clip(x, 0.7, 1), lambda x: x.clip(0.7, 1), lambda x: x.max(),
-    lambda x: x.min(axis=0), lambda x: np.maximum.accumulate(x), lambda x: np.copysign(x, -1), lambda x: np.fmod(x, 1), np.sort,
-    lambda x: np.ldexp(x, 3), lambda x: np.where(x > 1, x, -x), lambda x: np.positive(x), lambda x: np.heaviside(x, 0),
+    np.rint, np.trunc, lambda x: np.clip(x, 0.7, 1), lambda x: x.clip(0.7, 1),
+    lambda x: x.max(),
+    lambda x: x.min(axis=0), lambda x: np.maximum.accumulate(x), lambda x: np.copysign(x, -1),
+    lambda x: np.fmod(x, 1), np.sort, lambda x: np.ldexp(x, 3), lambda x: np.where(x > 1, x, -x), np.positive,
+    lambda x: np.heaviside(x, 0),
 ], ids=str)
 def test_exact_operations_are_exact(function):
     x = (X[:-1] - 1).astype(np.float32)
