@@ -1,8 +1,10 @@
 """A case: which arrays a layer is given, as pure data with a text of its own."""
 
 import hashlib
+import math
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from urllib.parse import quote
 
 import numpy as np
 
@@ -18,6 +20,16 @@ BATCHES = (0, 1, 1, 2, 3, 5, 8)
 LARGE = (16, 17, 33)  # past the widths at which vector kernels change their path
 LONG = 24  # time steps of a long sequence
 CHAOTIC = 20  # time steps past which recurrent weights are scaled down, or no budget means anything
+
+# what an id may ask for: far past what is drawn, and less than what fills a machine or takes an hour
+MOST_SCALE = 1e6  # and at least its inverse
+MOST_SIZE = 1 << 16
+MOST_LEADING = 8  # axes that ``...`` stands for
+MOST_SEED = 1 << 64
+MOST_TEXT = 1000  # characters
+MOST_BYTES = 256 << 20  # of a case's arrays in float64; an oracle and the copies hold some twenty times as much
+MOST_WORK = 1 << 34  # multiplications and additions of one forward
+STEP = 1 << 16  # what a time step costs beside its arithmetic, in multiplications: Python's share
 
 
 def _normal(rng, shape, spec):
@@ -152,10 +164,49 @@ class Case:
     @property
     def id(self):
         """The text from which ``parse`` makes the same case, and the arrays follow."""
-        sizes = ",".join(f"{'lead' if k == '...' else k}={_size_text(v)}" for k, v in self.sizes.items())
-        options = ",".join(f"{k}={int(v) if isinstance(v, bool) else v}" for k, v in self.options.items())
+        sizes = ",".join(f"{'lead' if k == '...' else k}={_size_text(self.sizes[k])}" for k in self.spec.letters)
+        options = ",".join(f"{k}={_option_text(self.options[k])}" for k in choices(self.spec))
         return ":".join((FORMAT, self.spec.name, sizes, self.pattern, f"{self.scale:g}", self.layout, options,
                          str(self.seed)))
+
+    @property
+    def entries(self):
+        """Number of entries of its arrays and of the widest intermediate result, estimated from the sizes alone."""
+        spec, n = self.spec, self.sizes
+        texts = (*spec.inputs.values(), *spec.outputs.values(), *spec.states.values())
+        own = {word[-1] for text in (spec.sizes, *spec.params.values()) for word in axes(text)[1]}
+        every = math.prod(n[letter] for letter in spec.letters if letter not in own and letter != "...") * math.prod(n.get("...", ()))
+        widest = max((s[-1] for s in self._parameter_shapes() if s), default=1)
+        return sum(math.prod(shape(text, n)) for text in texts) + self._weights + every + self._rows * widest
+
+    @property
+    def work(self):
+        """Multiplications of one forward, about: of its products, of its arrays, and of Python's steps through time."""
+        return self._rows * self._weights + 16 * self.entries + STEP * sum(self.sizes.get(axis, 0) for axis in "TU")
+
+    @property
+    def _weights(self):
+        return sum(map(math.prod, self._parameter_shapes()))
+
+    @property
+    def _rows(self):
+        """Rows that meet the parameters: the entries of the inputs, without the axes that the parameters have."""
+        own = {word[-1] for text in (self.spec.sizes, *self.spec.params.values()) for word in axes(text)[1]}
+        return sum(math.prod(shape(" ".join(w for w in axes(text)[1] if w[-1] not in own), self.sizes))
+                   for text in self.spec.inputs.values())
+
+    def _parameter_shapes(self):
+        """Estimated for a model, whose every axis is taken for a linear function of its sizes; exact for a layer."""
+        spec, n = self.spec, self.sizes
+        if not spec.sizes:
+            return [shape(text, n) for text in spec.params.values()]
+        letters = axes(spec.sizes)[1]
+        small = (2,) * len(letters)
+        base = parameter_shapes(spec, small)
+        more = [parameter_shapes(spec, tuple(s + (i == j) for j, s in enumerate(small))) for i in range(len(letters))]
+        return [tuple(b + sum((grown[name][axis] - b) * (n[letter] - 2) for grown, letter in
+                              zip(more, letters, strict=True)) for axis, b in enumerate(s))
+                for name, s in base.items()]
 
     @property
     def degenerate(self):
@@ -236,6 +287,32 @@ def _size_text(size):
     return ("x".join(map(str, size)) or "-") if isinstance(size, tuple) else str(size)
 
 
+def _option_text(value):
+    if isinstance(value, bool):
+        return str(int(value))
+    return quote(str(value), safe="+")  # no text of an option may look like the id around it
+
+
+def least(spec, letter):
+    """The smallest size that an axis of this layer may have."""
+    return 0 if letter == "N" else min(spec.ranges.get(letter, (1,)))
+
+
+def patterns(spec):
+    """Names of the value patterns that a case of this layer may have."""
+    return tuple(dict.fromkeys((*GENERAL, *spec.patterns, *(("duplicates",) if spec.bounds else ()))))
+
+
+def permitted(spec, name, sizes, pattern, options):
+    """The values that one option of a case may have beside its sizes, its pattern and the options before it."""
+    values = choices(spec)[name]
+    if name == "cut":
+        return range(sizes[spec.time]) if options.get("stateful") and sizes[spec.time] > 1 else range(1)
+    if (name == "given" and not options.get("stateful")) or (name == "one_hot" and pattern == "ignored"):
+        return (False,)
+    return values
+
+
 def choices(spec):
     """What each option of a case of this layer may be, by name."""
     found = dict(spec.options) | spec.attributes
@@ -270,57 +347,106 @@ def draw(spec, seed, index):
     pattern = pick(("normal",) * 4 + GENERAL + spec.patterns)
     scale = 1.0 if pattern in UNSCALED else pick(SCALES)
     options = {}
-    for name, values in choices(spec).items():
-        if name == "cut":
-            values = range(sizes[spec.time]) if options.get("stateful") and sizes[spec.time] > 1 else (0,)
-        if name == "given" and not options.get("stateful"):
-            values = (False,)
-        if name == "one_hot" and pattern == "ignored":
-            values = (False,)
-        options[name] = pick(values)
+    for name in choices(spec):
+        options[name] = pick(permitted(spec, name, sizes, pattern, options))
     return Case(spec, sizes, pattern, scale, pick(tuple(LAYOUTS)), options, int(rng.integers(1 << 32)))
 
 
 def parse(text):
     """The case that a text names.
 
+    Args:
+        text: an id as ``Case.id`` writes it, to the letter.
+
     Raises:
-        UsageError: not a case id, or of another format version; says what is wrong.
+        UsageError: not a case id, of another format version, a case that this layer cannot have or that is too
+            large, or an id in another spelling; says what is wrong.
     """
-    try:
-        version, name, sizes, pattern, scale, layout, options, seed = text.split(":")
-    except ValueError:
-        raise UsageError(f"case id {text!r}: expected 8 fields between colons") from None
+    def refuse(why):
+        why = "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(why))  # it may quote what came
+        raise UsageError(f"case id {str(text)[:MOST_TEXT]!r}: {why}")
+
+    if not isinstance(text, str) or len(text) > MOST_TEXT:
+        refuse(f"expected text of at most {MOST_TEXT} characters")
+    fields = text.split(":")
+    if len(fields) != 8:
+        refuse("expected 8 fields between colons")
+    version, name, sizes, pattern, scale, layout, options, seed = fields
     if version != FORMAT:
-        raise UsageError(f"case id {text!r}: has format {version}, this version reads {FORMAT}")
+        refuse(f"has format {version}, this version reads {FORMAT}")
     spec = CATALOGUE.get(name)
-    for what, value, known in (("layer", name, CATALOGUE), ("pattern", pattern, PATTERNS), ("layout", layout, LAYOUTS)):
+    if spec is None:
+        refuse(f"unknown layer {name!r}, known are {', '.join(CATALOGUE)}")
+    for what, value, known in (("pattern", pattern, patterns(spec)), ("layout", layout, LAYOUTS)):
         if value not in known:
-            raise UsageError(f"case id {text!r}: unknown {what} {value!r}, known are {', '.join(known)}")
+            refuse(f"unknown {what} {value!r}, {name} knows {', '.join(known)}")
     try:
-        sizes = dict(pair.split("=") for pair in sizes.split(",") if pair)
-        sizes = {"..." if k == "lead" else k: _parse_size(k, v) for k, v in sizes.items()}
-        options = dict(pair.split("=") for pair in options.split(",") if pair)
-        known = choices(spec)
-        options = {k: _parse_option(v, (known[k] or (0,))[0]) for k, v in options.items()}
-        case = Case(spec, sizes, pattern, float(scale), layout, options, int(seed))
-    except (ValueError, KeyError) as error:
-        raise UsageError(f"case id {text!r}: {error}") from None
-    if set(sizes) != set(spec.letters) or set(options) != set(known):
-        raise UsageError(f"case id {text!r}: expected sizes of {', '.join(spec.letters)} and options "
-                         f"{', '.join(known) or 'none'}")
+        sizes = _parse_sizes(spec, sizes)
+        options = _parse_options(spec, options, sizes, pattern)
+        case = Case(spec, sizes, pattern, _parse_scale(scale, pattern), layout, options,
+                    _whole("the seed", seed, 0, MOST_SEED - 1))
+    except ValueError as error:
+        refuse(error)
+    if case.id != text:
+        refuse(f"is spelled {case.id!r}")
+    for what, amount, most, unit in (("memory", 8 * case.entries, MOST_BYTES, "bytes"),
+                                     ("work", case.work, MOST_WORK, "multiplications")):
+        if amount > most:
+            refuse(f"too large: its {what} is about {amount:,} {unit}, at most {most:,} may be asked for")
     return case
 
 
-def _parse_size(letter, text):
-    if letter == "lead":
-        return tuple(int(s) for s in text.split("x")) if text != "-" else ()
-    if int(text) < 0:
-        raise ValueError(f"size {letter} is {text}, expected >= 0")
-    return int(text)
+def _pairs(what, text, names):
+    """Values by name from ``name=value,...``, each of the names once and in their order."""
+    pairs = [pair.partition("=")[::2] for pair in text.split(",")] if text else []
+    if [name for name, _ in pairs] != list(names):
+        raise ValueError(f"expected {what} {', '.join(names) or 'none'}, in this order, got "
+                         f"{', '.join(name for name, _ in pairs) or 'none'}")
+    return dict(pairs)
 
 
-def _parse_option(text, example):
-    if isinstance(example, bool):
-        return bool(int(text))
-    return type(example)(text)
+def _parse_sizes(spec, text):
+    found = {}
+    for name, value in _pairs("sizes of", text, ["lead" if s == "..." else s for s in spec.letters]).items():
+        if name == "lead":
+            parts = value.split("x") if value != "-" else []
+            if len(parts) > MOST_LEADING:
+                raise ValueError(f"size lead is {value}, expected at most {MOST_LEADING} axes")
+            found["..."] = tuple(_whole("size lead", part, 0, MOST_SIZE) for part in parts)
+        else:
+            found[name] = _whole(f"size {name}", value, least(spec, name), MOST_SIZE)
+    return found
+
+
+def _parse_scale(text, pattern):
+    scale = float(text)
+    low, high = (1, 1) if pattern in UNSCALED else (1 / MOST_SCALE, MOST_SCALE)
+    if not low <= scale <= high:
+        raise ValueError(f"the scale is {text}, expected " + (f"1 with the pattern {pattern}" if low == high else
+                                                              f"{low:g} <= scale <= {high:g}"))
+    return scale
+
+
+def _parse_options(spec, text, sizes, pattern):
+    found = {}
+    for name, value in _pairs("options", text, choices(spec)).items():
+        values = permitted(spec, name, sizes, pattern, found)
+        if isinstance(values, range):
+            found[name] = _whole(name, value, values[0], values[-1])
+            continue
+        known = {_option_text(v): v for v in values}
+        if value not in known:
+            raise ValueError(f"{name} is {value!r}, expected here {' or '.join(known)}")
+        found[name] = known[value]
+    return found
+
+
+def _whole(what, text, low, high):
+    """The whole number that a text spells, in any spelling: whether it is the right one, the whole id tells."""
+    try:
+        number = int(text)
+    except ValueError:
+        raise ValueError(f"{what} is {text!r}, expected a whole number") from None
+    if not low <= number <= high:
+        raise ValueError(f"{what} is {text}, expected >= {low} and <= {high}")
+    return number

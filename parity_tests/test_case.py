@@ -1,13 +1,15 @@
 """Cases: the id carries everything."""
 
 import hashlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from parity.case import LAYOUTS, LONG, PATTERNS, SCALES, draw, parse
+import reference
+from parity.case import LAYOUTS, LONG, MOST_BYTES, PATTERNS, SCALES, draw, parse
 from parity.catalogue import CATALOGUE
 from parity.errors import UsageError
 from parity.spec import axes, shape
@@ -109,14 +111,113 @@ def test_long_sequences_draw_tame_recurrent_weights():
     ("p1:Afine:N=1,D=1,H=1:normal:1:C::0", "unknown layer 'Afine'"),
     ("p1:Affine:N=1,D=1,H=1:odd:1:C::0", "unknown pattern 'odd'"),
     ("p1:Affine:N=1,D=1,H=1:normal:1:Z::0", "unknown layout 'Z'"),
-    ("p1:Affine:N=1,D=1:normal:1:C::0", "expected sizes of N, D, H"),
-    ("p1:Affine:N=-1,D=1,H=1:normal:1:C::0", "expected >= 0"),
+    ("p1:Affine:N=1,D=1:normal:1:C::0", "expected sizes of N, D, H, in this order, got N, D"),
+    ("p1:Affine:N=-1,D=1,H=1:normal:1:C::0", "size N is -1, expected >= 0"),
+    ("p1:Affine:N=1,D=1,H=0:normal:1:C::0", "size H is 0, expected >= 1"),
+    ("p1:Affine:N=1,D=1,H=1.0:normal:1:C::0", "size H is '1.0', expected a whole number"),
+    ("p1:Affine:N=1,D=1,D=1,H=1:normal:1:C::0", "got N, D, D, H"),
+    ("p1:Affine:D=1,N=1,H=1:normal:1:C::0", "in this order, got D, N, H"),
     ("p1:Affine:N=1,D=1,H=1:normal:x:C::0", "could not convert"),
-    ("p1:Affine:N=1,D=1,H=1:normal:1:C:cut=1:0", "cut"),
+    *((f"p1:Affine:N=1,D=1,H=1:normal:{scale}:C::0", "scale is .*, expected 1e-06 <= scale <= 1e.06")
+      for scale in ("nan", "inf", "-inf", "0", "-1", "1e-300", "1e300")),
+    ("p1:Affine:N=1,D=1,H=1:nonfinite:0.1:C::0", "expected 1 with the pattern nonfinite"),
+    ("p1:Affine:N=1,D=1,H=1:saturated:1:C::0", "unknown pattern 'saturated', Affine knows normal, "),
+    ("p1:Affine:N=1,D=1,H=1:normal:1:C:cut=1:0", "expected options none, in this order, got cut"),
+    *((f"p1:Affine:N=1,D=1,H=1:normal:1:C::{seed}", "the seed is ")
+      for seed in ("", "-1", "x", "1.5", "None", 1 << 64, "9" * 400)),
+    *((f"p1:Affine:N=1,D=1,H=1:normal:1:C::{seed}", "is spelled 'p1:Affine:N=1,D=1,H=1:normal:1:C::17'")
+      for seed in ("017", "+17", "1_7", "17 ", "\u0661\u0667", "\uff11\uff17")),
+    *((f"p1:Affine:N=1,D=1,H=1:normal:{scale}:C::17", "is spelled 'p1:Affine:N=1,D=1,H=1:normal:1:C::17'")
+      for scale in ("1.0", "1e0", "+1", " 1", "\u0661")),
+    ("p1:Affine:N=01,D=1,H=1:normal:1:C::0", "is spelled 'p1:Affine:N=1,D=1,H=1:normal:1:C::0'"),
+    (" p1:Affine:N=1,D=1,H=1:normal:1:C::0", "has format  p1"),
+    ("p1:Affine:N=1,D=1,H=1:normal:1:C::0:", "expected 8 fields"),
+    ("p1:Softmax:lead=-2,V=3:normal:1:C::0", "size lead is -2, expected >= 0"),
+    ("p1:Softmax:lead=2x,V=3:normal:1:C::0", "size lead is '', expected a whole number"),
+    ("p1:Softmax:lead=1x1x1x1x1x1x1x1x1,V=3:normal:1:C::0", "at most 8 axes"),
+    *((f"p1:TimeRNN:N=2,T=4,D=2,H=2:normal:1:C:stateful={stateful},cut={cut},given=0:0", "cut is ")
+      for stateful, cut in ((1, -1), (1, 4), (1, 99), (0, 1), (0, 3), (1, "x"))),
+    ("p1:TimeRNN:N=2,T=4,D=2,H=2:normal:1:C:stateful=0,cut=0,given=1:0", "given is '1', expected here 0"),
+    ("p1:TimeRNN:N=2,T=4,D=2,H=2:normal:1:C:stateful=2,cut=0,given=0:0", "stateful is '2', expected here 0 or 1"),
+    ("p1:TimeRNN:N=2,T=4,D=2,H=2:normal:1:C:stateful=0,stateful=0,cut=0,given=0:0", "expected options stateful, cut"),
+    ("p1:TimeDropout:N=2,T=4,D=2:normal:1:C:dropout_ratio=1.5,train_flg=1:0", "expected here 0.0 or 0.1 or 0.5"),
+    ("p1:TimeDropout:N=2,T=4,D=2:normal:1:C:dropout_ratio=0.50,train_flg=1:0", "expected here 0.0 or 0.1 or 0.5"),
+    ("p1:TimeDropout:N=2,T=4,D=2:normal:1:C:dropout_ratio=None,train_flg=1:0", "dropout_ratio is 'None'"),
+    ("p1:Seq2seq:V=3,D=2,H=2,N=1,T=1,U=1:normal:1:C::0", "expected sizes of N, T, U, V, D, H"),
+    ("p1:Seq2seq:N=1,T=1,U=1,V=3,D=2,H=2:normal:1:C::0", "size U is 1, expected >= 2"),
+    ("p1:Affine:N=1,D=1,H=1000000000000:normal:1:C::0", "size H is 1000000000000, expected >= 1 and <= 65536"),
+    ("p1:Affine:N=1,D=65536,H=65536:normal:1:C::0", "its memory is about [0-9,]+ bytes, at most 268,435,456"),
+    ("p1:Softmax:lead=65536x65536,V=3:normal:1:C::0", "too large: its memory"),
+    ("p1:TimeAttention:N=1,T=65536,H=1,U=65536:normal:1:C:masked=0:0", "too large: its memory"),
+    ("p1:Encoder:N=1000,T=1000,V=3,D=2,H=256:normal:1:C::0", "too large: its memory"),
+    ("p1:Encoder:N=1,T=3,V=3,D=65536,H=65536:normal:1:C::0", "too large: its memory"),
+    ("p1:Affine:N=5000,D=5000,H=5000:normal:1:C::0", "too large: its memory|too large: its work"),
+    ("x" * 5000, "at most 1000 characters"),
+    (None, "expected text"),
 ])
 def test_what_is_no_case_is_refused(text, says):
-    with pytest.raises(UsageError, match=says):
+    with pytest.raises(UsageError, match=says) as caught:
         parse(text)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_case_of_real_size_is_not_refused():
+    for text in ("p1:AttentionSeq2seq:N=128,T=29,U=11,V=59,D=16,H=256:normal:1:C:masked=0:0",
+                 "p1:TimeLSTM:N=128,T=29,D=256,H=256:normal:1:C:stateful=0,cut=0,given=0:0",
+                 "p1:TimeSoftmaxWithLoss:N=20,T=35,V=10000:normal:1:C:ignore_label=-1,one_hot=0:0"):
+        assert parse(text).id == text
+
+
+@pytest.mark.parametrize("spec", CATALOGUE.values(), ids=CATALOGUE)
+def test_the_estimate_of_a_case_counts_all_its_arrays(spec):
+    for index in range(20):
+        case = draw(spec, 3, index)
+        size = sum(a.size for name, a in arrays(case).items() if not (name.startswith("inputs") and a.ndim == 0))
+        assert case.entries >= size - sum(a.size for a in arrays(case).values() if a.dtype.kind in "ib")
+        assert case._parameter_shapes() == [a.shape for name, a in arrays(case).items() if name.startswith("params")]
+        assert case.entries <= 60 * size + 500 or case.sizes.get("N") == 0
+
+
+# pieces that a person might type, or a file might hold, in place of what belongs there
+PIECES = ("", "-", "0", "1", "2", "7", "-1", "99", "nan", "inf", "1e9", "1.0", "x", "=", ",", ":", " ", "\n", "\x00", "None",
+          "True", "lead", "cut=1", "N=0", "T", "\u0663", "e", ".", "_", "+", "9" * 50, "normal", "Time")
+
+
+@settings(max_examples=200)
+@given(st.data())
+def test_a_changed_id_is_another_case_or_refused(data):
+    spec = data.draw(SPECS)
+    text = draw(spec, 5, data.draw(st.integers(0, 50))).id
+    for _ in range(data.draw(st.integers(1, 3))):
+        at = data.draw(st.integers(0, len(text)))
+        text = text[:at] + data.draw(st.sampled_from(PIECES)) + text[at + data.draw(st.integers(0, 3)):]
+    try:
+        case = parse(text)
+    except UsageError as error:
+        assert "\n" not in str(error)
+        return
+    assert case.id == text and 8 * case.entries <= MOST_BYTES
+    if case.entries < 1e5:
+        arrays(case)
+
+
+class Noted(reference.Softmax):
+    """A layer whose option may be None, a text or a number."""
+
+    def __init__(self, note=None):
+        super().__init__()
+        self.note = note
+
+
+def test_an_option_may_be_none_or_a_text(monkeypatch):
+    values = (None, "none", "a:b, c=d", 1e-3, 1, True)
+    spec = replace(CATALOGUE["Softmax"], name="Noted", reference=Noted, options={"note": values})
+    monkeypatch.setitem(CATALOGUE, "Noted", spec)
+    drawn = [draw(spec, 0, index) for index in range(40)]
+    assert {repr(case.options["note"]) for case in drawn} >= {"None", "'none'", "'a:b, c=d'", "0.001"}
+    for case in drawn:
+        assert parse(case.id).id == case.id
+        assert parse(case.id).options == case.options
 
 
 def test_axis_strings():
