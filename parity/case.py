@@ -175,7 +175,8 @@ class Case:
         spec, n = self.spec, self.sizes
         texts = (*spec.inputs.values(), *spec.outputs.values(), *spec.states.values())
         own = {word[-1] for text in (spec.sizes, *spec.params.values()) for word in axes(text)[1]}
-        every = math.prod(n[letter] for letter in spec.letters if letter not in own and letter != "...") * math.prod(n.get("...", ()))
+        every = math.prod(n[letter] for letter in spec.letters if letter not in own and letter != "...")
+        every *= math.prod(n.get("...", ()))
         widest = max((s[-1] for s in self._parameter_shapes() if s), default=1)
         return sum(math.prod(shape(text, n)) for text in texts) + self._weights + every + self._rows * widest
 

@@ -19,6 +19,7 @@ from .lanes import LANES, select
 from .processes import one_thread, parallel
 from .programs import run_port
 from .report import Report, Untested
+from .settings import own_settings, settled
 from .vacuity import blind
 from .verdict import verdict
 
@@ -161,6 +162,7 @@ def check(layer="*", lane="*", *, cases=None, minutes=None, seed=0, jobs=1, requ
     return report
 
 
+@own_settings()
 def replay(case_id, lane="*"):
     """Runs one case again.
 
@@ -187,6 +189,7 @@ def replay(case_id, lane="*"):
     return report
 
 
+@own_settings()
 def _explain(report):
     """Says of the first findings who is wrong; three witnesses take too long to hear for all of them."""
     heard = {}
@@ -239,7 +242,7 @@ def _remember(report):
 
 def _outcomes_of(case_id, lane_names):
     """What a worker does."""
-    return outcomes(parse(case_id), [LANES[name] for name in lane_names])
+    return settled(outcomes(parse(case_id), [LANES[name] for name in lane_names]))
 
 
 def _lost(reason, done, case_id, lane_names):

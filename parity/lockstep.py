@@ -17,6 +17,7 @@ from reference.optimizers import Adam, clip_grads
 from reference.trainer import MODELS
 
 from .errors import UsageError
+from .settings import own_settings
 
 LIMIT = 1e-12  # in float64, of the size of a loss or a parameter
 HALF = float(np.finfo(np.float32).eps / 2) ** 0.5  # half the digits of float32
@@ -112,6 +113,7 @@ class Report:
                                          half=HALF, factor=FACTOR)
 
 
+@own_settings()
 def lockstep(model="attention", *, steps=200, dtype="float64", batch_size=128, hidden_size=256,
              wordvec_size=16, lr=0.002, max_grad=5.0, seed=0):
     """Trains a reference model and its twin, from the same weights, on the same batches of date data.

@@ -179,8 +179,8 @@ def test_the_estimate_of_a_case_counts_all_its_arrays(spec):
 
 
 # pieces that a person might type, or a file might hold, in place of what belongs there
-PIECES = ("", "-", "0", "1", "2", "7", "-1", "99", "nan", "inf", "1e9", "1.0", "x", "=", ",", ":", " ", "\n", "\x00", "None",
-          "True", "lead", "cut=1", "N=0", "T", "\u0663", "e", ".", "_", "+", "9" * 50, "normal", "Time")
+PIECES = ("", "-", "0", "1", "2", "7", "-1", "99", "nan", "inf", "1e9", "1.0", "x", "=", ",", ":", " ", "\n", "\x00",
+          "None", "True", "lead", "cut=1", "N=0", "T", "\u0663", "e", ".", "_", "+", "9" * 50, "normal", "Time")
 
 
 @settings(max_examples=200)
