@@ -7,6 +7,7 @@ exit code: 0 where nothing failed, 1 where something did. Wrong usage exits with
 import argparse
 import importlib
 import sys
+from pathlib import Path
 
 from .errors import UsageError
 
@@ -28,10 +29,33 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message}\n")
 
 
-def _version():
-    from importlib.metadata import version
+HERE = Path(__file__).resolve().parents[1]  # the folder of the packages that run
 
-    return f"parity {version('numpy-torch-parity')}"
+
+def _version():
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return f"parity {version('numpy-torch-parity')}, in {HERE}"
+    except PackageNotFoundError:
+        return f"parity, not installed, in {HERE}"
+
+
+def _another_copy():
+    """One line where the current folder is a clone with other code than what runs; None elsewhere."""
+    names = "parity", "reference", "torch_port"
+    if not all(Path(name, "__init__.py").is_file() for name in names):
+        return None
+    files = {path for base in (Path(), HERE) for name in names for path in _sources(base, name)}
+    for path in sorted(files):
+        if not (path.is_file() and (HERE / path).is_file() and path.read_bytes() == (HERE / path).read_bytes()):
+            return (f"parity: this runs the copy in {HERE}, not the one in this folder, and {path} differs (to have it "
+                    "run this one: python -m pip install -c constraints.txt -e .)")
+    return None
+
+
+def _sources(base, name):
+    return (path.relative_to(base) for path in (base / name).rglob("*.py"))
 
 
 def main(argv=None):
@@ -41,7 +65,7 @@ def main(argv=None):
     top = _Parser(prog="parity", usage="parity COMMAND [OPTIONS]", formatter_class=argparse.RawDescriptionHelpFormatter,
                   description=f"Prove that NumPy layers and their PyTorch twins agree.\n\ncommands:\n{summaries}\n\n"
                               "parity COMMAND --help explains one.")
-    top.add_argument("--version", action="store_true", help="show the version and exit")
+    top.add_argument("--version", action="store_true", help="show the version, and where the code is, and exit")
     top.add_argument("command", nargs="?", help=argparse.SUPPRESS)
     args = top.parse_args(argv[:1])
     if args.version:
@@ -52,6 +76,8 @@ def main(argv=None):
         return 2
     if args.command not in COMMANDS:
         top.error(f"unknown command {args.command!r}, expected one of {', '.join(COMMANDS)}")
+    if (line := _another_copy()) is not None:
+        print(line, file=sys.stderr)
     module = importlib.import_module(COMMANDS[args.command][0])
     parser = _Parser(prog=f"parity {args.command}", description=COMMANDS[args.command][1].capitalize() + ".")
     module.arguments(parser)

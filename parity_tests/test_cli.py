@@ -2,13 +2,17 @@
 
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from importlib.metadata import PackageNotFoundError
 
 import pytest
 
+import parity
 from parity import check, engine, programs
 from parity.cli import main
 
@@ -141,6 +145,26 @@ def test_help(capsys, argv):
     except SystemExit as end:
         assert end.code == 0
     assert "parity" in capsys.readouterr().out
+
+
+def test_version_says_which_copy_runs(capsys, monkeypatch):
+    assert main(["--version"]) == 0
+    assert re.fullmatch(r"parity \S.*, in (.+)\n", out := capsys.readouterr().out), out
+    assert os.path.samefile(os.path.join(out.strip().split(", in ")[1], "parity"), os.path.dirname(parity.__file__))
+    monkeypatch.setattr("importlib.metadata.version", lambda name: (_ for _ in ()).throw(PackageNotFoundError(name)))
+    assert main(["--version"]) == 0 and "not installed, in " in capsys.readouterr().out
+
+
+def test_other_code_in_this_folder_is_named_in_one_line(capsys, tmp_path):
+    where = os.path.dirname(os.path.dirname(parity.__file__))
+    for name in ("parity", "reference", "torch_port"):
+        shutil.copytree(os.path.join(where, name), tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    assert main(["list", "--layer", "Softmax"]) == 0 and capsys.readouterr().err == ""
+    for change in (lambda path: path.write_text("pass\n"), os.unlink):
+        change(tmp_path / "reference" / "gru.py")
+        assert main(["list", "--layer", "Softmax"]) == 0
+        err = capsys.readouterr().err
+        assert err.count("\n") == 1 and where in err and os.path.join("reference", "gru.py") in err
 
 
 def test_calibrate_finds_planted_errors_and_no_false_alarm(capsys):
