@@ -63,7 +63,8 @@ def test_the_machinery_names_no_layer():
 
 
 @pytest.mark.parametrize("statement", ["import parity, reference", "import parity.cli; parity.cli.main(['list'])",
-                                       "from parity.cli import main; main(['check', '--help'])"])
+                                       "from parity.cli import main; main(['check', '--help'])",
+                                       "import torch_port"])
 def test_torch_is_not_loaded_before_it_is_used(statement):
     code = f"import sys\ntry:\n    {statement}\nexcept SystemExit:\n    pass\nassert 'torch' not in sys.modules"
     if "list" in statement:

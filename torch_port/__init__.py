@@ -1,55 +1,35 @@
 """The attention seq2seq model of "Deep Learning from Scratch 2" as ``torch.nn.Module``s.
 
-``__all__`` lists the twins: exactly the names that ``reference`` has too.
+``__all__`` lists the twins: exactly the names that ``reference`` has too. All names stand in ``_all`` and are loaded,
+torch with them, when the first is asked for: the commands here must answer, and can be stopped, before torch is there.
 """
 
-from ._checks import index_checks as index_checks
-from .affine import Affine, TimeAffine
-from .attention import Attention, AttentionWeight, TimeAttention, WeightSum
-from .attention_seq2seq import AttentionDecoder, AttentionEncoder, AttentionSeq2seq
-from .dropout import TimeDropout
-from .embedding import Embedding, TimeEmbedding
-from .gru import GRU, TimeGRU
-from .loss import SoftmaxWithLoss, TimeSoftmaxWithLoss
-from .lstm import LSTM, TimeBiLSTM, TimeLSTM
-from .optimizers import SGD, Adam, clip_grads
-from .rnn import RNN, TimeRNN
-from .seq2seq import Decoder, Encoder, PeekyDecoder, PeekySeq2seq, Seq2seq
-from .softmax import Softmax
-from .stock import from_stock as from_stock
-from .stock import to_stock as to_stock
-from .weights import load_params as load_params
-from .weights import save_params as save_params
+from typing import TYPE_CHECKING, Any
 
-__all__ = [
-    "Softmax",
-    "Affine",
-    "Embedding",
-    "SoftmaxWithLoss",
-    "RNN",
-    "LSTM",
-    "GRU",
-    "TimeRNN",
-    "TimeLSTM",
-    "TimeGRU",
-    "TimeBiLSTM",
-    "TimeEmbedding",
-    "TimeAffine",
-    "TimeDropout",
-    "TimeSoftmaxWithLoss",
-    "WeightSum",
-    "AttentionWeight",
-    "Attention",
-    "TimeAttention",
-    "Encoder",
-    "Decoder",
-    "PeekyDecoder",
-    "Seq2seq",
-    "PeekySeq2seq",
-    "AttentionEncoder",
-    "AttentionDecoder",
-    "AttentionSeq2seq",
-    "SGD",
-    "Adam",
-    "clip_grads",
-]
+if TYPE_CHECKING:
+    from ._all import *  # noqa: F403
+    from ._all import __all__ as __all__
+    from ._all import from_stock as from_stock
+    from ._all import index_checks as index_checks
+    from ._all import load_params as load_params
+    from ._all import save_params as save_params
+    from ._all import to_stock as to_stock
+
+
+def __getattr__(name: str) -> Any:
+    if name.startswith("__") and name != "__all__":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    everything = importlib.import_module(f"{__name__}._all")
+    names = {key: value for key, value in vars(everything).items() if not key.startswith("__") or key == "__all__"}
+    globals().update(names)
+    try:
+        return globals()[name]
+    except KeyError:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
+
+
+def __dir__() -> list[str]:
+    __getattr__("__all__")
+    return sorted(globals())
