@@ -92,9 +92,17 @@ def _entry(name):
 
 
 def axes(text):
-    """Splits an axis string into its kind (``float``, ``int``, ``bool``) and its axes."""
+    """Splits an axis string into its kind (``float``, ``int``, ``bool``) and its axes.
+
+    Raises:
+        ValueError: it has other axes than one letter each, with a number before it or without, after ``...`` or not.
+    """
     words = text.split()
-    return (words[0], words[1:]) if words and words[0] in ("float", "int", "bool") else ("float", words)
+    kind = words.pop(0) if words and words[0] in ("float", "int", "bool") else "float"
+    if not all(re.fullmatch(r"([1-9][0-9]*)?[A-Za-z]", word) for word in words[words[:1] == ["..."] :]):
+        raise ValueError(f"axis string {text!r}: expected a kind (float, int, bool) or none, '...' or not, then one "
+                         "letter an axis, each with a number before it or without")
+    return kind, words
 
 
 def shape(text, sizes):

@@ -72,7 +72,7 @@ def test_an_operator_makes_its_mistakes(operator, right, wrong):
 
 
 @pytest.mark.parametrize("source", [
-    "raise ValueError(f'{a + 1}')", "def f(x: 1 + 1) -> 2: 'text'", "def __init__(self): self.a = 1",
+    "raise ValueError(f'{a + 1}')", "def f(x: 1 + 1) -> 2: 'text'", "class A:\n    def __init__(self): self.a = 1",
     "__all__ = ['a', 'b']",
     "if a in b:\n    text = c + d\n    raise TypeError(text)",
 ], ids=["raise", "annotations", "initialisation", "names", "message"])
@@ -96,9 +96,35 @@ def test_there_are_mutants_of_every_operator_side_and_layer():
     assert len(EVERY) >= 1500
     assert {m.operator for m in EVERY} == set(OPERATORS)
     assert {m.side for m in EVERY} == set(mutants.SIDES)
-    functions = {f for side in mutants.SIDES for source in mutants.sources(side).values()
-                 for f in (n.name for n in ast.walk(source.tree) if isinstance(n, ast.FunctionDef))}
-    assert set(mutants.EXCLUDED) <= functions, "an exclusion of what is not there any more"
+
+
+def functions_in(node, module, within=()):
+    """All functions of a module, as ``module:dotted.name``."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, (ast.FunctionDef, ast.ClassDef)):
+            name = (*within, child.name)
+            if isinstance(child, ast.FunctionDef):
+                yield f"{module}:{'.'.join(name)}"
+            yield from functions_in(child, module, name)
+
+
+def test_a_function_is_left_out_by_its_whole_name():
+    """Another of the same name in another module or class has its mutants."""
+    every = [f for side in mutants.SIDES for source in mutants.sources(side).values()
+             for f in functions_in(source.tree, source.name)]
+    assert {mutants.excluded(f) for f in every} - {None} == set(mutants.EXCLUDED), "an exclusion of nothing"
+    left_out = [f for f in mutants.EXCLUDED if "*" not in f]
+    for module, _, name in (f.partition(":") for f in left_out):
+        *owner, last = name.split(".")
+
+        def within(owner, last=last):
+            """A function that is called ``last`` in a class, or in none."""
+            return ast.parse(f"class {owner[0]}:\n    def {last}(a): return a + 1" if owner else
+                             f"def {last}(a): return a + 1")
+
+        assert list(mutants.changes(within([]), "elsewhere")), f"{last} is left out in another module"
+        assert list(mutants.changes(within(["Other"]), module)), f"{last} is left out in another class"
+        assert not [c for c in mutants.changes(within(owner), module) if c[0] == (*owner, last)]
 
 
 def test_a_planted_mutant_is_imported_and_gone_afterwards():

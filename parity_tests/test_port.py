@@ -309,6 +309,20 @@ def test_a_layer_of_another_kind_is_refused():
         torch_port.RNN.from_reference(reference.Affine(np.zeros((D, H)), np.zeros((H,))[None].repeat(H, 0)[0]))
 
 
+def test_options_that_a_constructor_needs_are_given_to_it():
+    class Scaled(torch_port.Affine):
+        options = ("scale", "shift")
+
+        def __init__(self, in_features, out_features, scale, **factory):
+            super().__init__(in_features, out_features, **factory)
+            self.scale, self.drawn_for = scale, scale
+
+    layer = reference.Affine(np.ones((D, H)), np.zeros(H))
+    layer.scale, layer.shift = 3.0, None
+    module = Scaled.from_reference(layer)
+    assert (module.scale, module.drawn_for, module.shift) == (3.0, 3.0, None)
+
+
 def test_reference_grads_are_zero_where_nothing_took_part_and_missing_before_a_backward():
     model = seq2seq(dtype=torch.bfloat16)
     with pytest.raises(RuntimeError, match="before backward"):

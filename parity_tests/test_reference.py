@@ -593,7 +593,7 @@ def test_backward_after_generate_asks_for_a_forward(spec):
     seq2seq.forward(ids, ids)
     seq2seq.generate(ids, 0, 2)
     for backward in (seq2seq.backward, lambda: seq2seq.decoder.backward(np.zeros((N, T - 1, V)))):
-        with pytest.raises(RuntimeError, match="before forward"):
+        with pytest.raises(RuntimeError, match="used by itself since forward"):
             backward()
 
 

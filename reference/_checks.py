@@ -1,26 +1,53 @@
 """Shape, dtype and index checks, written as axis strings.
 
-An axis string names one axis a letter: ``"N T H"``. A digit multiplies (``"4H"``), ``...`` stands
-for any number of leading axes, and a first word in lower case asks for a kind of dtype other than
-floating: ``"int N T"``, ``"bool N T"``. Letters mean the same size everywhere in one call.
+An axis string names one axis a letter: ``"N T H"``. A number multiplies (``"4H"``), a leading ``...``
+stands for any number of axes, a first word in lower case asks for a kind of dtype other than floating:
+``"int N T"``, ``"bool N T"``; ``""`` is a scalar. Letters mean the same size everywhere in one call.
 """
+
+import operator
 
 import numpy as np
 
-KINDS = {"float": "fc", "int": "iu", "bool": "b"}
-MAY_BE_EMPTY = {"N", "..."}  # the batch; an average or a maximum over any other axis needs one entry
+KINDS = {"float": ("a float", "fc"), "int": ("an integer", "iu"), "bool": ("a bool", "b")}
+MAY_BE_EMPTY = {"N"}  # the batch; an average or a maximum over any other axis needs one entry
 
 
 class CotangentError(ValueError, RuntimeError):
     """A cotangent of the wrong shape: a wrong value here, and what autograd calls a RuntimeError."""
 
 
-def check(where, error=ValueError, **arguments):
+def parse(axes):
+    """Takes an axis string apart.
+
+    Args:
+        axes: the string.
+
+    Returns:
+        Kind of dtype (``float``, ``int`` or ``bool``), whether any number of axes stands before, and a
+        list of (factor, letter) of each axis.
+
+    Raises:
+        ValueError: the string is not an axis string.
+    """
+    words = axes.split()
+    kind = words.pop(0) if words and words[0] in KINDS else "float"
+    rest = words[:1] == ["..."]
+    parts = []
+    for word in words[rest:]:
+        number, letter = word[:-1], word[-1]
+        if not word.isascii() or not letter.isalpha() or (number and (not number.isdecimal() or number[0] == "0")):
+            raise ValueError(f"axis string {axes!r}: expected a kind ({', '.join(KINDS)}) or none, '...' or not, then "
+                             "one letter an axis, each with a number before it or without")
+        parts.append((int(number or 1), letter))
+    return kind, rest, parts
+
+
+def check(where, **arguments):
     """Holds each ``name=(array, axes)`` against its axis string and against the others.
 
     Args:
         where: the call on whose behalf this speaks, ``"WeightSum.forward"``.
-        error: exception type for a shape that does not fit.
         arguments: ``name=(array, axis string)``, checked in order.
 
     Returns:
@@ -28,42 +55,52 @@ def check(where, error=ValueError, **arguments):
 
     Raises:
         TypeError: not an array, or a dtype of another kind.
-        ValueError: the wrong number of axes, sizes that do not fit, an empty axis.
+        ValueError: the wrong number of axes, sizes that do not fit, an empty axis; a malformed axis string.
     """
     sizes, source = {}, {}
     for name, (array, axes) in arguments.items():
-        kind, letters = _parse(axes)
+        kind, rest, parts = parse(axes)
         if not isinstance(array, np.ndarray):
             raise TypeError(f"{where}: {name} is a {type(array).__name__}, expected a numpy.ndarray")
-        if array.dtype.kind not in KINDS[kind]:
-            article = "an integer" if kind == "int" else f"a {kind}"
+        article, kinds = KINDS[kind]
+        if array.dtype.kind not in kinds:
             raise TypeError(f"{where}: {name} has dtype {array.dtype}, expected {article} dtype")
         shape = array.shape
-        if letters[0] == "...":
-            letters = letters[1:]
-            if len(shape) >= len(letters):
-                shape = shape[len(shape) - len(letters) :]
-        got = [_size(letter, sizes) for letter in letters]
-        if len(shape) != len(got) or any(g not in (None, s) for g, s in zip(got, shape, strict=True)):
-            known = [str(g) if g is not None else x for g, x in zip(got, letters, strict=True)]
-            text = f"{where}: {name} has shape {array.shape}, expected {_tuple(letters)}"
-            if known != letters:
-                text += f" = {_tuple(known)}"
-                bound = dict.fromkeys(source[x.lstrip("0123456789")] for x, g in zip(letters, got, strict=True)
-                                      if g is not None)
-                text += f" from {', '.join(bound)}"
-            raise error(text)
-        for letter, size in zip(letters, shape, strict=True):
+        inner = shape[max(len(shape) - len(parts), 0) :] if rest else shape
+        got = [sizes[letter] * factor if letter in sizes else None for factor, letter in parts]
+        if len(inner) != len(got) or any(g != s if g is not None else s % f
+                                         for g, s, (f, _) in zip(got, inner, parts, strict=True)):
+            raise ValueError(f"{where}: {name} has shape {shape}, {_expected(rest, parts, got, source)}")
+        for (factor, letter), size in zip(parts, inner, strict=True):
             if size == 0 and letter not in MAY_BE_EMPTY:
-                raise ValueError(f"{where}: {name} has shape {array.shape}, axis {letter} may not be empty")
-            base = letter.lstrip("0123456789")
-            factor = int(letter[: -len(base)] or 1)
-            if size % factor:
-                raise error(f"{where}: {name} has shape {array.shape}, expected {_tuple(letters)}")
-            if base not in sizes:
-                sizes[base] = size // factor
-                source[base] = f"{name} {array.shape}"
+                raise ValueError(f"{where}: {name} has shape {shape}, axis {letter} may not be empty")
+            if letter not in sizes:
+                sizes[letter] = size // factor
+                source[letter] = f"{name} {shape}"
     return sizes
+
+
+def integer(where, **argument):
+    """One ``name=value`` as an int.
+
+    Raises:
+        TypeError: it is none, nor anything that stands for one as NumPy's integers do.
+    """
+    ((name, value),) = argument.items()
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"{where}: {name} is {value!r}, expected an integer") from None
+
+
+def _expected(rest, parts, got, source):
+    """What was needed, in letters, and in numbers as far as earlier arguments have set them."""
+    first = ["..."] * rest
+    letters = [*first, *(f"{factor if factor > 1 else ''}{letter}" for factor, letter in parts)]
+    known = [*first, *(x if g is None else str(g) for g, x in zip(got, letters[rest:], strict=True))]
+    origins = dict.fromkeys(source[letter] for _, letter in parts if letter in source)
+    numbers = f" = {_tuple(known)} from {', '.join(origins)}" if origins else ""
+    return f"expected {_tuple(letters)}{numbers}"
 
 
 def check_index(where, name, index, upper, ignore=None):
@@ -80,16 +117,6 @@ def check_index(where, name, index, upper, ignore=None):
         raise IndexError(
             f"{where}: {name} contains index {index[wrong][0]}, expected 0 <= index < V = {upper}{also}"
         )
-
-
-def _parse(axes):
-    words = axes.split()
-    return (words[0], words[1:]) if words[0] in KINDS else ("float", words)
-
-
-def _size(letter, sizes):
-    base = letter.lstrip("0123456789")
-    return sizes[base] * int(letter[: -len(base)] or 1) if base in sizes else None
 
 
 def _tuple(parts):

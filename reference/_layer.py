@@ -15,11 +15,11 @@ class Layer:
     """
 
     param_names: tuple[str, ...] = ()
+    _cache = None
+    _basis: list = []  # what backward builds on beside the cache, as it was then
 
     def __init__(self, *params):
-        self.params = []
-        self.grads = []
-        self._cache = None
+        self.params, self.grads = [], []
         self.bind(params)
 
     def bind(self, params):
@@ -50,12 +50,33 @@ class Layer:
     def _adopt(self, params):
         self.params = params
         self.grads = [np.zeros_like(p) for p in params]
+        self._cache = None
+
+    def _save(self, *values):
+        """Keeps what ``backward`` needs, as a new object, and what it builds on beside that."""
+        self._cache, self._basis = list(values), self._now()
 
     def _saved(self):
-        """What ``forward`` kept for ``backward``; RuntimeError before any forward."""
+        """What ``forward`` kept for ``backward``: a list.
+
+        Raises:
+            RuntimeError: before any forward, or where what would come out is the gradient of no one forward.
+        """
         if self._cache is None:
             raise RuntimeError(f"{type(self).__name__}.backward: called before forward")
+        if changed := self._changed():
+            raise RuntimeError(f"{type(self).__name__}.backward: {changed} since forward, which has to run again")
         return self._cache
+
+    def _now(self):
+        return [np.array(p) for p in self.params]
+
+    def _changed(self):
+        """What is not as the last ``forward`` left it, in words; empty where all is, and before any."""
+        for label, *values in zip(self.param_names, self._basis, self._now(), strict=False):
+            if not np.array_equal(*values, equal_nan=True):
+                return f"{label} has changed"
+        return ""
 
     def _check_cotangents(self, **pairs):
         """Holds each ``name=(cotangent, shape of its output)`` against the other."""
@@ -71,21 +92,37 @@ class Composite(Layer):
     def __init__(self, **children):
         for name, child in children.items():
             setattr(self, name, child)
-        self._children = children
+        self._parts = tuple(children)
         self.param_names = tuple(
             f"{name}.{label}" for name, child in children.items() for label in child.param_names
         )
-        super().__init__(*(p for child in children.values() for p in child.params))
+
+    def _children(self):
+        return [getattr(self, name) for name in self._parts]
+
+    @property
+    def params(self):
+        return [p for child in self._children() for p in child.params]
+
+    @property
+    def grads(self):
+        return [g for child in self._children() for g in child.grads]
 
     def _adopt(self, params):
-        params = list(params)
-        self.params, self.grads = [], []
-        for child in self._children.values():
-            own, params = params[: len(child.params)], params[len(child.params) :]
-            if own and any(a is not b for a, b in zip(own, child.params, strict=True)):
-                child.bind(own)
-            self.params += child.params
-            self.grads += child.grads
+        rest = iter(params)
+        for child in self._children():
+            child.bind([next(rest) for _ in child.params])
+
+    def _now(self):
+        return [child._cache for child in self._children()]
+
+    def _changed(self):
+        for label, child, cache in zip(self._parts, self._children(), self._basis, strict=False):
+            if child._cache is not cache:
+                return f"{label} was used by itself"
+            if changed := child._changed():
+                return f"{label}.{changed}"
+        return ""
 
 
 def like(gradient, array):

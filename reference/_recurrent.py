@@ -17,7 +17,7 @@ class Cell(Layer):
 
     param_names = ("Wx", "Wh", "b")
     states: tuple[str, ...] = ("h",)
-    gates = 1
+    width = "H"  # of Wx, Wh and b: a block a gate
 
     def __init__(self, Wx, Wh, b):
         super().__init__(Wx, Wh, b)
@@ -28,7 +28,7 @@ class Cell(Layer):
         given = {f"{s}_prev": (value, "N H") for s, value in zip(self.states, state, strict=True)}
         check(f"{type(self).__name__}.forward", **cell_parameters(self), x=(x, "N D"), **given)
         after, cache = self.step(np.matmul(x, Wx) + b, Wh, *state)
-        self._cache = x, state, after, cache
+        self._save(x, state, after, cache)
         return after
 
     def _step_backward(self, *dstate):
@@ -51,7 +51,7 @@ class TimeCell(Layer):
     """
 
     param_names = Cell.param_names
-    cell = Cell
+    cell: type[Cell]
 
     def __init__(self, Wx, Wh, b, stateful=False):
         super().__init__(Wx, Wh, b)
@@ -107,7 +107,7 @@ class TimeCell(Layer):
             caches.append(cache)
         for name, value in zip(names, state, strict=True):
             setattr(self, name, value)
-        self._cache = xs, start, hs.shape, caches
+        self._save(xs, start, hs.shape, caches)
         return hs
 
     def backward(self, dhs):
@@ -148,6 +148,5 @@ class TimeCell(Layer):
 def cell_parameters(layer):
     """The axis strings of a cell's parameters, for ``check``: Wh first, because it alone gives H."""
     Wx, Wh, b = layer.params
-    gates = getattr(layer, "cell", layer).gates
-    n = "" if gates == 1 else gates
-    return {"Wh": (Wh, f"H {n}H"), "Wx": (Wx, f"D {n}H"), "b": (b, f"{n}H")}
+    width = getattr(layer, "cell", layer).width
+    return {"Wh": (Wh, f"H {width}"), "Wx": (Wx, f"D {width}"), "b": (b, width)}

@@ -43,7 +43,7 @@ class Affine(Layer):
         W, b = self.params
         check(f"{type(self).__name__}.forward", W=(W, "D H"), **{self._input: (x, self._axes)})
         y = np.matmul(x, W) + b
-        self._cache = x, y.shape
+        self._save(x, y.shape)
         return y
 
     def backward(self, dy):

@@ -28,7 +28,7 @@ class WeightSum(Layer):
             ValueError: shapes that do not fit.
         """
         check("WeightSum.forward", hs=(hs, "N T H"), a=(a, "N T"))
-        self._cache = hs, a
+        self._save(hs, a)
         return np.matmul(a[:, None, :], hs)[:, 0]
 
     def backward(self, dc):
@@ -73,7 +73,7 @@ class AttentionWeight(Layer):
         given = {} if mask is None else {"mask": (mask, "bool N T")}
         check("AttentionWeight.forward", hs=(hs, "N T H"), h=(h, "N H"), **given)
         a = softmax(np.matmul(hs, h[:, :, None])[:, :, 0], mask)
-        self._cache = hs, h, mask, a
+        self._save(hs, h, mask, a)
         return a
 
     def backward(self, da):
@@ -127,7 +127,7 @@ class Attention(Composite):
         check("Attention.forward", hs=(hs, "N T H"), h=(h, "N H"), **given)
         self.attention_weight = self.weight.forward(hs, h, mask)
         c = self.sum.forward(hs, self.attention_weight)
-        self._cache = c.shape
+        self._save(c.shape)
         return c
 
     def backward(self, dc):
@@ -143,7 +143,8 @@ class Attention(Composite):
             RuntimeError: before ``forward``.
             ValueError: ``dc`` has another shape than the output.
         """
-        self._check_cotangents(dc=(dc, self._saved()))
+        (shape,) = self._saved()
+        self._check_cotangents(dc=(dc, shape))
         dhs_sum, da = self.sum.backward(dc)
         dhs_weight, dh = self.weight.backward(da)
         return dhs_sum + dhs_weight, dh
@@ -182,7 +183,7 @@ class TimeAttention(Layer):
         mask = None if mask is None else mask[:, None, :]
         a = softmax(np.matmul(hs_dec, hs_enc.transpose(0, 2, 1)), mask)
         self.attention_weights = [a[:, u] for u in range(a.shape[1])]
-        self._cache = hs_enc, hs_dec, mask, a
+        self._save(hs_enc, hs_dec, mask, a)
         return np.matmul(a, hs_enc)
 
     def backward(self, dcs):

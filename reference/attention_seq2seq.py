@@ -29,7 +29,8 @@ class AttentionEncoder(Encoder):
             ValueError: it does not have two axes, or T is 0.
         """
         super().forward(xs)
-        return self._saved()
+        (hs,) = self._saved()
+        return hs
 
     def backward(self, dhs):
         """Writes the gradients of the parameters; ids have none.
@@ -41,7 +42,8 @@ class AttentionEncoder(Encoder):
             RuntimeError: before ``forward``.
             ValueError: ``dhs`` has another shape than the output.
         """
-        self._check_cotangents(dhs=(dhs, self._saved().shape))
+        (hs,) = self._saved()
+        self._check_cotangents(dhs=(dhs, hs.shape))
         self.embed.backward(self.lstm.backward(dhs))
 
 
@@ -84,7 +86,7 @@ class AttentionDecoder(Decoder):
         self._check_states("forward", enc_hs, mask, xs=(xs, "int N U"))
         self.lstm.set_state(enc_hs[:, -1])
         score = self._attend(xs, enc_hs, mask)
-        self._cache = score.shape, enc_hs.shape
+        self._save(score.shape, enc_hs.shape)
         return score
 
     def _check_states(self, method, enc_hs, mask, **more):

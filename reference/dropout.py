@@ -50,7 +50,7 @@ class TimeDropout(Layer):
         elif mask is None:
             mask = self.rng.random(xs.shape) >= self.dropout_ratio
         scale = 1 / (1 - self.dropout_ratio) if self.train_flg else 1
-        self._cache = xs, mask, scale
+        self._save(xs, mask, scale)
         return xs * mask * scale
 
     def backward(self, dys):

@@ -44,7 +44,7 @@ class Embedding(Layer):
         where = f"{type(self).__name__}.forward"
         check(where, **{self._input: (idx, self._axes)})
         check_index(where, self._input, idx, len(W))
-        self._cache = idx
+        self._save(idx)
         return W[idx]
 
     def backward(self, dy):
@@ -57,7 +57,7 @@ class Embedding(Layer):
             RuntimeError: before ``forward``.
             ValueError: ``dy`` has another shape than the output.
         """
-        idx = self._saved()
+        (idx,) = self._saved()
         (dW,) = self.grads
         self._check_cotangents(dy=(dy, idx.shape + dW.shape[1:]))
         total = np.zeros_like(dy, shape=dW.shape)

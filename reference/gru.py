@@ -22,7 +22,7 @@ class GRU(Cell):
         ValueError: the shapes do not fit.
     """
 
-    gates = 3
+    width = "3H"
 
     def forward(self, x, h_prev):
         """One step.

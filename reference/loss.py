@@ -8,7 +8,7 @@ from ._layer import Layer, like
 
 
 def class_indices(where, name, labels, logits, axes, ignore=None):
-    """Labels as indices: as they are, or the place of the 1 in one-hot rows, checked against the logits."""
+    """Labels as indices: as they are, or the place of the largest entry of one-hot rows, checked against the logits."""
     if isinstance(labels, np.ndarray) and labels.ndim == logits.ndim:
         if labels.shape != logits.shape:
             raise ValueError(f"{where}: {name} has shape {labels.shape}, expected {logits.shape} if one-hot")
@@ -45,7 +45,8 @@ class SoftmaxWithLoss(Layer):
 
         Args:
             x: logits ``(N, V)``, floating.
-            t: class indices ``(N,)``, integer, or one-hot rows ``(N, V)`` of any dtype.
+            t: class indices ``(N,)``, integer, or one-hot rows ``(N, V)`` of any dtype: the place of
+                the largest entry.
 
         Returns:
             The loss, a scalar of the dtype of ``x``, in nats.
@@ -58,7 +59,7 @@ class SoftmaxWithLoss(Layer):
         check("SoftmaxWithLoss.forward", x=(x, "N V"))
         t = class_indices("SoftmaxWithLoss.forward", "t", t, x, "N")
         loss, y = cross_entropy(x, t)
-        self._cache = x, y, t
+        self._save(x, y, t)
         return loss
 
     def backward(self, dout=1):
@@ -99,7 +100,8 @@ class TimeSoftmaxWithLoss(Layer):
 
         Args:
             xs: logits ``(N, T, V)``, floating.
-            ts: class indices ``(N, T)``, integer, or one-hot rows ``(N, T, V)`` of any dtype.
+            ts: class indices ``(N, T)``, integer, or one-hot rows ``(N, T, V)`` of any dtype: the place
+                of the largest entry.
 
         Returns:
             The loss, a scalar of the dtype of ``xs``, in nats.
@@ -113,7 +115,7 @@ class TimeSoftmaxWithLoss(Layer):
         ts = class_indices("TimeSoftmaxWithLoss.forward", "ts", ts, xs, "N T", self.ignore_label)
         counts = ts != self.ignore_label
         loss, y = cross_entropy(xs[counts], ts[counts])
-        self._cache = xs, y, ts, counts
+        self._save(xs, y, ts, counts)
         return loss
 
     def backward(self, dout=1):
@@ -132,5 +134,5 @@ class TimeSoftmaxWithLoss(Layer):
         xs, y, ts, counts = self._saved()
         self._check_cotangents(dout=(dout, ()))
         dxs = np.zeros_like(xs)
-        dxs[counts] = like(cross_entropy_backward(dout, y, ts[counts]), xs)
+        dxs[counts] = cross_entropy_backward(dout, y, ts[counts])
         return dxs

@@ -25,7 +25,7 @@ class LSTM(Cell):
     """
 
     states = ("h", "c")
-    gates = 4
+    width = "4H"
 
     def forward(self, x, h_prev, c_prev):
         """One step.
@@ -141,7 +141,7 @@ class TimeBiLSTM(Composite):
         ahead = self.forward_lstm.forward(xs)
         back = self.backward_lstm.forward(xs[:, ::-1])[:, ::-1]
         hs = np.concatenate((ahead, back), axis=2)
-        self._cache = hs.shape
+        self._save(hs.shape)
         return hs
 
     def backward(self, dhs):
@@ -157,7 +157,7 @@ class TimeBiLSTM(Composite):
             RuntimeError: before ``forward``.
             ValueError: ``dhs`` has another shape than the output.
         """
-        shape = self._saved()
+        (shape,) = self._saved()
         self._check_cotangents(dhs=(dhs, shape))
         H = shape[2] // 2
         ahead = self.forward_lstm.backward(dhs[:, :, :H])

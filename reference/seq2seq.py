@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ._checks import check, check_index
+from ._checks import check, check_index, integer
 from ._layer import Composite, like, normal
 from .affine import TimeAffine
 from .embedding import TimeEmbedding
@@ -60,7 +60,7 @@ class Encoder(Composite):
         """
         check(f"{type(self).__name__}.forward", xs=(xs, "int N T"))
         hs = self.lstm.forward(self.embed.forward(xs))
-        self._cache = hs
+        self._save(hs)
         return hs[:, -1]
 
     def backward(self, dh):
@@ -73,7 +73,7 @@ class Encoder(Composite):
             RuntimeError: before ``forward``.
             ValueError: ``dh`` has another shape than the output.
         """
-        hs = self._saved()
+        (hs,) = self._saved()
         self._check_cotangents(dh=(dh, hs.shape[::2]))
         dhs = np.zeros_like(hs)
         dhs[:, -1] = dh
@@ -120,7 +120,7 @@ class Decoder(Composite):
         check(f"{type(self).__name__}.forward", Wh=(self.lstm.params[1], "H 4H"), xs=(xs, "int N U"), h=(h, "N H"))
         self.lstm.set_state(h)
         score = self._scores(xs, h)
-        self._cache = score.shape
+        self._save(score.shape)
         return score
 
     def _scores(self, xs, h):
@@ -139,7 +139,8 @@ class Decoder(Composite):
             RuntimeError: before ``forward``.
             ValueError: ``dscore`` has another shape than the output.
         """
-        self._check_cotangents(dscore=(dscore, self._saved()))
+        (shape,) = self._saved()
+        self._check_cotangents(dscore=(dscore, shape))
         self.embed.backward(self.lstm.backward(self.affine.backward(dscore)))
         return self.lstm.dh
 
@@ -164,14 +165,15 @@ class Decoder(Composite):
 
     def _greedy(self, h, start_id, sample_size, scores):
         where = f"{type(self).__name__}.generate"
+        start_id, sample_size = integer(where, start_id=start_id), integer(where, sample_size=sample_size)
         if sample_size < 0:
             raise ValueError(f"{where}: sample_size is {sample_size}, expected >= 0")
+        (W,) = self.embed.params
+        check_index(where, "start_id", np.array([start_id]), len(W))
         ids = np.full((len(h), sample_size + 1), start_id)
-        check_index(where, "start_id", ids[:, :1], len(self.embed.params[0]))
         self.lstm.set_state(h)
         for u in range(sample_size):
             ids[:, u + 1] = scores(ids[:, u : u + 1])[:, 0].argmax(axis=-1)
-        self._cache = None  # the layers now hold the last step: backward has to ask for a forward
         return ids[:, 1:]
 
 
@@ -211,7 +213,8 @@ class PeekyDecoder(Decoder):
             RuntimeError: before ``forward``.
             ValueError: ``dscore`` has another shape than the output.
         """
-        self._check_cotangents(dscore=(dscore, self._saved()))
+        (shape,) = self._saved()
+        self._check_cotangents(dscore=(dscore, shape))
         H = len(self.lstm.params[1])
         dout = self.affine.backward(dscore)
         dxs = self.lstm.backward(dout[:, :, H:])
@@ -288,7 +291,7 @@ class Seq2seq(Composite):
         if ts.shape[1] < 2:
             raise ValueError(f"{where}: ts has shape {ts.shape}, expected at least 2 columns, start id and answer")
         loss = self.loss.forward(score(xs, ts[:, :-1]), ts[:, 1:])
-        self._cache = True
+        self._save()
         return loss
 
     def backward(self, dout=1):
@@ -335,9 +338,8 @@ class PeekySeq2seq(Seq2seq):
 def model_sizes(model, *sizes):
     """The size arguments of a model, each an integer >= 1."""
     names = ("vocab_size", "wordvec_size", "hidden_size")
+    where = type(model).__name__
     for name, size in zip(names, sizes, strict=True):
-        if not isinstance(size, (int, np.integer)):
-            raise TypeError(f"{type(model).__name__}: {name} is {size!r}, expected an integer")
-        if size < 1:
-            raise ValueError(f"{type(model).__name__}: {name} is {size}, expected >= 1")
+        if integer(where, **{name: size}) < 1:
+            raise ValueError(f"{where}: {name} is {size}, expected >= 1")
     return sizes

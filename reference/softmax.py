@@ -28,7 +28,7 @@ class Softmax(Layer):
         """
         check("Softmax.forward", x=(x, "... V"))
         y = softmax(x)
-        self._cache = x, y
+        self._save(x, y)
         return y
 
     def backward(self, dy):

@@ -1,13 +1,13 @@
 """Shape, dtype and index checks, written as axis strings.
 
-An axis string names one axis a letter: ``"N T H"``. A digit multiplies (``"4H"``), ``...`` stands
-for any number of leading axes, and a first word in lower case asks for a kind of dtype other than
-floating: ``"int N T"``, ``"bool N T"``. Letters mean the same size everywhere in one call.
+An axis string names one axis a letter: ``"N T H"``. A number multiplies (``"4H"``), a leading ``...``
+stands for any number of axes, a first word in lower case asks for a kind of dtype other than floating:
+``"int N T"``, ``"bool N T"``; ``""`` is a scalar. Letters mean the same size everywhere in one call.
 """
 
 import operator
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 
 import torch
@@ -19,7 +19,8 @@ KINDS: dict[str, tuple[str, Callable[[torch.dtype], bool]]] = {
         dtype.is_floating_point or dtype.is_complex or dtype == torch.bool)),
     "bool": ("a bool", lambda dtype: dtype == torch.bool),
 }
-MAY_BE_EMPTY = {"N", "..."}  # the batch; an average or a maximum over another axis needs one entry
+MAY_BE_EMPTY = {"N"}  # the batch; an average or a maximum over any other axis needs one entry
+Parts = Sequence[tuple[int, str]]
 
 
 class _Switch(threading.local):
@@ -48,6 +49,36 @@ def index_checks(enabled: bool) -> AbstractContextManager[object]:
     return former
 
 
+def parse(axes: str) -> tuple[str, bool, Parts]:
+    """Takes an axis string apart.
+
+    Args:
+        axes: the string.
+
+    Returns:
+        Kind of dtype (``float``, ``int`` or ``bool``), whether any number of axes stands before,
+        and a list of (factor, letter) of each axis.
+
+    Raises:
+        ValueError: the string is not an axis string.
+    """
+    words = axes.split()
+    kind = words.pop(0) if words and words[0] in KINDS else "float"
+    rest = words[:1] == ["..."]
+    parts = []
+    for word in words[rest:]:
+        number, letter = word[:-1], word[-1]
+        if not word.isascii() or not letter.isalpha() or (
+            number and (not number.isdecimal() or number[0] == "0")
+        ):
+            raise ValueError(
+                f"axis string {axes!r}: expected a kind ({', '.join(KINDS)}) or none, '...' or "
+                "not, then one letter an axis, each with a number before it or without"
+            )
+        parts.append((int(number or 1), letter))
+    return kind, rest, parts
+
+
 def check(where: str, **arguments: tuple[Tensor, str]) -> dict[str, int]:
     """Holds each ``name=(tensor, axes)`` against its axis string and against the others.
 
@@ -60,14 +91,14 @@ def check(where: str, **arguments: tuple[Tensor, str]) -> dict[str, int]:
 
     Raises:
         TypeError: not a tensor, a dtype of another kind, or, outside autocast, two floating dtypes.
-        ValueError: the wrong number of axes, sizes that do not fit, an empty axis.
+        ValueError: the wrong number of axes, sizes that do not fit, an empty axis; a malformed
+            axis string.
     """
     sizes: dict[str, int] = {}
     source: dict[str, str] = {}
     floating: tuple[str, torch.dtype] | None = None
     for name, (tensor, axes) in arguments.items():
-        words = axes.split()
-        kind, letters = (words[0], words[1:]) if words[0] in KINDS else ("float", words)
+        kind, rest, parts = parse(axes)
         if not isinstance(tensor, Tensor):
             raise TypeError(
                 f"{where}: {name} is a {type(tensor).__name__}, expected a torch.Tensor"
@@ -83,29 +114,36 @@ def check(where: str, **arguments: tuple[Tensor, str]) -> dict[str, int]:
                 raise TypeError(f"{where}: {name} has dtype {_text(tensor.dtype)}, "
                                 f"expected {_text(floating[1])}, the dtype of {floating[0]}")
         shape = tuple(tensor.shape)
-        if letters[0] == "...":
-            letters = letters[1:]
-            shape = shape[-len(letters):]
-        parts = [(int(x[:-1] or 1), x[-1]) for x in letters]
-        got = [sizes[base] * factor if base in sizes else None for factor, base in parts]
-        if len(shape) != len(got) or any(
+        inner = shape[max(len(shape) - len(parts), 0):] if rest else shape
+        got = [sizes[letter] * factor if letter in sizes else None for factor, letter in parts]
+        if len(inner) != len(got) or any(
             g != s if g is not None else s % f
-            for g, s, (f, _) in zip(got, shape, parts, strict=True)
+            for g, s, (f, _) in zip(got, inner, parts, strict=True)
         ):
-            known = [x if g is None else str(g) for g, x in zip(got, letters, strict=True)]
-            text = f"{where}: {name} has shape {tuple(tensor.shape)}, expected {_tuple(letters)}"
-            if known != letters:
-                origins = dict.fromkeys(source[base] for _, base in parts if base in sizes)
-                text += f" = {_tuple(known)} from {', '.join(origins)}"
-            raise ValueError(text)
-        for (factor, base), size in zip(parts, shape, strict=True):
-            if size == 0 and base not in MAY_BE_EMPTY:
-                raise ValueError(f"{where}: {name} has shape {tuple(tensor.shape)}, "
-                                 f"axis {base} may not be empty")
-            if base not in sizes:
-                sizes[base] = size // factor
-                source[base] = f"{name} {tuple(tensor.shape)}"
+            expected = _expected(rest, parts, got, source)
+            raise ValueError(f"{where}: {name} has shape {shape}, {expected}")
+        for (factor, letter), size in zip(parts, inner, strict=True):
+            if size == 0 and letter not in MAY_BE_EMPTY:
+                raise ValueError(
+                    f"{where}: {name} has shape {shape}, axis {letter} may not be empty"
+                )
+            if letter not in sizes:
+                sizes[letter] = size // factor
+                source[letter] = f"{name} {shape}"
     return sizes
+
+
+def _expected(
+    rest: bool, parts: Parts, got: Sequence[int | None], source: dict[str, str]
+) -> str:
+    """What was needed, in letters, and in numbers as far as earlier arguments have set them."""
+    first = ["..."] * rest
+    letters = [*first, *(f"{factor if factor > 1 else ''}{letter}" for factor, letter in parts)]
+    known = [*first, *(x if g is None else str(g)
+                       for g, x in zip(got, letters[rest:], strict=True))]
+    origins = dict.fromkeys(source[letter] for _, letter in parts if letter in source)
+    numbers = f" = {_tuple(known)} from {', '.join(origins)}" if origins else ""
+    return f"expected {_tuple(letters)}{numbers}"
 
 
 def check_index(
@@ -137,13 +175,22 @@ def check_sizes(where: str, **sizes: int) -> tuple[int, ...]:
         ValueError: below 1.
     """
     for name, size in sizes.items():
-        try:
-            operator.index(size)
-        except TypeError:
-            raise TypeError(f"{where}: {name} is {size!r}, expected an integer") from None
-        if size < 1:
+        if integer(where, **{name: size}) < 1:
             raise ValueError(f"{where}: {name} is {size}, expected >= 1")
     return tuple(int(size) for size in sizes.values())
+
+
+def integer(where: str, **argument: int) -> int:
+    """One ``name=value`` as an int.
+
+    Raises:
+        TypeError: it is none, nor anything that stands for one as NumPy's integers do.
+    """
+    ((name, value),) = argument.items()
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"{where}: {name} is {value!r}, expected an integer") from None
 
 
 def _autocast(device: str) -> bool:

@@ -148,12 +148,12 @@ class TimeCell(Twin):
     def _run_from(
         self, xs: Tensor, state: Sequence[Tensor | None]
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        first = next(iter(self.slots.values()))
-        weight = first.of(self)
+        wx, wh, *_ = self.slots.values()
+        weight = wx.of(self)
         given = dict(zip(self.states, state, strict=False))
         check(
             f"{type(self).__name__}.forward",
-            **{first.path: (weight, f"{len(first.gates)}H D")},
+            **{wx.path: (weight, "G D"), wh.path: (wh.of(self), "G H")},
             xs=(xs, "N T D"),
             **{name: (value, "N H") for name, value in given.items() if value is not None},
         )

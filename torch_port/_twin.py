@@ -5,6 +5,7 @@ how its sizes are read off the parameters (``sizes``), and which attributes come
 (``options``). A class made of others needs no slots: it has those of its parts, in their order.
 """
 
+import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from operator import attrgetter
@@ -59,7 +60,7 @@ class Slot:
 
     def read(self, module: nn.Module) -> Array:
         """The reference parameter."""
-        value = self.of(module).detach()
+        value = self.of(module)
         if self.second is not None:
             second = attrgetter(self.second)(module)
             value = torch.where(second == 0, value, value + second)  # -0.0 stays -0.0
@@ -84,7 +85,8 @@ class Twin(nn.Module):
 
     slots: ClassVar[Mapping[str, Slot]] = {}
     sizes: ClassVar[tuple[tuple[int, int], ...]] = ()  # (parameter, axis) of each size argument
-    options: ClassVar[tuple[str, ...]] = ()  # attributes of the same dotted name on both sides
+    # attributes of the same dotted name on both sides; the constructor gets those that it takes
+    options: ClassVar[tuple[str, ...]] = ()
 
     @classmethod
     def from_reference(
@@ -114,7 +116,10 @@ class Twin(nn.Module):
         factory: dict[str, Any] = {}
         if cls.sizes:
             factory = {"device": device, "dtype": dtype or _common_dtype(cls.__name__, params)}
-        module = cls(*(params[i].shape[axis] for i, axis in cls.sizes), **factory)
+        taken = inspect.signature(cls).parameters
+        given = {name: getattr(layer, name) for name in cls.options
+                 if name in taken and hasattr(layer, name)}
+        module = cls(*(params[i].shape[axis] for i, axis in cls.sizes), **given, **factory)
         module.load_reference_params(layer.params)
         module.take_options(layer)
         return module

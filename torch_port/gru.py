@@ -56,9 +56,9 @@ class GRUCell(nn.Module):
 
 
 SLOTS = {
-    "Wx": Slot("cell.weight_ih", transposed=True, gates=(0, 1, 2)),
-    "Wh": Slot("cell.weight_hh", transposed=True, gates=(0, 1, 2)),
-    "b": Slot("cell.bias", gates=(0, 1, 2)),
+    "Wx": Slot("cell.weight_ih", transposed=True),
+    "Wh": Slot("cell.weight_hh", transposed=True),
+    "b": Slot("cell.bias"),
 }
 
 

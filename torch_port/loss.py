@@ -19,7 +19,8 @@ class SoftmaxWithLoss(Twin):
 
         Args:
             x: logits ``(N, V)``, floating.
-            t: class indices ``(N,)``, integer, or one-hot rows ``(N, V)`` of any dtype.
+            t: class indices ``(N,)``, integer, or one-hot rows ``(N, V)`` of any dtype: the place
+                of the largest entry.
 
         Returns:
             The loss, a scalar of the dtype of ``x`` (float32 under autocast), in nats.
@@ -57,7 +58,8 @@ class TimeSoftmaxWithLoss(Twin):
 
         Args:
             xs: logits ``(N, T, V)``, floating.
-            ts: class indices ``(N, T)``, integer, or one-hot rows ``(N, T, V)`` of any dtype.
+            ts: class indices ``(N, T)``, integer, or one-hot rows ``(N, T, V)`` of any dtype: the
+                place of the largest entry.
 
         Returns:
             The loss, a scalar of the dtype of ``xs`` (float32 under autocast), in nats.

@@ -1,13 +1,12 @@
 """Encoder, decoder and the sequence-to-sequence models made of them."""
 
-import operator
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from ._checks import check, check_index, check_sizes, index_checks
+from ._checks import check, check_index, check_sizes, index_checks, integer
 from ._recurrent import Device
 from ._twin import Twin
 from .affine import TimeAffine
@@ -112,9 +111,9 @@ class DecoderBase(Model):
     def _greedy(
         self, where: str, h: Tensor, start_id: int, sample_size: int, *source: Any
     ) -> Tensor:
+        start_id, sample_size = integer(where, start_id=start_id), integer(where, sample_size=sample_size)
         if sample_size < 0:
             raise ValueError(f"{where}: sample_size is {sample_size}, expected >= 0")
-        start_id = operator.index(start_id)
         check_index(where, "start_id", torch.tensor([start_id]), self.embed.num_embeddings)
         ids = [torch.full((len(h), 1), start_id, device=h.device)]
         state: State = (h, None)

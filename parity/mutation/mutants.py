@@ -2,6 +2,7 @@
 
 import ast
 import contextlib
+import fnmatch
 import functools
 import sys
 import types
@@ -13,23 +14,19 @@ from .operators import NARROW, OPERATORS, SILENT, narrow
 
 REFERENCE, PORT = SIDES = ("reference", "port")
 
-# functions that no mutants are made in, and why
+# functions that no mutants are made in, by module and dotted name, and why; ``*`` where the name itself,
+# Python's or torch's, says what a method is for
 EXCLUDED = {
-    "__init__": "initialisation",
-    "reset_parameters": "initialisation",
-    "textbook_init_": "initialisation",
-    "normal": "initialisation",
-    "embedding_and_lstm": "initialisation",
-    "output_affine": "initialisation",
-    "model_sizes": "initialisation",
-    "check_sizes": "initialisation",
-    "extra_repr": "message",
-    "_text": "message",
-    "_tuple": "message",
-    "__getstate__": "pickling",
-    "_apply": "moving between devices, which this machine may not have",
-    "index_checks": "a switch for CUDA, which this machine may not have",
-    "_autocast": "a mode that no lane has yet",
+    "*.__init__": "initialisation",
+    "*.reset_parameters": "initialisation",
+    "*.extra_repr": "message",
+    "torch_port._twin:textbook_init_": "initialisation",
+    "reference._layer:normal": "initialisation",
+    "reference.seq2seq:embedding_and_lstm": "initialisation",
+    "reference.seq2seq:output_affine": "initialisation",
+    "reference.seq2seq:model_sizes": "initialisation",
+    "torch_port._recurrent:TimeCell.__getstate__": "pickling",
+    "torch_port._recurrent:TimeCell._apply": "moving between devices, which this machine may not have",
 }
 # modules that none are made in, and why
 LEFT_OUT = {"_checks": "which arguments are refused, in which words; a call of it that is left out is a mutant"}
@@ -153,16 +150,16 @@ def mutants(side):
     for source in sources(side).values():
         if source.name.rpartition(".")[2] in LEFT_OUT:
             continue
-        for function, statement, operator, before, after, slot, node in changes(source.tree):
+        for function, statement, operator, before, after, slot, node in changes(source.tree, source.name):
             mutant = Mutant(side, source, ".".join(function), operator, before, after,
                             _lines(statement, function, source.tree), slot, node)
             unique.setdefault((source.name, mutant.lines or before, function, after), mutant)
     return list(unique.values())
 
 
-def changes(tree):
+def changes(tree, module=""):
     """Every wrong version of every statement: (function, statement, operator, before, after, slot, wrong node)."""
-    for function, statement, slot, node in _places(tree, (), None):
+    for function, statement, slot, node in _places(tree, module, (), None):
         before = _text(statement)
         for operator, replacements in OPERATORS.items():
             for wrong in replacements(node):
@@ -176,7 +173,7 @@ def changes(tree):
 DEFINITIONS = (ast.FunctionDef, ast.ClassDef)
 
 
-def _places(node, function, statement):
+def _places(node, module, function, statement):
     """Every node that may be changed: (function around it, its statement, its slot, the node)."""
     for name, value in ast.iter_fields(node):
         if name in (UNSEEN if isinstance(node, DEFINITIONS) else NEVER):
@@ -184,19 +181,24 @@ def _places(node, function, statement):
         if name == "body" and isinstance(node, ast.If) and isinstance(node.body[-1], ast.Raise):
             continue  # what it says is a message
         for index, child in enumerate(value) if isinstance(value, list) else [(None, value)]:
-            if not isinstance(child, ast.AST) or _skipped(child):
+            within = (*function, child.name) if isinstance(child, DEFINITIONS) else function
+            if not isinstance(child, ast.AST) or _skipped(child, f"{module}:{'.'.join(within)}"):
                 continue
             inner = child if isinstance(child, ast.stmt) else statement
-            within = (*function, child.name) if isinstance(child, DEFINITIONS) else function
             child.of_class = isinstance(node, ast.ClassDef) and name == "body"
             if not isinstance(child, DEFINITIONS) or child.of_class:
                 yield function, inner, (node, name, index), child
-            yield from _places(child, within, inner)
+            yield from _places(child, module, within, inner)
 
 
-def _skipped(node):
+def excluded(function):
+    """The entry by which no mutants are made in a function, ``module:dotted.name``; None where they are."""
+    return next((pattern for pattern in EXCLUDED if fnmatch.fnmatchcase(function, pattern)), None)
+
+
+def _skipped(node, function):
     if isinstance(node, ast.FunctionDef):
-        return node.name in EXCLUDED or any(isinstance(d, ast.Name) and d.id == "overload" for d in node.decorator_list)
+        return excluded(function) or any(isinstance(d, ast.Name) and d.id == "overload" for d in node.decorator_list)
     if isinstance(node, ast.Expr):
         return isinstance(node.value, ast.Constant)  # a docstring
     if isinstance(node, ast.keyword):

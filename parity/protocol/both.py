@@ -76,11 +76,16 @@ def hold_generate(spec, make, call):
         fed = np.concatenate((np.ones_like(ids[:, :1]), ids[:, :-1]), axis=1)
         score = call(layer, "forward", fed, given) if floating else call(layer, "score", given, fed)
         assert np.array_equal(score.argmax(axis=-1), ids), "the ids are not those of the highest scores"
+    for start in (True, np.int64(1), np.uint8(1)):
+        same = np.array_equal(call(layer, "generate", given, start, steps), ids)
+        assert same, f"a start id {start!r} is another than 1"
     assert call(layer, "generate", given, 1, 0).shape == (len(given), 0), "no ids asked for, and some given"
     letter = axes(spec.inputs[source])[1][-1]
     wrong = [("a start id out of range", (given, SIZES["V"], 1), IndexError),
              ("a negative start id", (given, -1, 1), IndexError),
              ("a negative number of ids", (given, 1, -1), ValueError),
+             ("a start id that is no integer", (given, 1.0, 0), TypeError),
+             ("a number of ids that is none", (given, 1, 2.0), TypeError),
              (f"{source} with one axis more", (given[None], 1, 1), ValueError),
              (f"{source} of another kind", (given.astype(int if floating else float), 1, 1), TypeError)]
     if floating:
@@ -109,8 +114,8 @@ def hold_labels(spec, make, call):
             labels = np.maximum(data.inputs[name], 0)
             expected = call(layer, "forward", *(data.inputs | {name: labels}).values())
             rows = np.eye(upper)[labels]
-            for dtype in ("bool", "int64", "float32"):
-                found = call(layer, "forward", *(data.inputs | {name: rows.astype(dtype)}).values())
+            for dtype, size in (("bool", 1), ("int64", 1), ("int64", 256), ("float32", 1), ("float32", 0.5)):
+                found = call(layer, "forward", *(data.inputs | {name: (size * rows).astype(dtype)}).values())
                 assert np.array_equal(found, expected), f"one-hot {name} of {dtype} give another result"
             short = data.inputs | {name: rows[..., :-1]}
             error = raised(lambda short=short: call(layer, "forward", *short.values()))

@@ -38,6 +38,23 @@ def check_optimizer(spec):
     assert defaults == given, f"defaults {defaults}, those of the reference {given}"
 
 
+def check_kept_moments(spec):
+    """What an optimizer keeps from step to step is what the port keeps, under the same names."""
+    import torch
+
+    start, gradients = np.ones(3), np.array([[1.0, -2.0, 4.0], [-0.5, 8.0, 0.25]])
+    ours, (p, theirs) = spec.reference(), (torch.tensor(start, requires_grad=True), None)
+    theirs, array = spec.port_class([p]), start.copy()
+    for gradient in gradients:
+        ours.update([array], [gradient])
+        p.grad = torch.tensor(gradient)
+        theirs.step()
+    for name, kept in theirs.state[p].items():
+        (found,) = getattr(ours, name)
+        # a moment takes three roundings a step, of numbers of the gradients' squares' size
+        assert np.abs(found - kept.numpy()).max() <= 2.0**-53 * 6 * 64, f"{name} is {found}, the port's {kept.numpy()}"
+
+
 def _near_the_norm(clip, make, read):
     """Clipping at norms around the limit: what is below it stays as it is, bit for bit."""
     for norm, limit, expected in ((5.0, 5.01, [3.0, 4.0]), (5.0, 9.0, [3.0, 4.0]), (5.0, 4.0, None)):

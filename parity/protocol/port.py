@@ -1,5 +1,7 @@
 """What a torch module owes its users, and the layer that it was made from."""
 
+import inspect
+
 import numpy as np
 
 from ..case import Case
@@ -86,6 +88,13 @@ def check_state_port(spec):
     # T steps of sums of D + H terms of size 1, in two orders
     distance = np.abs(follower(xs).detach().numpy() - expected).max()
     assert distance <= 2.0**-53 * 64 * SIZES["T"] * (SIZES["D"] + SIZES["H"]), "the state does not come along"
+    outputs = set()
+    for dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
+        module = spec.port_class.from_reference(layers[0], dtype=torch.float32)
+        module.set_state(*(getattr(module, name).to(dtype) for name in module.states))
+        with torch.autocast("cpu", torch.bfloat16):
+            outputs.add(module(xs.to(torch.bfloat16)).dtype)
+    assert len(outputs) == 1, f"under autocast the dtype of the state decides that of the output: {outputs}"
     narrow = spec.port_class.from_reference(layers[0], dtype=torch.bfloat16)
     assert {getattr(narrow, name).dtype for name in narrow.states} == {torch.bfloat16}, "the state has another dtype"
     moved = spec.port_class.from_reference(layers[0], device="meta")
@@ -124,6 +133,21 @@ def check_from_reference(spec):
         for name in spec.attributes:
             assert module.training == case.options[name], f"{name} does not come along"
         assert spec.attributes or module.training, "the module is not in training mode"
+    taken = inspect.signature(spec.port_class).parameters
+    for open_ in (True, False):
+        found = {}
+
+        class Recorder(spec.port_class):
+            __signature__ = inspect.Signature([p for p in taken.values() if open_ or p.name not in spec.options])
+
+            def __init__(self, *args, found=found, **given):
+                found.update(given)
+                super().__init__(*args, **given)
+
+        Recorder.from_reference(build(spec, case.options, arrays_of(case)))
+        expected = {name: case.options[name] for name in spec.options if open_}
+        assert {n: v for n, v in found.items() if n in spec.options} == expected, \
+            f"a constructor that takes {sorted(expected)} is given {found}"
     case = standard(spec)
     layer = build(spec, case.options, arrays_of(case, "longdouble"))
     for dtype in (torch.bfloat16, torch.float64):
@@ -260,7 +284,9 @@ def check_second_derivatives(spec):
 
 
 def check_reference_grads(spec):
-    """``reference_grads`` before any backward is a RuntimeError, where there are parameters."""
+    """``reference_grads`` before any backward is a RuntimeError; afterwards it reads gradients with a graph too."""
+    import torch
+
     case = standard(spec)
     module = spec.port_class.from_reference(build(spec, case.options, arrays_of(case)))
     if module.reference_params():
@@ -270,6 +296,9 @@ def check_reference_grads(spec):
         first.sum().backward()
         taking_part = [bool(g.any()) for g in module.reference_grads()]
         assert sum(taking_part) == 1, "the gradient of a parameter that took no part is not zero"
+        (first.grad,) = torch.autograd.grad((first * first).sum(), [first], create_graph=True)
+        assert any(g.any() for g in module.reference_grads()), "a gradient that has a graph is not read"
+        first.grad = None
 
 
 def check_port_repeats(spec):

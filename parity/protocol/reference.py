@@ -97,6 +97,10 @@ def check_bind(spec):
     layer.bind(iter(others))
     assert all(a is b for a, b in zip(layer.params, others, strict=True)), "bind copies, or loses an array"
     assert not any(g.any() for g in layer.grads), "gradients are not zero after bind"
+    forward(layer, data)
+    backward(layer, data)
+    layer.bind(layer.params)
+    assert not any(g.any() for g in layer.grads), "gradients are not zero after bind to the same arrays"
     first = build(spec, case.options, arrays_of(standard(spec, seed=1)))
     assert np.array_equal(forward(layer, data)[0], forward(first, data)[0]), "another result after bind"
     last = others[-1]
@@ -226,7 +230,7 @@ def check_generate(spec):
         source = next(iter(spec.differentiable() or spec.inputs))
         layer.generate(data.inputs[source], 1, 2)
         error = raised(lambda: layer.backward(*data.cotangents.values()))
-        assert isinstance(error, RuntimeError) and "called before forward" in str(error), \
+        assert isinstance(error, RuntimeError) and f"{spec.name}.backward: " in str(error), \
             f"backward after generate raises {error!r}"
 
 
@@ -236,8 +240,25 @@ def check_labels(spec):
 
 
 def check_drawn(spec):
-    """What a layer draws for itself does what the same does when given."""
+    """What a layer draws for itself does what the same does when given, and drops whatever the size."""
     hold_drawn(spec, build, call_reference)
+    for mask, output in spec.drawn.items():
+        option, values = next(iter(spec.options.items()))
+        case = standard(spec, **{option: max(values)})
+        data = arrays_of(case, "float16")
+        layer, kept = build(spec, case.options, data), data.inputs[mask]
+        forward(layer, data)
+        largest = np.where(kept, 1, np.finfo("float16").max).astype("float16")
+        data.cotangents[output][...] = largest
+        gradient, *_ = backward(layer, data)
+        data.inputs[spec.differentiable()[0]][...] = largest
+        (dropped,) = forward(layer, data)
+        assert not dropped[~kept].any() and not gradient[~kept].any(), "what is dropped is not zero where it is large"
+        case = standard(spec, **{option: 0.0})
+        layer = build(spec, case.options, data)
+        layer.rng = type("Zeros", (), {"random": staticmethod(np.zeros)})()
+        rest = [a for name, a in data.inputs.items() if name != mask]
+        assert layer.forward(*rest).all(), f"{option} = 0 drops what a draw of 0 falls on"
 
 
 def check_backward_before_forward(spec):
@@ -247,6 +268,88 @@ def check_backward_before_forward(spec):
     error = raised(lambda: build(spec, case.options, data).backward(*data.cotangents.values()))
     assert isinstance(error, RuntimeError) and str(error).startswith(f"{spec.name}.backward: called before forward"), \
         f"backward before forward raises {error!r}"
+
+
+def _parts(layer):
+    """The layers that a layer is made of, and theirs, by dotted names."""
+    for name, part in vars(layer).items():
+        if hasattr(part, "forward") and hasattr(part, "backward"):
+            yield name, part
+            yield from ((f"{name}.{inner}", p) for inner, p in _parts(part))
+
+
+def _calls(layer, data):
+    """What each part of a layer is called with in a forward: (name of the part, its inputs)."""
+    calls = []
+
+    def recorded(name, forward):
+        return lambda *inputs: calls.append((name, inputs)) or forward(*inputs)
+
+    for name, part in (parts := list(_parts(layer))):
+        part.forward = recorded(name, part.forward)
+    forward(layer, data)
+    for _, part in parts:
+        del part.forward
+    return calls
+
+
+def check_one_forward(spec):
+    """``backward`` is that of one forward, the last of the whole layer, or refused: never of a mixture.
+
+    A part that ran by itself, a method of the layer that runs parts, a forward that failed halfway, and
+    parameters that changed all leave behind what no gradient can be made of.
+    """
+    case = standard(spec)
+    data, other = arrays_of(case), arrays_of(standard(spec, seed=1))
+    layer = build(spec, case.options, data)
+    forward(layer, data)
+    expected = backward(layer, data)
+
+    def changed(param):
+        param.flat[0] += 1
+
+    def failing(part):
+        part.forward = lambda *inputs: 1 / 0
+        assert isinstance(raised(lambda: forward(layer, other)), ZeroDivisionError), "an error inside is lost"
+        del part.forward
+
+    parts = dict(_parts(layer))
+    between = {f"{name} ran": lambda name=name, inputs=inputs: parts[name].forward(*inputs)
+               for name, inputs in _calls(layer, other)}
+    between |= {f"{name} was bound": lambda part=part: part.bind([p.copy() for p in part.params])
+                for name, part in parts.items() if part.params}
+    between |= {f"{name} changed": lambda i=i: changed(layer.params[i]) for i, name in enumerate(layer.param_names)}
+    between |= {f"{name} failed": lambda part=part: failing(part) for name, part in parts.items()}
+    for method in ("score", "generate"):
+        if hasattr(layer, method):
+            source = next(iter(spec.differentiable() or spec.inputs))
+            rest = (1, 2) if method == "generate" else list(other.inputs.values())[1:2]
+            between[method] = lambda method=method, source=source, rest=rest: getattr(layer, method)(
+                other.inputs[source], *rest)
+    for what, act in between.items():
+        forward(layer, data)
+        act()
+        found = []
+        error = raised(lambda found=found: found.extend(backward(layer, data)))
+        refused = isinstance(error, RuntimeError) and str(error).startswith(f"{spec.name}.backward: ")
+        nothing_ran = what.endswith("failed") and found and all(map(np.array_equal, found, expected))
+        assert refused or nothing_ran, f"{what} between forward and backward: {error!r}, expected a RuntimeError"
+        layer.bind(arrays_of(case).params.values())
+        forward(layer, data)
+        assert all(np.array_equal(a, b) for a, b in zip(backward(layer, data), expected, strict=True)), \
+            f"{what}: the gradients are others after the next forward"
+    unchanged = arrays_of(case)
+    for array in unchanged.params.values():
+        array.flat[0] = np.nan
+    unchanging = build(spec, case.options, unchanged)
+    forward(unchanging, data)
+    assert raised(lambda: backward(unchanging, data)) is None, "a parameter that is NaN is taken for one that changed"
+    forward(layer, data)
+    for part in parts.values():
+        if hasattr(part, "reset_state"):
+            part.reset_state()
+    assert all(np.array_equal(a, b) for a, b in zip(backward(layer, data), expected, strict=True)), \
+        "a state that is reset between forward and backward changes the gradients"
 
 
 def check_cotangent_shapes(spec):
@@ -285,6 +388,7 @@ REFERENCE = {
     "same arrays": check_same_arrays,
     "dtypes": check_dtypes,
     "backward before forward": check_backward_before_forward,
+    "one forward": check_one_forward,
     "cotangent shapes": check_cotangent_shapes,
     "bad inputs": check_bad_inputs,
     "rebuilt": check_reference_repeats,
