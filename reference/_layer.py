@@ -69,7 +69,7 @@ class Layer:
         return self._cache
 
     def _now(self):
-        return [np.array(p) for p in self.params]
+        return [p.copy() for p in self.params]
 
     def _changed(self):
         """What is not as the last ``forward`` left it, in words; empty where all is, and before any."""
