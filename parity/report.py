@@ -164,7 +164,7 @@ class Report:
         visions = self.vision.values()
         ordinary, dull = sum(v.ordinary for v in visions), sum(v.blind for v in visions)
         kinds = sum((v.reasons for v in visions), Counter())
-        why = ", ".join(f"{kind} {count}" for kind, count in kinds.items())
+        why = ", ".join(f"{kind} {count}" for kind, count in sorted(kinds.items()))
         lines = [f"{ordinary:,} ordinary cases, {dull} of them blind to a wrong gradient{f' ({why})' if why else ''}; "
                  f"{self.cases - ordinary:,} degenerate or without gradients, counted apart"]
         for layer, lane in self.blind:

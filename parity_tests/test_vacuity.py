@@ -11,6 +11,7 @@ from parity.budget import measure
 from parity.catalogue import CATALOGUE
 from parity.lanes import LANES
 from parity.protocol import standard
+from parity.report import Report
 from parity.vacuity import MOST, WRONG, Vision, blind
 
 LANE = LANES["cpu-float32"]
@@ -86,6 +87,14 @@ def test_a_blind_report_is_no_pass(monkeypatch):
     report = check("Affine", "cpu-float32", cases=80)
     assert not report.findings and not report.ok
     assert "VACUOUS: Affine in cpu-float32" in str(report) and f"at most {MOST:.0%}" in str(report)
+
+
+@pytest.mark.parametrize("found", [("zero", "scaled"), ("scaled", "zero")])
+def test_the_reasons_stand_in_one_order(found):
+    report = Report(0, ["Affine"], [LANE.name], {}, [], cases=1)
+    for kind in found:
+        report.vision.setdefault(("Affine", LANE.name), Vision()).add("id", ((kind, "grad.x"),))
+    assert "(scaled 1, zero 1)" in str(report)
 
 
 def test_bounds_are_those_of_clopper_and_pearson():

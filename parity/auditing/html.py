@@ -51,7 +51,7 @@ def page(report):
     try:
         from jinja2 import Environment
     except ImportError:
-        raise UsageError("an HTML report needs Jinja2: pip install 'numpy-torch-parity[html]'") from None
+        raise UsageError("an HTML report needs Jinja2: python -m pip install jinja2") from None
     return Environment(autoescape=True).from_string(PAGE).render(report=report, maps=maps)
 
 
