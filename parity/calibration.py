@@ -98,7 +98,7 @@ def _close(actual, expected, rule, lane):
 def trials(name, seed, index, lane_names):
     """The trials of a case of a layer; what a worker does."""
     for lane in lane_names:
-        yield trial(draw(CATALOGUE[name], seed, index), LANES[lane])
+        yield _tried(draw(CATALOGUE[name], seed, index), LANES[lane])
 
 
 def lost(reason, done, name, seed, index, lane_names):
@@ -107,8 +107,20 @@ def lost(reason, done, name, seed, index, lane_names):
         return None, None
     lane, *left = lane_names[len(done):]
     case = draw(CATALOGUE[name], seed, index)
-    alarm = Trial(name, lane, case.pattern, case.id, float("inf"), {BUDGET, *RULES})
-    return alarm, (name, seed, index, left) if left else None
+    return _alarm(case, lane), (name, seed, index, left) if left else None
+
+
+def _tried(case, lane):
+    """A trial; where a side raises, an alarm."""
+    try:
+        return trial(case, lane)
+    except Exception:  # ``parity replay`` shows it
+        return _alarm(case, lane.name)
+
+
+def _alarm(case, lane):
+    """The trial of what gave no result: every rule calls it wrong."""
+    return Trial(case.spec.name, lane, case.pattern, case.id, float("inf"), {BUDGET, *RULES})
 
 
 def rate(results, what, rule, among=lambda trial: True):

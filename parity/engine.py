@@ -1,12 +1,9 @@
 """Drawing cases, running both sides in every lane, and gathering what came out."""
 
-import contextlib
 import itertools
-import json
 import time
 import traceback
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import numpy as np
 
@@ -14,7 +11,7 @@ from .budget import measure
 from .case import draw, parse
 from .catalogue import CATALOGUE
 from .compare import Finding, compare, worst
-from .errors import UsageError
+from .errors import UsageError, amount, whole
 from .lanes import LANES, select
 from .processes import one_thread, parallel
 from .programs import run_port
@@ -26,7 +23,6 @@ from .verdict import verdict
 CASES = 60  # per layer and lane by default
 TURN = 10  # cases of a layer before the next layer's
 EXPLAINED = 5  # cases with findings whose witnesses are heard
-LAST_FAILED = Path(".parity_cache") / "last-failed.json"
 
 
 @dataclass
@@ -35,7 +31,8 @@ class Outcome:
 
     Attributes:
         case_id, layer, lane: which.
-        shares: the largest share of the budget by quantity, over both sides.
+        shares: the largest share of the budget by quantity, over both sides; None where there was no
+            element to judge.
         findings: list of ``Finding``.
         blind: wrong gradients that would not be noticed, see ``vacuity.blind``.
     """
@@ -72,10 +69,7 @@ def outcomes(case, lanes):
                 yardsticks[key] = measure(case, lane)
             _hold(outcome, case, lane, yardsticks[key])
         except Exception as error:
-            place = traceback.extract_tb(error.__traceback__)[-1]
-            outcome.findings.append(_finding(
-                outcome, "raised", "*",
-                diagnosis=f"{type(error).__name__}: {error} ({place.filename}, line {place.lineno})"))
+            outcome.findings.append(_finding(outcome, "raised", "*", diagnosis=_words(error)))
         yield outcome
 
 
@@ -84,7 +78,7 @@ def _hold(outcome, case, lane, yardstick):
     for side, quantities in sides.items():
         for name, share in compare(yardstick, quantities).items():
             largest, index = worst(share)
-            outcome.shares[name] = max(largest, outcome.shares.get(name, 0.0))
+            outcome.shares[name] = max(largest, outcome.shares.get(name) or 0.0) if share.size else None
             if largest <= 1:
                 continue
             values = {who: float(found[name][index]) for who, found in sides.items()}
@@ -104,8 +98,8 @@ def _finding(outcome, check, quantity, verdict="", diagnosis="", index=None, por
                    share, outcome.case_id)
 
 
-def check(layer="*", lane="*", *, cases=None, minutes=None, seed=0, jobs=1, require=(), last_failed=False,
-          progress=None):
+def check(layer="*", lane="*", *, cases=None, minutes=None, only=None, seed=0, jobs=1, require=(), progress=None,
+          seen=None):
     """Holds the twins against each other on drawn cases.
 
     Args:
@@ -113,37 +107,33 @@ def check(layer="*", lane="*", *, cases=None, minutes=None, seed=0, jobs=1, requ
         lane: glob over the names of the lanes.
         cases: number of cases per layer and lane; by default 60.
         minutes: draw cases for so long instead.
+        only: pairs (case id, name of a lane) to run instead of drawing; of those, what the globs select.
         seed: from which all cases follow.
         jobs: number of processes.
         require: device types, such as ``cuda``, whose lanes must run: where they cannot, that is a failure.
-        last_failed: run the cases that failed last time, instead of drawing.
         progress: function of (cases done, cases in all or None, current layer), called as it goes.
+        seen: function of every ``Outcome``, called as it comes in.
 
     Returns:
-        A ``Report``: ``.ok``, ``.rows``, ``.findings``.
+        A ``Report``: ``.ok``, ``.reasons``, ``.rows``, ``.findings``.
 
     Raises:
-        UsageError: a glob that matches nothing, or a number out of range.
+        UsageError: a glob that matches nothing, a number out of range, or arguments that contradict each other.
     """
-    specs, lanes = select(CATALOGUE, layer), select(LANES, lane)
-    for name, value, least in (("cases", cases, 1), ("jobs", jobs, 1), ("minutes", minutes, 0), ("seed", seed, 0)):
-        if value is not None and value < least:
-            raise UsageError(f"{name} is {value}, expected >= {least}")
-    reasons = {entry: entry.untested() for entry in lanes}
-    running = [entry for entry, reason in reasons.items() if not reason]
-    report = Report(
-        seed=seed,
-        layers=[spec.name for spec in specs],
-        lanes=[entry.name for entry in lanes],
-        devices={entry.name: entry.device_name() for entry in running},
-        untested=[Untested(entry.name, reason, entry.device in require) for entry, reason in reasons.items() if reason],
-    )
-    if last_failed:
-        tasks = list(_failed(specs, running))
-        total = len(tasks)
+    if sum(given is not None for given in (cases, minutes, only)) > 1:
+        raise UsageError("expected one of cases, minutes and only")
+    cases = CASES if cases is None else whole("cases", cases, 1)
+    minutes = None if minutes is None else amount("minutes", minutes)
+    seed, jobs = whole("seed", seed, 0), whole("jobs", jobs, 1)
+    specs, lanes = _select(CATALOGUE, "layer", layer), _select(LANES, "lane", lane)
+    report, running = _report(seed, specs, lanes, _required(require, lanes, lane))
+    if only is not None:
+        chosen = _chosen(only, specs, running)
+        report.asked = list(dict.fromkeys((case.spec.name, name) for case, name in chosen))
+        tasks, total = [(case.id, [name]) for case, name in chosen], len(chosen)
     else:
         tasks = _drawn(specs, running, seed, cases, minutes)
-        total = None if minutes is not None else len(specs) * len(running) * (CASES if cases is None else cases)
+        total = None if minutes else cases * len(specs) * len(running)
     start = time.monotonic()
     if progress:
         progress(0, total, "starting")
@@ -151,14 +141,14 @@ def check(layer="*", lane="*", *, cases=None, minutes=None, seed=0, jobs=1, requ
         for some in parallel(_outcomes_of, tasks if running else [], jobs, _lost):
             for outcome in some:
                 report.add(outcome)
+                if seen:
+                    seen(outcome)
             if progress:
                 progress(report.cases, total, some[-1].layer)
+        _explain(report)
     except KeyboardInterrupt:
         report.interrupted = True
-    _explain(report)
     report.seconds = time.monotonic() - start
-    if running and not last_failed:
-        _remember(report)
     return report
 
 
@@ -176,17 +166,48 @@ def replay(case_id, lane="*"):
     Raises:
         UsageError: not a case id, or a glob that matches nothing.
     """
-    case, lanes = parse(case_id), select(LANES, lane)
-    reasons = {entry: entry.untested() for entry in lanes}
-    running = [entry for entry, reason in reasons.items() if not reason]
-    report = Report(seed=None, layers=[case.spec.name], lanes=[entry.name for entry in lanes],
-                    devices={entry.name: entry.device_name() for entry in running},
-                    untested=[Untested(entry.name, reason, False) for entry, reason in reasons.items() if reason])
+    case, lanes = parse(case_id), _select(LANES, "lane", lane)
+    report, running = _report(None, [case.spec], lanes, ())
     with one_thread():  # as in the run
         for outcome in outcomes(case, running):
             report.add(outcome)
         _explain(report)
     return report
+
+
+def _report(seed, specs, lanes, required):
+    """An empty report, and the lanes that can run."""
+    reasons = {entry: entry.untested() for entry in lanes}
+    running = [entry for entry, reason in reasons.items() if not reason]
+    return Report(
+        seed=seed,
+        layers=[spec.name for spec in specs],
+        lanes=[entry.name for entry in lanes],
+        devices={entry.name: entry.device_name() for entry in running},
+        untested=[Untested(entry.name, reason, entry.device in required)
+                  for entry, reason in reasons.items() if reason],
+        asked=[(spec.name, entry.name) for spec in specs for entry in running],
+    ), running
+
+
+def _select(table, name, pattern):
+    if not isinstance(pattern, str):
+        raise UsageError(f"{name} is {pattern!r}, expected a glob such as '*'")
+    if not table:
+        raise UsageError(f"{name} is {pattern!r}, and there is none to choose from")
+    return select(table, pattern)
+
+
+def _required(require, lanes, pattern):
+    """The device types that are required; each must be that of a selected lane."""
+    devices = (require,) if isinstance(require, str) else tuple(require)
+    known = dict.fromkeys(entry.device for entry in LANES.values())
+    for device in devices:
+        if device not in known:
+            raise UsageError(f"require is {device!r}, expected one of {', '.join(known)}")
+        if not any(entry.device == device for entry in lanes):
+            raise UsageError(f"require is {device!r}, but none of the lanes {pattern!r} is on it")
+    return devices
 
 
 @own_settings()
@@ -198,46 +219,51 @@ def _explain(report):
             continue
         key = finding.case_id, finding.lane
         if key not in heard and len(heard) < EXPLAINED:
-            heard[key] = verdict(parse(finding.case_id), LANES[finding.lane])
-        who, why = heard.get(key, {}).get(finding.quantity, ("", ""))
+            heard[key] = _heard(finding)
+        silent = heard.get(key, {}).get("*", ("", ""))
+        who, why = heard.get(key, {}).get(finding.quantity, silent)
         report.findings[number] = replace(finding, verdict=who, diagnosis=why)
+
+
+def _heard(finding):
+    """The verdict on a finding's case; where a witness cannot speak, why, under ``*``."""
+    try:
+        return verdict(parse(finding.case_id), LANES[finding.lane])
+    except Exception as error:  # somebody's code: that it fails here too belongs to what is found
+        return {"*": ("", f"the witnesses could not be heard: {_words(error)}")}
+
+
+def _words(error):
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {error} ({place.filename}, line {place.lineno})"
 
 
 def _drawn(specs, lanes, seed, cases, minutes):
     """Ids of cases, each with the names of the lanes to run it in; the layers take turns."""
     names = [entry.name for entry in lanes]
-    deadline = None if minutes is None else time.monotonic() + 60 * minutes
-    count = (CASES if cases is None else cases) if minutes is None else None
-    first = 0
-    while first < count if count is not None else time.monotonic() < deadline:
-        upto = first + TURN if count is None else min(first + TURN, count)
+    deadline = minutes and time.monotonic() + 60 * minutes
+    for first in itertools.count(0, TURN) if minutes else range(0, cases, TURN):
+        upto = first + TURN if minutes else min(first + TURN, cases)
         for spec, index in itertools.product(specs, range(first, upto)):
-            if deadline is not None and time.monotonic() >= deadline:
+            if deadline and time.monotonic() >= deadline:
                 return
             yield draw(spec, seed, index).id, names
-        first = upto
 
 
-def _failed(specs, lanes):
-    if not LAST_FAILED.exists():
-        return
+def _chosen(only, specs, lanes):
+    """The pairs of ``only`` whose layer and lane are among these, parsed; refuses what is no such pair."""
     layers, names = {spec.name for spec in specs}, {entry.name for entry in lanes}
-    for case_id, lane in json.loads(LAST_FAILED.read_text()):
-        if case_id.split(":")[1] in layers and lane in names:
-            yield case_id, [lane]
-
-
-def _remember(report):
-    """Keeps the failing cases for ``last_failed``, or forgets them where all is well."""
-    failed = sorted({(finding.case_id, finding.lane) for finding in report.findings})
-    with contextlib.suppress(OSError):  # a folder that cannot be written to is no reason to fail
-        if failed:
-            LAST_FAILED.parent.mkdir(exist_ok=True)
-            temporary = LAST_FAILED.with_suffix(".tmp")
-            temporary.write_text(json.dumps(failed))
-            temporary.replace(LAST_FAILED)
-        else:
-            LAST_FAILED.unlink(missing_ok=True)
+    found = []
+    for pair in only:
+        if not (isinstance(pair, (tuple, list)) and len(pair) == 2 and all(isinstance(text, str) for text in pair)):
+            raise UsageError(f"only holds {pair!r}, expected pairs of a case id and the name of a lane")
+        case_id, name = pair
+        if name not in LANES:
+            raise UsageError(f"only holds the lane {name!r}, known are {', '.join(LANES)}")
+        case = parse(case_id)
+        if case.spec.name in layers and name in names:
+            found.append((case, name))
+    return found
 
 
 def _outcomes_of(case_id, lane_names):

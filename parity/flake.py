@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from .bounds import upper
 from .engine import check
+from .errors import whole
 
 
 @dataclass
@@ -20,6 +21,7 @@ class Alarms:
         worst: by lane, the largest share of the budget used and the case that used it.
         seconds: time taken.
         interrupted: whether Ctrl-C ended it.
+        reasons: why a check was no pass, other than an alarm; without repetition.
     """
 
     cases: int = 0
@@ -29,6 +31,7 @@ class Alarms:
     worst: dict = field(default_factory=dict)
     seconds: float = 0.0
     interrupted: bool = False
+    reasons: list = field(default_factory=list)
 
     def add(self, report):
         """Takes in a ``Report``."""
@@ -38,6 +41,7 @@ class Alarms:
         self.failed += bool(report.findings)
         self.seconds += report.seconds
         self.interrupted |= report.interrupted
+        self.reasons += [reason for reason in report.reasons[bool(report.findings):] if reason not in self.reasons]
         for row in report.rows:
             if row["worst"] is not None and row["worst"] > self.worst.get(row["lane"], (-1.0, None))[0]:
                 self.worst[row["lane"]] = row["worst"], row["case_id"]
@@ -53,13 +57,14 @@ class Alarms:
 
     @property
     def ok(self):
-        """Whether something was run and nothing alarmed."""
-        return bool(self.cases) and not self.findings
+        """Whether something was run, every check judged what it was to judge, and nothing alarmed."""
+        return bool(self.cases) and not self.findings and not self.reasons
 
     def to_json(self):
         """Everything as plain values, for ``json.dumps``."""
         return {
-            "ok": self.ok, "interrupted": self.interrupted, "runs": self.runs, "failed": self.failed,
+            "ok": self.ok, "reasons": self.reasons, "interrupted": self.interrupted,
+            "runs": self.runs, "failed": self.failed,
             "cases": self.cases, "alarms": self.alarms, "bound": self.bound, "seconds": round(self.seconds, 1),
             "worst": {lane: {"share": str(share) if math.isinf(share) else share, "case_id": case_id}
                       for lane, (share, case_id) in self.worst.items()},
@@ -78,7 +83,11 @@ def false_alarms(runs, *, seed=1, progress=None, **options):
 
     Returns:
         An ``Alarms``.
+
+    Raises:
+        UsageError: no check asked for, or what ``parity.check`` refuses.
     """
+    runs, seed = whole("runs", runs, 1), whole("seed", seed, 0)
     total = Alarms()
     for number in range(runs):
         report = check(seed=seed + number, **options)

@@ -39,6 +39,7 @@ class Report:
         layers, lanes: names, in order.
         devices: name of the device of each lane that ran.
         untested: lanes that could not run.
+        asked: pairs (layer, lane) that were to be judged.
         findings: list of ``Finding``.
         cases: number of cases run, a case in two lanes counted twice.
         seconds: time taken.
@@ -51,6 +52,7 @@ class Report:
     lanes: list
     devices: dict
     untested: list
+    asked: list = field(default_factory=list)
     findings: list = field(default_factory=list)
     cases: int = 0
     seconds: float = 0.0
@@ -64,35 +66,72 @@ class Report:
         self.findings += outcome.findings
         self.vision.setdefault((outcome.layer, outcome.lane), Vision()).add(outcome.case_id, outcome.blind)
         failed = {finding.quantity for finding in outcome.findings}
-        for quantity in outcome.shares | dict.fromkeys(failed, np.inf):
-            share = outcome.shares.get(quantity, np.inf)
+        for quantity, share in (dict.fromkeys(failed, np.inf) | outcome.shares).items():
             key = outcome.layer, outcome.lane, quantity
             row = self._rows.setdefault(key, {"layer": key[0], "lane": key[1], "quantity": key[2], "cases": 0,
-                                              "worst": -1.0, "status": "ok", "case_id": None})
+                                              "worst": None, "status": "untested", "case_id": None})
+            if share is None:  # an empty array: nothing to judge
+                continue
             row["cases"] += 1
-            if quantity in failed:
-                row["status"] = "fail"
-            if share > row["worst"]:
+            if row["worst"] is None or share > row["worst"]:
                 row["worst"], row["case_id"] = share, outcome.case_id
+            if row["status"] != "fail":
+                row["status"] = "fail" if quantity in failed else "ok"
 
     @property
     def rows(self):
         """One dict a layer, lane and quantity: layer, lane, quantity, cases, worst, status, case_id.
 
-        ``worst`` is the largest share of the budget used; lanes that could not run have one row a
-        layer, of status ``untested`` (``fail`` where they were required), with the ``reason``.
+        ``cases`` counts those in which there was something to judge, ``worst`` is the largest share of the
+        budget used. What was not judged is of status ``untested`` (``fail`` where it was required), and
+        says why as ``reason``; lanes that could not run have one row a layer.
         """
         missing = [
             {"layer": layer, "lane": u.lane, "quantity": "*", "cases": 0, "worst": None,
              "status": "fail" if u.required else "untested", "case_id": None, "reason": u.reason}
             for u in self.untested for layer in self.layers
         ]
-        return [*self._rows.values(), *missing]
+        return [*(row if row["status"] != "untested" else row | {"reason": "empty in every case"}
+                  for row in self._rows.values()), *missing]
+
+    @property
+    def unjudged(self):
+        """Pairs (layer, lane) that were asked for and of which no gradient, or no number at all, was judged."""
+        held = {}
+        for (layer, lane, quantity), row in self._rows.items():
+            held.setdefault((layer, lane), {})[quantity] = row["cases"]
+        return [pair for pair in self.asked if not _judged(held.get(pair, {}))]
+
+    @property
+    def reasons(self):
+        """Why this is no pass, a sentence each; none where it is one."""
+        found = []
+        if self.findings:
+            found.append(f"{len(self.findings):,} findings")
+        required = {}
+        for u in self.untested:
+            if u.required:
+                required.setdefault(u.reason, []).append(u.lane)
+        found += [f"{' and '.join(lanes)} required, and cannot run: {reason}" for reason, lanes in required.items()]
+        if self.blind:
+            found.append(f"too many cases of {_some(layer for layer, _ in self.blind)} are blind")
+        unjudged = self.unjudged
+        if not self.asked:
+            found.append("nothing was judged: " + ("every lane is UNTESTED" if len(self.untested) == len(self.lanes)
+                                                   else "no case was selected"))
+        elif not self.cases:
+            found.append("nothing was judged: no case was run")
+        elif unjudged and not self.interrupted:
+            found.append(f"nothing was judged of {_some(f'{layer} in {lane}' for layer, lane in unjudged)}: "
+                         "no case, or no gradient with an entry in it")
+        if self.interrupted:
+            found.append("interrupted")
+        return found
 
     @property
     def ok(self):
-        """Whether nothing failed, no lane that was required could not run, and the cases are not blind."""
-        return not self.findings and not self.blind and not any(u.required for u in self.untested)
+        """Whether there is no reason against: something was judged of all that was asked, and nothing failed."""
+        return not self.reasons
 
     @property
     def blind(self):
@@ -105,6 +144,7 @@ class Report:
 
         return {
             "ok": self.ok,
+            "reasons": self.reasons,
             "interrupted": self.interrupted,
             "seed": self.seed,
             "factor": FACTOR,
@@ -120,31 +160,35 @@ class Report:
 
     def table(self):
         """A ``rich`` table: a row a layer, a column a lane, in each cell the largest share used."""
-        from rich.table import Table
+        from .screen import table
 
-        table = Table(title=f"largest share of the budget used ({self.cases:,} cases)", title_justify="left")
-        table.add_column("layer", no_wrap=True, min_width=max(map(len, self.layers), default=0))
+        shown = table(f"largest share of the budget used ({self.cases:,} cases)", "layer",
+                      **dict.fromkeys(self.lanes, "right"))
         reasons = {u.lane: u for u in self.untested}
-        for lane in self.lanes:
-            table.add_column(lane, justify="right")
         for layer in self.layers:
-            table.add_row(layer, *(self._cell(layer, lane, reasons.get(lane)) for lane in self.lanes))
-        return table
+            shown.add_row(layer, *(self._cell(layer, lane, reasons.get(lane)) for lane in self.lanes))
+        return shown
 
     def _cell(self, layer, lane, untested):
         if untested:
             return "[red]UNTESTED[/red]" if untested.required else "[yellow]UNTESTED[/yellow]"
         rows = [row for key, row in self._rows.items() if key[:2] == (layer, lane)]
+        if (layer, lane) not in self.asked:
+            return "[dim]not asked[/dim]"
         if not rows:
-            return "[dim]not run[/dim]"
+            return "[yellow]not run[/yellow]"
         failed = [row["quantity"] for row in rows if row["status"] == "fail"]
         if failed:
             return f"[bold red]FAIL {failed[0]}{f' +{len(failed) - 1}' if len(failed) > 1 else ''}[/bold red]"
-        return f"[green]{max(row['worst'] for row in rows):.0%}[/green]"
+        if not _judged({row["quantity"]: row["cases"] for row in rows}):
+            return "[yellow]nothing[/yellow]"
+        return f"[green]{max(row['worst'] for row in rows if row['cases']):.0%}[/green]"
 
     def print(self, console, most=10):
         """Writes table, reasons and the first findings to a ``rich`` console."""
-        console.print(self.table())
+        from .screen import show
+
+        show(console, self.table())
         for u in self.untested:
             console.print(f"{u.lane}: UNTESTED, {u.reason}", style="red" if u.required else "yellow",
                           highlight=False, soft_wrap=True)
@@ -152,12 +196,18 @@ class Report:
             console.print(f"\n{finding}", highlight=False, markup=False, soft_wrap=True)
         if len(self.findings) > most:
             console.print(f"\nand {len(self.findings) - most} more findings (--json has all)")
-        console.print(self._sight(), highlight=False, soft_wrap=True)
-        state = "interrupted" if self.interrupted else "all within budget" if self.ok else "FAILED"
-        if self.ok and not self.interrupted and not self.cases:
-            state = "nothing was run"
-        console.print(f"{state}: {self.cases:,} cases, {len(self.findings)} findings, seed {self.seed}, "
-                      f"{self.seconds:.1f} s", highlight=False, style="bold")
+        if self.cases:
+            console.print(self._sight(), highlight=False, soft_wrap=True)
+        console.print(self.summary(), highlight=False, markup=False, style="bold", soft_wrap=True)
+
+    def summary(self):
+        """How it ended, in a line, and why it is no pass where it is none."""
+        counts = f"{self.cases:,} cases" + ("" if self.findings else ", 0 findings")
+        counts += "" if self.seed is None else f", seed {self.seed}"
+        counts += f", {self.seconds:.1f} s" if self.seconds else ""
+        state = "all within budget" if self.ok else "interrupted" if self.reasons == ["interrupted"] else "FAILED"
+        why = "" if state != "FAILED" else f"; {'; '.join(self.reasons)}"
+        return f"{state}: {counts}{why}"
 
     def _sight(self):
         """What the vacuity gate counted, in a line or, where cases are too blind, a few."""
@@ -165,8 +215,12 @@ class Report:
         ordinary, dull = sum(v.ordinary for v in visions), sum(v.blind for v in visions)
         kinds = sum((v.reasons for v in visions), Counter())
         why = ", ".join(f"{kind} {count}" for kind, count in sorted(kinds.items()))
-        lines = [f"{ordinary:,} ordinary cases, {dull} of them blind to a wrong gradient{f' ({why})' if why else ''}; "
-                 f"{self.cases - ordinary:,} degenerate or without gradients, counted apart"]
+        apart = self.cases - ordinary
+        lines = [f"every case was held to its budget; {ordinary:,} ordinary ones were also asked whether they could "
+                 f"tell a wrong gradient from the right one: {dull} could not{f' ({why})' if why else ''}"]
+        if apart:
+            lines.append(f"(the other {apart:,} were not asked: there a gradient may rightly be zero or constant, or "
+                         "there is none)")
         for layer, lane in self.blind:
             vision = self.vision[layer, lane]
             lines.append(f"VACUOUS: {layer} in {lane}: {vision.blind} of {vision.ordinary} ordinary cases are blind, "
@@ -176,11 +230,26 @@ class Report:
     def __str__(self):
         from io import StringIO
 
-        from rich.console import Console
+        from .screen import console
 
         text = StringIO()
-        self.print(Console(file=text, width=120, color_system=None))
+        self.print(console(file=text))
         return text.getvalue().rstrip()
+
+
+def _judged(cases):
+    """Whether there was a gradient to judge, or for what has none, a number.
+
+    Args:
+        cases: dict from quantity to the number of cases with something to judge in it.
+    """
+    gradients = {name: count for name, count in cases.items() if name.startswith("grad.")}
+    return any((gradients or cases).values())
+
+
+def _some(names, most=3):
+    names = list(dict.fromkeys(names))
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def _plain(value):

@@ -1,5 +1,6 @@
 """The command line: what it prints, and how it ends."""
 
+import errno
 import json
 import os
 import re
@@ -10,11 +11,17 @@ import sys
 import time
 from importlib.metadata import PackageNotFoundError
 
+import numpy as np
 import pytest
+import torch
 
 import parity
-from parity import check, engine, programs
+from parity import check, engine, programs, verdict
+from parity.case import draw
+from parity.catalogue import CATALOGUE
 from parity.cli import main
+from parity.commands import memory
+from parity.errors import UsageError
 
 QUICK = ["check", "--layer", "Softmax", "--lane", "cpu-float32", "--cases", "8", "--jobs", "1"]
 
@@ -82,17 +89,209 @@ def test_json_of_a_failure(broken):
     assert found["findings"][0]["replay"].startswith("parity replay")
 
 
+LAST = [*QUICK[:5], "--last-failed", "--jobs", "1"]
+
+
+def remembered():
+    return [tuple(pair) for pair in json.loads(memory.FILE.read_text())]
+
+
 def test_last_failed(capsys, broken):
-    assert main(["check", "--last-failed"]) == 0 and "nothing failed" in capsys.readouterr().out
+    assert usage(*LAST) == 2 and "nothing failed last time here" in capsys.readouterr().err
     assert main(QUICK) == 1
-    assert main(["check", "--last-failed", "--jobs", "1"]) == 1
+    assert f"6 failed cases are remembered in {memory.FILE}" in capsys.readouterr().out
+    assert main(LAST) == 1
     assert "FAILED: 6 cases" in capsys.readouterr().out
 
 
-def test_a_right_run_forgets_what_failed(broken, monkeypatch):
-    assert main(QUICK) == 1 and engine.LAST_FAILED.exists()
+def test_a_right_run_forgets_what_failed(capsys, broken, monkeypatch):
+    assert main(QUICK) == 1 and memory.FILE.exists()
     monkeypatch.setattr(engine, "run_port", programs.run_port)
-    assert main(QUICK) == 0 and not engine.LAST_FAILED.exists()
+    assert main(LAST) == 0 and not memory.FILE.exists()
+    assert f"remembered in {memory.FILE} fails any more" in capsys.readouterr().out
+
+
+def test_only_what_was_run_and_passes_is_forgotten(broken, monkeypatch):
+    assert main(QUICK) == 1
+    failed = remembered()
+    monkeypatch.setattr(engine, "run_port", programs.run_port)
+    assert main(["check", "--layer", "Affine", *QUICK[3:]]) == 0
+    assert remembered() == failed
+    (memory.FILE).write_text(json.dumps([*failed, (failed[0][0], "cpu-float64")]))
+    assert main(LAST) == 0  # in the lane of QUICK alone
+    assert remembered() == [(failed[0][0], "cpu-float64")]
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", '[["x"]]', "{}", '[["p1:Softmax", 3]]', "\x00"])
+def test_a_damaged_memory_is_named_and_mended(capsys, broken, monkeypatch, text):
+    memory.FILE.parent.mkdir()
+    memory.FILE.write_text(text)
+    assert usage(*LAST) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1 and f"{memory.FILE} is damaged" in err
+    with monkeypatch.context() as patch:
+        patch.setattr(engine, "run_port", programs.run_port)
+        assert main(QUICK) == 0 and memory.FILE.read_text() == text
+    assert main(QUICK) == 1 and len(remembered()) == 6
+    assert "was damaged, and is written anew" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("pair", [["x", "cpu-float32"], ["p1:Softmax:", "cpu-float32"], ["", "gpu"]])
+def test_a_memory_of_what_is_no_case_is_wrong_usage(capsys, pair):
+    memory.FILE.parent.mkdir()
+    memory.FILE.write_text(json.dumps([pair]))
+    assert usage("check", "--last-failed") == 2 and capsys.readouterr().err.count("\n") == 1
+
+
+def test_the_library_writes_nothing(broken):
+    assert not check("Softmax", "cpu-float32", cases=8).ok
+    assert os.listdir() == []
+
+
+@pytest.mark.parametrize("options", [
+    {"cases": True}, {"cases": 1.5}, {"cases": 0}, {"cases": "3"}, {"cases": float("nan")}, {"seed": None},
+    {"minutes": float("nan")}, {"minutes": float("inf")}, {"minutes": -1}, {"minutes": 0}, {"minutes": True},
+    {"minutes": "1"}, {"jobs": float("nan")}, {"jobs": 0}, {"jobs": 2.0}, {"seed": "0"}, {"seed": 0.5}, {"seed": True},
+    {"seed": -1}, {"require": "cuda"}, {"require": ["cuda"]}, {"require": ["tpu"]}, {"cases": 1, "minutes": 1},
+    {"cases": 1, "only": []}, {"only": ["x"]}, {"only": [("x", "cpu-float32")]}, {"only": [("x", "gpu")]},
+    {"layer": None}, {"layer": ""}, {"lane": 3},
+], ids=str)
+def test_arguments_that_mean_nothing_are_refused(options):
+    with pytest.raises(UsageError):
+        check(**{"layer": "Softmax", "lane": "cpu-float32"} | options)
+
+
+@pytest.mark.parametrize("flags", [["--minutes", "nan"], ["--minutes", "inf"], ["--minutes", "-1"], ["--cases", "1.5"],
+                                   ["--require", "cuda"]], ids=" ".join)
+def test_flags_that_mean_nothing_end_with_2(capsys, flags):
+    assert usage(*QUICK[:5], *flags) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_an_empty_catalogue_is_no_pass(monkeypatch):
+    monkeypatch.setattr(engine, "CATALOGUE", {})
+    with pytest.raises(UsageError, match="none to choose from"):
+        check()
+
+
+def test_a_number_of_numpys_is_a_number():
+    assert check("Affine", "cpu-float32", cases=np.int64(3), seed=np.uint8(1)).ok
+
+
+EMPTY = "p1:Softmax:lead=0,V=3:normal:1:C::1"
+
+
+def test_no_gradient_judged_is_no_pass(capsys):
+    """Every array of the case is empty: it would agree with anything."""
+    assert main(["replay", EMPTY, "--lane", "cpu-float32"]) == 1
+    assert "nothing was judged of Softmax in cpu-float32" in capsys.readouterr().out
+    report = check(only=[(EMPTY, "cpu-float32"), (EMPTY.replace("=0", "=2"), "cpu-float64")])
+    assert report.reasons == [
+        "nothing was judged of Softmax in cpu-float32: no case, or no gradient with an entry in it"]
+    rows = [row for row in report.rows if row["lane"] == "cpu-float32"]
+    assert rows and all((row["status"], row["cases"], row["worst"]) == ("untested", 0, None) for row in rows)
+    assert all(row["status"] == "ok" for row in report.rows if row["lane"] == "cpu-float64")
+
+
+def test_an_output_alone_is_not_enough_where_there_are_gradients():
+    report = check(only=[("p1:SoftmaxWithLoss:N=0,V=3:normal:1:C:one_hot=0:1", "cpu-float32")])
+    assert {row["quantity"]: row["status"] for row in report.rows if row["lane"] == "cpu-float32"} == {
+        "loss": "ok", "grad.x": "untested"}
+    assert not report.ok
+
+
+def test_a_layer_that_time_did_not_reach_is_no_pass(monkeypatch):
+    monkeypatch.setattr(engine.time, "monotonic", iter(range(1000)).__next__)
+    report = check("Time*", "cpu-float32", minutes=0.05)
+    assert report.cases and not report.ok and "nothing was judged of Time" in report.summary()
+
+
+def test_replay_in_lanes_that_cannot_run_is_no_pass(capsys, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert main(["replay", EMPTY.replace("=0", "=2"), "--lane", "cuda-*"]) == 1
+    assert "nothing was judged: every lane is UNTESTED" in capsys.readouterr().out
+
+
+def test_a_lane_that_cannot_run_is_no_failure_beside_one_that_can(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert check("Softmax", cases=8).ok
+
+
+def test_the_closing_line_says_what_was_required(capsys, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert main(["check", "--layer", "Softmax", "--require", "cuda", "--cases", "8", "--jobs", "1"]) == 1
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith("FAILED: 16 cases") and "cuda-float64 and cuda-float32 required, and cannot run: " in last
+
+
+def test_a_port_that_raises_for_the_witnesses_only_is_still_a_finding(monkeypatch):
+    real = engine.run_port
+    monkeypatch.setattr(engine, "run_port", lambda *args: (q := real(*args)) | {"y": q["y"] * 1.01})
+
+    def refuses(*args):
+        raise TypeError("float64 is not for us")
+
+    monkeypatch.setattr(verdict, "run_port", refuses)
+    report = check("Softmax", "cpu-float32", cases=8)
+    assert len(report.findings) == 6
+    said = report.findings[0]
+    assert said.verdict == ""
+    assert "the witnesses could not be heard: TypeError: float64 is not for us (" in said.diagnosis
+    assert not engine.replay(said.case_id, "cpu-float32").ok
+
+
+def test_ctrl_c_while_the_witnesses_speak_keeps_the_report(monkeypatch, broken):
+    def interrupted(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(engine, "verdict", interrupted)
+    report = check("Softmax", "cpu-float32", cases=8)
+    assert report.interrupted and len(report.findings) == 6 and not report.ok
+
+
+@pytest.mark.parametrize("argv", [QUICK, ["calibrate", "--cases", "60", "--jobs", "1"], ["flake", *QUICK[1:]],
+                                  ["lockstep", "--steps", "1", "--hidden-size", "4"]], ids=lambda argv: argv[0])
+def test_what_cannot_be_written_is_on_the_screen(capsys, monkeypatch, argv):
+    def full(source, target, replace=os.replace):
+        if target.endswith("out.json"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", full)
+    assert usage(*argv, "--json", "out.json") == 2
+    assert os.listdir() == []
+    shown = capsys.readouterr()
+    assert "8 cases" in shown.out or "60 cases" in shown.out or "1 steps" in shown.out
+    assert shown.err.splitlines()[-1] == f"parity {argv[0]}: [Errno 28] No space left on device: 'out.json'"
+
+
+def test_cases_are_drawn_as_they_are_run(monkeypatch):
+    drawn, at = [], []
+    monkeypatch.setattr(engine, "draw", lambda *args: drawn.append(args) or draw(*args))
+
+    def progress(done, total, layer):
+        at.append((len(drawn), done, total))
+        if done:
+            raise KeyboardInterrupt
+
+    check("Softmax", "cpu-float32", cases=300_000, progress=progress)
+    assert at == [(0, 0, 300_000), (1, 1, 300_000)]
+
+
+@pytest.mark.parametrize("width", ["80", "40"])
+@pytest.mark.parametrize("argv", [["list"], ["check", "--lane", "*64", "--cases", "1", "--jobs", "1"],
+                                  ["replay", "p1:Softmax:lead=2,V=3:normal:1:C::1"],
+                                  ["calibrate", "--cases", "60", "--jobs", "1"]], ids=lambda argv: argv[0])
+def test_names_are_never_cut(capsys, monkeypatch, width, argv):
+    monkeypatch.setenv("COLUMNS", width)
+    for terminal in ("", "1"):
+        monkeypatch.setenv("FORCE_COLOR", terminal)
+        main(argv)
+        out = capsys.readouterr().out
+        assert "…" not in out
+        names = {"replay": ["cpu-float64", "grad.x"], "calibrate": ["assert_close", "AttentionSeq2seq"]}
+        for name in names.get(argv[0], [*CATALOGUE, "cpu-float64", "cuda-float64"]):
+            assert name in out
 
 
 def test_the_number_of_processes_changes_nothing():
@@ -118,11 +317,11 @@ def test_progress():
 @pytest.mark.parametrize("jobs", ["1", "2"])
 def test_ctrl_c_ends_with_the_table_of_what_was_done(jobs):
     run = subprocess.Popen(
-        [sys.executable, "-m", "parity", "check", "--layer", "Softmax", "--minutes", "5", "--jobs", jobs],
+        [sys.executable, "-m", "parity", "check", "--layer", "Affine", "--minutes", "5", "--jobs", jobs],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
         env=os.environ | {"FORCE_COLOR": "1", "TERM": "xterm"})
     shown = b""
-    while b"Softmax" not in shown:  # the progress bar names it once the first cases are done
+    while b"Affine" not in shown:  # the progress bar names it once the first cases are done
         shown += (piece := run.stderr.read1())
         assert piece, shown
     os.killpg(run.pid, signal.SIGINT)

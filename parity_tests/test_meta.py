@@ -68,8 +68,8 @@ SABOTAGE = {
     "a comparison that returns early": (break_all([engine, vacuity], "compare", lambda yardstick, found: {}), clean),
     "a worst element that is never found": (break_all([engine, vacuity], "worst", lambda share: (0.0, None)), clean),
     "sides that are not held": (break_all([engine], "_hold", lambda *args: None), clean),
-    "lanes that are not run": (break_all([engine], "run_case", lambda spec, lanes, run=engine.run_case:
-                                         run(spec, lanes[:1])), clean),
+    "lanes that are not run": (break_all([engine], "outcomes", lambda case, lanes, run=engine.outcomes:
+                                         run(case, lanes[:1])), clean),
     "no case at all": (break_all([engine], "_drawn", lambda *args: []), clean),
     "an oracle no wider than the lane": (break_all([Lane], "oracle", property(lambda lane: np.dtype(lane.dtype))),
                                          clean),

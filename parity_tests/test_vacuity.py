@@ -79,7 +79,9 @@ def test_a_report_counts_and_shows_what_was_not_seen():
     report = check("Affine", "cpu-float32", cases=80)
     (row,) = report.to_json()["vacuity"]
     assert row["ordinary"] > 0 and row["blind"] == 0 and row["ordinary"] + row["apart"] == 80
-    assert f"{row['ordinary']} ordinary cases, 0 of them blind" in str(report)
+    assert f"every case was held to its budget; {row['ordinary']} ordinary ones were also asked" in str(report)
+    assert "wrong gradient from the right one: 0 could not\n" in str(report)
+    assert f"(the other {row['apart']} were not asked: " in str(report)
 
 
 def test_a_blind_report_is_no_pass(monkeypatch):

@@ -13,37 +13,49 @@ def arguments(parser):
 
 def run(args):
     """Measures, prints two tables, and gives the exit code: 1 where right results raised an alarm."""
-    from rich.console import Console
-
     from .. import calibration as c
     from ..catalogue import CATALOGUE
     from ..engine import TURN
-    from ..errors import UsageError
+    from ..errors import UsageError, whole
+    from ..lanes import LANES
     from ..processes import parallel
     from ..report import check_writable, write_json
+    from ..screen import console, show
     from .check import progress
 
-    lanes = ("cpu-float32", "cpu-float64")
-    each = -(-args.cases // (len(CATALOGUE) * len(lanes)))
-    if each < 1 or args.jobs < 1:
-        raise UsageError(f"--cases {args.cases} and --jobs {args.jobs}, expected >= 1")
+    for name, least in (("cases", 1), ("jobs", 1), ("seed", 0)):
+        whole(name, getattr(args, name), least)
+    reasons = {name: LANES[name].untested() for name in ("cpu-float32", "cpu-float64")}
+    lanes = tuple(name for name, reason in reasons.items() if not reason)
+    if not CATALOGUE or not lanes:
+        raise UsageError(f"nothing to measure: {len(CATALOGUE)} layers, {len(lanes)} lanes that can run here")
     if args.json:
         check_writable(args.json)
+    each = -(-args.cases // (len(CATALOGUE) * len(lanes)))
     tasks = ((name, args.seed, index, lanes) for first in range(0, each, TURN) for name in CATALOGUE
              for index in range(first, min(first + TURN, each)))
     results, total = [], each * len(CATALOGUE) * len(lanes)
-    with progress(total) as advance:
+    with progress() as advance:
+        advance(0, total, "starting")
         for some in parallel(c.trials, tasks, args.jobs, c.lost):
             results += some
             advance(len(results), total, some[-1].layer)
-    figures = _figures(c, results, args.seed)
-    if args.json:
-        write_json(args.json, figures)
+    figures, screen = _figures(c, results, args.seed), console()
     for table in _tables(c, figures):
-        Console().print(table)
+        show(screen, table)
+    for name, reason in reasons.items():
+        if reason:
+            screen.print(f"{name}: UNTESTED, {reason}", style="yellow", highlight=False, soft_wrap=True)
     for case in figures["alarms"]:
-        Console().print(f"parity replay '{case}'", highlight=False, soft_wrap=True)
-    return 1 if figures["alarms"] else 0
+        screen.print(f"parity replay '{case}'", highlight=False, soft_wrap=True)
+    bad = [f"{len(figures['alarms'])} right results called wrong"] if figures["alarms"] else []
+    if not figures["planted"]:
+        bad.append("nothing was judged of planted errors: no case had a gradient to plant one in")
+    screen.print(f"{'FAILED' if bad else 'no false alarm'}: {len(results):,} cases{''.join(f'; {b}' for b in bad)}",
+                 style="bold", highlight=False, soft_wrap=True)
+    if args.json:
+        write_json(args.json, figures | {"ok": not bad})
+    return 1 if bad else 0
 
 
 def _figures(c, results, seed):
@@ -73,21 +85,16 @@ def _figures(c, results, seed):
 
 
 def _tables(c, figures):
-    from rich.table import Table
+    from ..screen import table
 
     shares = ", ".join(f"{share:.0%} in {lane}" for lane, share in figures["largest share"].items())
-    first = Table(title=f"{figures['cases']:,} cases, seed {figures['seed']}; largest share of the budget: {shares}",
-                  title_justify="left")
-    first.add_column("rule")
-    for column in ("false alarms", "found, normal values", "found, all patterns"):
-        first.add_column(column, justify="right")
+    columns = "false alarms", "found, normal values", "found, all patterns"
+    first = table(f"{figures['cases']:,} cases, seed {figures['seed']}; largest share of the budget: {shares}", "rule",
+                  **dict.fromkeys(columns, "right"))
     for rule, row in figures["rules"].items():
         first.add_row(rule, *(f"{value:.2%}" for value in row.values()))
-    second = Table(title=f"planted error of {c.PLANTED:g} found, by layer ({figures['planted']:,} planted)",
-                   title_justify="left")
-    second.add_column("layer")
-    for rule in figures["rules"]:
-        second.add_column(rule, justify="right")
+    second = table(f"planted error of {c.PLANTED:g} found, by layer ({figures['planted']:,} planted)", "layer",
+                   **dict.fromkeys(figures["rules"], "right"))
     for layer, row in figures["layers"].items():
         second.add_row(layer, *(f"{value:.0%}" for value in row.values()))
     return first, second

@@ -20,25 +20,26 @@ def arguments(parser):
 
 
 def run(args):
-    """Checks, prints, and gives the exit code."""
-    from rich.console import Console
-
-    from ..engine import LAST_FAILED, check
+    """Checks, prints, remembers what failed, and gives the exit code."""
+    from ..engine import check
     from ..report import check_writable, write_json
+    from ..screen import console
+    from .memory import Memory
 
-    console = Console()
     if args.json:
         check_writable(args.json)
-    if args.last_failed and not LAST_FAILED.exists():
-        console.print(f"nothing failed last time (no {LAST_FAILED} here)")
-        return 0
+    memory = Memory()
+    only = memory.recall() if args.last_failed else None
     with progress(args.minutes is None) as advance:
-        report = check(args.layer, args.lane, cases=args.cases, minutes=args.minutes, seed=args.seed, jobs=args.jobs,
-                       require=args.require, last_failed=args.last_failed, progress=advance)
+        report = check(args.layer, args.lane, cases=args.cases, minutes=args.minutes, only=only, seed=args.seed,
+                       jobs=args.jobs, require=args.require, progress=advance, seen=memory.saw)
+    screen = console()
+    report.print(screen)
+    if line := memory.keep():
+        screen.print(line, highlight=False, markup=False, soft_wrap=True)
     if args.json:
         write_json(args.json, report.to_json())
-    report.print(console)
-    return 130 if report.interrupted and report.ok else 0 if report.ok else 1
+    return 0 if report.ok else 130 if report.interrupted and not report.findings else 1
 
 
 def cores():

@@ -16,28 +16,24 @@ def arguments(parser):
 
 def run(args):
     """Counts, prints, and gives the exit code: 1 for any alarm."""
-    from rich.console import Console
-
-    from ..errors import UsageError
     from ..flake import false_alarms
     from ..report import check_writable, write_json
+    from ..screen import console
 
-    if args.runs < 1:
-        raise UsageError(f"runs is {args.runs}, expected >= 1")
     if args.json:
         check_writable(args.json)
-    console, log = Console(), Console(stderr=True)
+    screen, log = console(), console(stderr=True)
     total = false_alarms(args.runs, seed=args.seed, layer=args.layer, lane=args.lane, cases=args.cases, jobs=args.jobs,
                          progress=lambda done: log.print(f"{done} of {args.runs} checks", style="dim", highlight=False))
+    for finding in total.findings[:10]:
+        screen.print(f"{finding}\n", highlight=False, markup=False, soft_wrap=True)
+    for lane, (share, case_id) in total.worst.items():
+        screen.print(f"{lane}: at most {share:.0%} of the budget used, by {case_id}", highlight=False, markup=False,
+                     soft_wrap=True)
+    screen.print(f"{total.alarms} false alarms in {total.cases:,} cases ({total.runs} checks from seed {args.seed}, "
+                 f"{total.failed} failed): with 95 % confidence at most {total.bound:.2g} a case; "
+                 f"{total.seconds:.0f} s{''.join(f'; FAILED: {reason}' for reason in total.reasons)}",
+                 highlight=False, markup=False, style="bold", soft_wrap=True)
     if args.json:
         write_json(args.json, total.to_json())
-    for finding in total.findings[:10]:
-        console.print(f"{finding}\n", highlight=False, markup=False, soft_wrap=True)
-    for lane, (share, case_id) in total.worst.items():
-        console.print(f"{lane}: at most {share:.0%} of the budget used, by {case_id}", highlight=False, markup=False,
-                      soft_wrap=True)
-    console.print(f"{total.alarms} false alarms in {total.cases:,} cases ({total.runs} checks from seed {args.seed}, "
-                  f"{total.failed} failed): with 95 % confidence at most {total.bound:.2g} a case; "
-                  f"{total.seconds:.0f} s",
-                  highlight=False, style="bold", soft_wrap=True)
-    return 130 if total.interrupted and total.ok else 0 if total.ok else 1
+    return 0 if total.ok else 130 if total.interrupted and not total.findings else 1

@@ -8,30 +8,25 @@ def arguments(parser):
 
 def run(args):
     """Prints the catalogue and the lanes."""
-    from rich.console import Console
-    from rich.table import Table
-
     from ..catalogue import CATALOGUE
     from ..lanes import LANES, select
+    from ..screen import console, show, table
 
     def text(group):
         return ", ".join(f"{name} ({axes})" if axes else name for name, axes in group.items())
 
-    console = Console()
-    layers = Table(title="catalogue", title_justify="left", show_lines=False)
-    for column in ("layer", "inputs", "parameters", "outputs", "options"):
-        layers.add_column(column)
+    screen = console()
+    columns = "layer", "inputs", "parameters", "outputs", "options"
+    layers = table("catalogue", *columns, folded=columns[1:])
     for spec in select(CATALOGUE, args.layer):
         params = text(spec.params) or (f"sizes {spec.sizes}" if spec.sizes else "")
         options = [*spec.options, *spec.attributes, *(f"[{name}]" for name in spec.optional)]
         layers.add_row(spec.name, text(spec.inputs), params, text(spec.outputs), ", ".join(options).replace("[", "\\["))
-    console.print(layers)
-    lanes = Table(title="lanes", title_justify="left")
-    for column in ("lane", "unit roundoff", "oracle", "here"):
-        lanes.add_column(column)
+    show(screen, layers)
+    lanes = table("lanes", "lane", "unit roundoff", "oracle", "here", folded=("here",))
     for lane in LANES.values():
         reason = lane.untested()
         lanes.add_row(lane.name, f"{lane.unit_roundoff:.3g}", str(lane.oracle),
                       f"UNTESTED, {reason}" if reason else lane.device_name())
-    console.print(lanes)
+    show(screen, lanes)
     return 0

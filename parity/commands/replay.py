@@ -9,22 +9,18 @@ def arguments(parser):
 
 def run(args):
     """Replays, prints a row a quantity, and gives the exit code."""
-    from rich.console import Console
-    from rich.table import Table
-
     from ..engine import replay
+    from ..screen import console, show, table
 
     report = replay(args.case_id, args.lane)
-    console = Console()
-    table = Table(title="share of the budget used", title_justify="left")
-    for column in ("lane", "quantity", "worst", "status"):
-        table.add_column(column, justify="right" if column == "worst" else "left")
+    screen, shown = console(), table("share of the budget used", "lane", "quantity", worst="right", status="left")
     for row in report.rows:
         worst = "" if row["worst"] is None else f"{row['worst']:.3g}"
-        table.add_row(row["lane"], row["quantity"], worst, row["status"].upper() if row["status"] != "ok" else "ok")
-    console.print(table)
+        shown.add_row(row["lane"], row["quantity"], worst, row["status"].upper() if row["status"] != "ok" else "ok")
+    show(screen, shown)
     for u in report.untested:
-        console.print(f"{u.lane}: UNTESTED, {u.reason}", style="yellow", highlight=False)
+        screen.print(f"{u.lane}: UNTESTED, {u.reason}", style="yellow", highlight=False, soft_wrap=True)
     for finding in report.findings:
-        console.print(f"\n{finding}", highlight=False, markup=False, soft_wrap=True)
+        screen.print(f"\n{finding}", highlight=False, markup=False, soft_wrap=True)
+    screen.print(report.summary(), highlight=False, markup=False, style="bold", soft_wrap=True)
     return 0 if report.ok else 1

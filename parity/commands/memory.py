@@ -1,0 +1,77 @@
+"""What failed last time in this folder. Only the command line remembers; the library writes nothing."""
+
+import json
+from pathlib import Path
+
+from ..errors import UsageError
+
+FILE = Path(".parity_cache") / "last-failed.json"
+
+
+class Memory:
+    """The cases that failed, and those that a check has just run."""
+
+    def __init__(self):
+        self.failed, self.passed = {}, set()
+
+    def saw(self, outcome):
+        """Takes in an ``engine.Outcome``."""
+        pair = outcome.case_id, outcome.lane
+        if outcome.findings:
+            self.failed[pair] = None
+        else:
+            self.passed.add(hash(pair))  # a number, for there may be a million of them
+
+    def recall(self):
+        """Pairs (case id, name of a lane) that failed, in the order in which they did.
+
+        Raises:
+            UsageError: nothing is remembered here, or the file is damaged.
+        """
+        pairs = _read()
+        if not pairs:
+            raise UsageError(f"nothing failed last time here: there is no {FILE}")
+        return pairs
+
+    def keep(self):
+        """Remembers what failed, forgets what passes now, and leaves what was not run as it was.
+
+        Returns:
+            A line for the screen that says so; empty where there is nothing to say.
+        """
+        from reference.data import write_atomically
+
+        note = ""
+        try:
+            before = _read()
+        except UsageError as error:
+            if not self.failed:
+                return str(error)
+            before, note = [], f" ({FILE} was damaged, and is written anew)"
+        still = {pair: None for pair in before if hash(pair) not in self.passed} | self.failed
+        if list(still) == before:
+            return f"{len(still)} failed cases are remembered in {FILE}" if still else ""
+        try:
+            if not still:
+                FILE.unlink()
+                return f"nothing of what is remembered in {FILE} fails any more: it is removed"
+            FILE.parent.mkdir(exist_ok=True)
+            write_atomically(FILE, json.dumps(list(still)).encode())
+        except OSError as error:
+            return f"what failed could not be remembered: {error}"
+        return f"{len(still)} failed cases are remembered in {FILE}, parity check --last-failed runs them{note}"
+
+
+def _read():
+    try:
+        found = json.loads(FILE.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise UsageError(f"{FILE}: {error.strerror}") from None
+    except ValueError:
+        found = None
+    if not isinstance(found, list) or not all(
+            isinstance(pair, list) and [type(text) for text in pair] == [str, str] for pair in found):
+        raise UsageError(f"{FILE} is damaged, expected pairs of a case id and the name of a lane: delete it")
+    return [tuple(pair) for pair in found]
