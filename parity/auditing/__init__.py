@@ -15,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 
-from ..catalogue import CATALOGUE
 from ..errors import UsageError
 from .findings import PROTOCOL, Finding, Result
 from .report import Report
@@ -23,6 +22,8 @@ from .subject import FunctionLayer, Subject, _arguments
 
 SECONDS = 60.0  # that one class may take
 MEMORY = 2048  # MiB that it may take beyond what the process has
+REMARKS = 30  # of a file, that are shown
+STARTING = 5.0  # seconds more, for an interpreter to start
 
 __all__ = ["Finding", "Report", "assert_gradients", "audit", "audit_file"]
 
@@ -50,8 +51,7 @@ def audit(layer=None, *, like=None, inputs=None, params=None, forward=None, back
     Raises:
         UsageError: unknown twin, or neither a layer nor two functions.
     """
-    if like is not None and (like not in CATALOGUE or CATALOGUE[like].program != "layer"):
-        raise UsageError(f"like={like!r}: no such layer, known are {', '.join(_layers())}")
+    _known(like)
     if layer is None:
         if not callable(forward) or not callable(backward) or (inputs is None and like is None):
             raise UsageError("audit needs a layer, or forward=, backward= and inputs=")
@@ -65,32 +65,31 @@ def audit(layer=None, *, like=None, inputs=None, params=None, forward=None, back
         layer.title = forward.__name__
     elif not (callable(getattr(layer, "forward", None)) and callable(getattr(layer, "backward", None))):
         raise UsageError(f"{layer!r} has no forward and backward")
-    spec = None if inputs is not None and like is None else twin_of(
-        layer if inspect.isclass(layer) else type(layer), like)
+    kind = layer if inspect.isclass(layer) else type(layer)
+    spec = None if inputs is not None and like is None else twin_of(kind.__name__, like)
     name = getattr(layer, "title", None) or (layer.__name__ if inspect.isclass(layer) else type(layer).__name__)
     report = Report(seed=seed)
     if spec is None and inputs is None:
         report.results.append(Result(name, skipped="no twin of that name in the catalogue: pass like=, its name, "
                                                    "or inputs=, a tuple of arrays for forward"))
         return report
-    collect = _Collector(report, name)
+    collect = _Collector(report, name, like, seconds, 1, live=True)
+    collect.open = Result(name, spec.name if spec else "")
 
-    def job(channel):
-        _examine(layer, spec, like is not None, seed, inputs, channel)
+    def job(link):
+        _examine(layer, spec, like is not None, seed, inputs, link)
 
     from . import checks, sandbox  # noqa: F401 (checks before the fork, which then finds it loaded)
 
-    collect("class", name)
     if sandbox.CAN_FORK:
         how = sandbox.forked(job, seconds, memory, collect)
     else:
         report.remarks.append("run in this process: forking is not possible here")
         how = sandbox.in_place(job, collect)
-    if how:
-        collect("died", how)
+    collect.close(how)
     if spec is not None and autograd:
         report.ask_autograd()
-    report.scripts_for(layer, seconds)
+    report.scripts_for(layer, seconds, memory)
     return report
 
 
@@ -111,20 +110,19 @@ def audit_file(path, names=(), *, like=None, seed=0, seconds=SECONDS, memory=MEM
     path = Path(path).resolve()
     if not path.is_file() or path.suffix not in (".py", ".ipynb"):
         raise UsageError(f"{path}: no such .py or .ipynb file")
-    if like is not None and (like not in CATALOGUE or CATALOGUE[like].program != "layer"):
-        raise UsageError(f"--like {like}: no such layer, known are {', '.join(_layers())}")
+    _known(like)
     from . import sandbox
 
     report = Report(seed=seed, path=str(path))
-    collect = _Collector(report, path.name)
+    # a file has no more classes than it says so: what its process tells cannot go on for ever
+    collect = _Collector(report, path.name, like, seconds, path.read_bytes().count(b"class"))
     arguments = {"path": str(path), "names": list(names), "like": like, "seed": seed, "seconds": seconds,
                  "memory": memory}
-    how = sandbox.fresh(arguments, str(path.parent), seconds + 5, collect)
-    if how:
-        collect("died", how)
+    how, _ = sandbox.fresh("load", arguments, str(path.parent), seconds + STARTING, collect)
+    collect.close(how)
     if autograd:
         report.ask_autograd()
-    report.scripts_for(None, seconds)
+    report.scripts_for(None, seconds, memory)
     return report
 
 
@@ -139,69 +137,132 @@ def assert_gradients(layer=None, **options):
         raise AssertionError(str(report))
 
 
-def twin_of(kind, like=None):
+def twin_of(name, like=None):
     """The catalogue entry of a class: the one named, or the one of the class's own name; None for none."""
-    spec = CATALOGUE.get(like or kind.__name__)
+    from ..catalogue import CATALOGUE
+
+    spec = CATALOGUE.get(like or name)
     return spec if spec is not None and spec.program == "layer" else None
 
 
-def _layers():
-    return [name for name, spec in CATALOGUE.items() if spec.program == "layer"]
+def _known(like):
+    if like is not None and twin_of("", like) is None:
+        from ..catalogue import CATALOGUE
+
+        layers = [name for name, spec in CATALOGUE.items() if spec.program == "layer"]
+        raise UsageError(f"like={like!r}: no such layer, known are {', '.join(layers)}")
 
 
 class _Collector:
-    """Takes the messages of a child process into a report."""
+    """Takes what a process says that runs somebody's code into a report, and believes nothing but faults.
 
-    def __init__(self, report, name):
-        self.report, self.name = report, name
-        self.open = None
+    Args:
+        report: the ``Report``.
+        name: of the file or the layer.
+        like: name of the twin; None for that of the class's own name.
+        seconds: that a class may take.
+        classes: how many there can be.
+        live: whether it is an object of this very process, whose code has run here already: then what it says of
+            itself stands. A right class of a file is asked again for what it cannot have prepared (``confirm``).
+    """
 
-    def __call__(self, what, *message):
-        getattr(self, f"take_{what.replace(' ', '_')}")(*message)
+    TAKES = ("class", "died", "finding", "missing", "ready", "remark", "result", "skipped")
 
-    def take_alive(self):
-        pass
+    def __init__(self, report, name, like, seconds, classes, live=False):
+        self.report, self.name, self.like, self.seconds, self.classes = report, name, like, seconds, classes
+        self.live, self.open, self.told = live, None, False
 
-    def take_remark(self, text):
-        self.report.remarks.append(text)
+    def __call__(self, link, what, *message):
+        from .wire import Malformed
 
-    def take_missing(self, missing, known):
+        if what not in self.TAKES or (self.open is None and what in ("finding", "ready", "result", "skipped")):
+            raise Malformed(f"{what!r} is not expected here")
+        try:
+            getattr(self, f"take_{what}")(link, *message)
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
+            raise Malformed(f"{what}: {error}") from error
+
+    def take_remark(self, link, text):
+        if len(self.report.remarks) < REMARKS:
+            self.report.remarks.append(str(text))
+
+    def take_missing(self, link, missing, known):
         self.report.remarks.append(f"no class {', '.join(missing)} with forward and backward in {self.name}; there "
                                    f"are {', '.join(known) or 'none'}")
 
-    def take_class(self, name):
-        self.open = Result(name)
+    def take_class(self, link, name):
+        if not isinstance(name, str) or not name.isidentifier() or self.classes <= 0:
+            raise ValueError("no class, or more than the file has")
+        self.close("it was left out")
+        self.classes -= 1
+        link.allow(self.seconds + STARTING)
+        spec = twin_of(name, self.like)
+        self.open, self.told = Result(name, spec.name if spec else ""), False
 
-    def take_twin(self, name):
-        self.open.twin = name
+    def take_skipped(self, link):
+        """Without a twin and inputs there is nothing to go by."""
+        from ..catalogue import CATALOGUE
 
-    def take_finding(self, finding):
-        self.open.findings.append(finding)
+        if self.open.twin:
+            raise ValueError("it has a twin")
+        why = "its twin is not a layer" if self.open.name in CATALOGUE else "no twin of that name and no inputs"
+        self.open.skipped = f"{why}: pass like=, the name of a layer of the catalogue, or, from Python, inputs="
+        self._done()
 
-    def take_result(self, result):
-        self.report.results.append(result)
-        self.open = None
+    def take_finding(self, link, finding):
+        self.open.findings.append(Finding.from_plain(finding))
 
-    def take_died(self, how):
-        if self.open is None:
+    def take_result(self, link, result):
+        if self.told:
+            raise ValueError("a second result")
+        self.open.take(result)
+        self.told = True
+
+    def take_ready(self, link):
+        """It waits for questions: whether what it says is right can be confirmed."""
+        if not self.told:
+            raise ValueError("no result before it")
+        if not self.live and self.open.ok:
+            from . import confirm
+
+            try:
+                self.open.findings += confirm.confirm(self.open, self.like is not None, link)
+            except confirm.Died as error:  # nobody is there any more to be told that we have done
+                self._unconfirmed(str(error))
+                return
+        link.send("done")
+        self._done()
+
+    def take_died(self, link, how):
+        self.close(str(how))
+
+    def close(self, how):
+        """The process ended so: with a class unfinished, or before all."""
+        if self.open is not None:
+            self._unconfirmed(how or "its process ended before it was judged")
+        elif how and how != "it was left out":
             self.report.remarks.append(f"{self.name}: {how}")
             self.report.died = True
-            return
-        memory = "MemoryError" in how
-        self.open.findings.insert(0, Finding("error", "ended", "", PROTOCOL, how, "memory" if memory else "ended",
+
+    def _unconfirmed(self, how):
+        kind = "memory" if "MemoryError" in how else "ended"
+        self.open.findings.insert(0, Finding("error", "ended", "", PROTOCOL, how, kind,
                                              breaks="The audit could not go on; what was found before is listed."))
+        self._done()
+
+    def _done(self):
         self.report.results.append(self.open)
         self.open = None
 
 
-def _examine(target, spec, strict, seed, inputs, channel):
+def _examine(target, spec, strict, seed, inputs, link):
     """The examination itself, in the child process."""
-    from . import samples
+    from . import confirm, samples
     from .checks import Examination, _trace
 
     name = target.__name__ if inspect.isclass(target) else getattr(target, "title", type(target).__name__)
     result = Result(name, spec.name if spec else "")
-    channel.send("twin", result.twin)
+    subject = None
     try:
         subject = Subject(target, spec)
         subject.name = name
@@ -220,7 +281,7 @@ def _examine(target, spec, strict, seed, inputs, channel):
             if subject.accepted is not None and len(subject.accepted) < len(needed):
                 raise TypeError(f"forward takes {len(subject.accepted)} arguments, its twin's {len(needed)}: "
                                 f"{', '.join(needed)}")
-        examination = Examination(subject, base, strict, seed, lambda finding: channel.send("finding", finding))
+        examination = Examination(subject, base, strict, seed, lambda finding: link.send("finding", finding.to_plain()))
         result = examination.result
         result.given = base if inputs is not None else None
         result = examination.run()
@@ -230,5 +291,8 @@ def _examine(target, spec, strict, seed, inputs, channel):
         why = "it called exit()" if isinstance(error, SystemExit) else words
         result.findings.append(Finding("error", "raised", "", PROTOCOL, why, kind, detail=_trace(error)))
     result.findings.sort(key=lambda f: f.severity != "error")
-    channel.send("result", result)
+    link.send("result", result.to_plain())
+    link.send("ready")
+    while (request := link.receive()) is not None and request != ["done"]:
+        link.send("answer", *confirm.answer(subject, request))
 

@@ -164,33 +164,12 @@ class Examination:
         measured = diagnose.Measured(sample, cotangents, outputs, got)
         measured.kept = {n: getattr(layer, n, None) for n in subject.spec.kept} if subject.spec else {}
         if self.canonical is not None:
-            self.ask_canonical(measured)
+            ask_canonical(self.canonical, measured)
         self.result.checked += 1
         plain = sample.case is not None and not sample.warm and not self.subject.spec.drawn and kind == "value"
         if plain and len(self.result.witnessed) < WITNESSES:
             self.result.witnessed[sample.id] = outputs, got
         return measured
-
-    def ask_canonical(self, measured):
-        """Outputs and gradients of the canonical NumPy layer for the same arrays."""
-        spec, sample = self.subject.spec, measured.sample
-        drawn = {n: measured.outputs[o] != 0 for n, o in spec.drawn.items() if n not in sample.inputs}
-        inputs = sample.inputs | drawn
-        sample = replace(sample, inputs={n: inputs[n] for n in spec.inputs if n in inputs})
-        try:
-            layer = self.canonical.make(sample)
-            outputs = self.canonical.forward(layer, _fresh(sample))
-            measured.right_outputs = dict(zip(spec.outputs, outputs, strict=True))
-            cotangents = [c if np.shape(c) == o.shape else None for c, o in
-                          zip(measured.cotangents, outputs, strict=True)]
-            measured.canonical = {}
-            if all(c is not None for c in cotangents):
-                returned = self.canonical.backward(layer, cotangents)
-                measured.canonical = gradients(self.canonical, sample, layer, returned)
-                measured.canonical = {n: np.array(g) for n, g in measured.canonical.items() if n in measured.got}
-            measured.right_kept = {n: getattr(layer, n) for n in spec.kept}
-        except Exception as error:
-            raise RuntimeError(f"the canonical layer refused {sample.id}: {error}") from error
 
     # --- protocol ---------------------------------------------------------------------------------
 
@@ -394,7 +373,7 @@ class Examination:
         names = list(self.scene.base.outputs)
         measured = diagnose.Measured(sample, cotangents, dict(zip(names, outputs, strict=True)), got)
         if self.canonical is not None:
-            self.ask_canonical(measured)
+            ask_canonical(self.canonical, measured)
         canonical = getattr(measured, "canonical", {})
         if canonical.keys() == got.keys() and all(  # the same function has the same derivative
                 np.shape(o) == np.shape(measured.right_outputs[n]) and np.allclose(o, measured.right_outputs[n], 1e-10)
@@ -744,6 +723,28 @@ class Examination:
             return "clamped-log", (f"a clamped logarithm: the loss is {float(got):.4g} where it is {float(right):.4g}; "
                                    "go through log-softmax")
         return "extreme", "other values than the canonical one at extreme inputs"
+
+
+def ask_canonical(canonical, measured):
+    """Outputs and gradients of the canonical NumPy layer for the same arrays, into ``measured``."""
+    spec, sample = canonical.spec, measured.sample
+    drawn = {n: measured.outputs[o] != 0 for n, o in spec.drawn.items() if n not in sample.inputs}
+    inputs = sample.inputs | drawn
+    sample = replace(sample, inputs={n: inputs[n] for n in spec.inputs if n in inputs})
+    try:
+        layer = canonical.make(sample)
+        outputs = canonical.forward(layer, _fresh(sample))
+        measured.right_outputs = dict(zip(spec.outputs, outputs, strict=True))
+        cotangents = [c if np.shape(c) == o.shape else None for c, o in
+                      zip(measured.cotangents, outputs, strict=True)]
+        measured.canonical = {}
+        if all(c is not None for c in cotangents):
+            returned = canonical.backward(layer, cotangents)
+            measured.canonical = gradients(canonical, sample, layer, returned)
+            measured.canonical = {n: np.array(g) for n, g in measured.canonical.items() if n in measured.got}
+        measured.right_kept = {n: getattr(layer, n) for n in spec.kept}
+    except Exception as error:
+        raise RuntimeError(f"the canonical layer refused {sample.id}: {error}") from error
 
 
 def _fresh(sample):

@@ -12,6 +12,13 @@ PROTOCOL = "the textbook protocol is broken"
 RIGHT = "right"
 
 
+VERDICTS = (FORWARD, BACKWARD, BOTH, FRAGILE, PROTOCOL)
+ARRAY = (np.ndarray, type(None))
+SENT = {"severity": str, "check": str, "quantity": str, "verdict": str, "diagnosis": str, "kind": str, "case_id": str,
+        "words": str, "index": (list, type(None)), "values": dict, "distance": (float, int, type(None)), "breaks": str,
+        "expected": ARRAY, "got": ARRAY, "detail": str}
+
+
 @dataclass
 class Finding:
     """One thing that is wrong, or worth knowing.
@@ -62,11 +69,42 @@ class Finding:
             self.program = self.maker(self) if self.maker else ""
         return self.program
 
+    def to_plain(self):
+        """What the process that found it tells ours."""
+        plain = {name: getattr(self, name) for name in SENT}
+        plain["values"] = {k: float(np.real(v)) for k, v in self.values.items()}
+        plain["index"] = None if self.index is None else list(self.index)
+        plain["distance"] = None if self.distance is None else float(self.distance)
+        return plain | {k: None if plain[k] is None or plain[k].dtype.kind not in "biuf" else plain[k]
+                        for k in ("expected", "got")}
+
+    @classmethod
+    def from_plain(cls, plain):
+        """A finding as it was told, of which nothing is believed but that it is data.
+
+        Raises:
+            ValueError: it is none.
+        """
+        if not isinstance(plain, dict) or plain.keys() != SENT.keys():
+            raise ValueError("no finding")
+        for name, kinds in SENT.items():
+            if not isinstance(plain[name], kinds) or isinstance(plain[name], bool):
+                raise ValueError(f"a finding's {name}")
+        if plain["severity"] not in ("error", "note") or plain["verdict"] not in VERDICTS:
+            raise ValueError("a finding's severity or verdict")
+        index = plain["index"]
+        if index is not None and not all(type(i) is int and 0 <= i < 1 << 40 for i in index):
+            raise ValueError("a finding's index")
+        if not all(isinstance(v, (int, float)) for v in plain["values"].values()):
+            raise ValueError("a finding's values")
+        return cls(**plain | {"index": None if index is None else tuple(index)})
+
     def to_json(self):
         """The finding as a dict of plain values."""
         plain = {k: v for k, v in vars(self).items() if k not in ("expected", "got", "program", "maker")}
         plain["index"] = None if self.index is None else list(self.index)
         plain["values"] = {k: _number(v) for k, v in self.values.items()}
+        plain["index"] = None if self.index is None else list(self.index)
         plain["distance"] = None if self.distance is None else _number(self.distance)
         return plain | {"script": self.program or ""}
 
@@ -89,6 +127,18 @@ class Finding:
             yield f"  {places[-1]}"
         if self.breaks:
             yield f"  {self.breaks}"
+
+
+def _text(value):
+    if not isinstance(value, str):
+        raise ValueError("no text")
+    return value
+
+
+def _named(arrays):
+    if not all(isinstance(a, ARRAY) for a in arrays.values()):
+        raise ValueError("no arrays by name")
+    return dict(arrays)
 
 
 def _number(value):
@@ -143,6 +193,33 @@ class Result:
     def remark(self, text):
         if text not in self.remarks:
             self.remarks.append(text)
+
+    def to_plain(self):
+        """What the process that examined it tells ours, beside the findings."""
+        given = self.given
+        return {"findings": [f.to_plain() for f in self.findings], "remarks": self.remarks, "checked": self.checked,
+                "witnessed": [[case_id, outputs, grads] for case_id, (outputs, grads) in self.witnessed.items()],
+                "given": None if given is None else [given.id, given.params, given.inputs, given.sizes, given.seed],
+                "shapes": [list(s) for s in self.shapes], "seconds": self.seconds}
+
+    def take(self, plain):
+        """Takes what ``to_plain`` gave in the other process.
+
+        Raises:
+            ValueError, TypeError, KeyError, AttributeError: it is not that.
+        """
+        self.findings = [Finding.from_plain(f) for f in plain["findings"]]
+        self.remarks = [_text(r) for r in plain["remarks"]]
+        self.checked, self.seconds = int(plain["checked"]), float(plain["seconds"])
+        self.witnessed = {_text(case_id): (_named(outputs), _named(grads))
+                          for case_id, outputs, grads in plain["witnessed"]}
+        self.shapes = tuple(tuple(int(n) for n in s) for s in plain["shapes"])
+        if plain["given"] is not None:
+            from .subject import Sample
+
+            name, params, inputs, sizes, seed = plain["given"]
+            self.given = Sample(_text(name), _named(params), _named(inputs),
+                                sizes={k: int(v) for k, v in sizes.items()}, seed=seed)
 
     def to_json(self):
         """The result as a dict of plain values."""

@@ -12,57 +12,53 @@ import sys
 import types
 from pathlib import Path
 
-from ..catalogue import CATALOGUE
-from .findings import Result
-from .sandbox import CAN_FORK, Channel, forked, in_place, limit, quiet_down, steady_randomness
+from .sandbox import CAN_FORK, limit, quiet_down, relayed, steady_randomness
+from .wire import Link
 
 
-def child(arguments):
-    """What the new interpreter does: load, then one process a class; messages on standard output."""
-    descriptor = os.dup(1)
-    channel = Channel(descriptor)
-    quiet_down(2)
+def child(arguments, reading, writing):
+    """What the new interpreter does: load, then one process a class."""
+    link = Link(reading, writing)
+    quiet_down(1)
     limit(arguments["memory"])
     steady_randomness()
-    channel.send("alive")
+    from . import checks  # noqa: F401 (before somebody's files can stand in the way of its imports)
+
     module, remarks = load(Path(arguments["path"]))
     for text in remarks:
-        channel.send("remark", text)
+        link.send("remark", text)
     classes = own_classes(module)
     wanted = arguments["names"]
     missing = [name for name in wanted if name not in classes]
     if missing:
-        channel.send("missing", missing, sorted(classes))
+        link.send("missing", missing, sorted(classes))
     for name, kind in classes.items():
         if not wanted or name in wanted:
-            channel.send("class", name)
-            audit_one(kind, arguments, channel)
-    channel.send("end")
+            link.send("class", name)
+            audit_one(kind, arguments, link)
+    link.send("end")
+    os._exit(0)  # nothing that the code left behind, a thread or an exit function, has anything to say
 
 
-def audit_one(kind, arguments, channel):
+def audit_one(kind, arguments, link):
     """One class in a process of its own, where the machine can fork."""
-    from . import _examine, checks, twin_of  # noqa: F401 (checks before the fork, which then finds it loaded)
+    from . import _examine, twin_of
 
-    spec = twin_of(kind, arguments["like"])
-    name = kind.__name__
+    spec = twin_of(kind.__name__, arguments["like"])
     if spec is None:
-        known = kind.__name__ in CATALOGUE
-        why = "its twin is not a layer" if known else "no twin of that name and no inputs"
-        channel.send("result", Result(name, skipped=f"{why}: pass like=, the name of a layer of the catalogue, or, "
-                                                    "from Python, inputs="))
+        link.send("skipped")
         return
 
-    def job(channel):
-        _examine(kind, spec, bool(arguments["like"]), arguments["seed"], None, channel)
+    def job(inner):
+        _examine(kind, spec, bool(arguments["like"]), arguments["seed"], None, inner)
 
-    def receive(*message):
-        channel.send(*message)
-
-    how = (forked(job, arguments["seconds"], arguments["memory"], receive, session=False) if CAN_FORK
-           else in_place(job, receive))
+    if CAN_FORK:
+        how = relayed(job, arguments["seconds"], arguments["memory"], link)
+    else:
+        how = ""
+        job(link)
     if how:
-        channel.send("died", how)
+        link.send("died", how)
 
 
 def own_classes(module):

@@ -152,12 +152,12 @@ class Report:
         if agreed:
             result.remark(f"autograd of the twin agrees on {agreed} gradients")
 
-    def scripts_for(self, layer, seconds):
+    def scripts_for(self, layer, seconds, memory):
         """Lets every finding make its script when it is asked for one."""
         from .script import Maker
 
         for result in self.results:
-            maker = Maker(self.path, layer, result, seconds)
+            maker = Maker(self.path, layer, result, seconds, memory)
             for f in result.findings:
                 f.maker = maker
 

@@ -1,16 +1,14 @@
-"""Where somebody's code runs: a process of its own, with limits, that may crash, hang or exit.
+"""Where somebody's code runs: a process of its own, with limits, that may crash, hang, exit or lie.
 
-Messages are pickles behind their length, on a pipe that the code does not see: its standard output
-goes to a file, its standard input is empty.
+What it says comes over a pipe, as plain data (``wire``); its standard output goes to a file, its standard input is
+empty. Between it and us stands a warden (``parity.warden``), so that whatever it starts ends with it.
 """
 
 import contextlib
 import os
-import pickle
 import random
 import select
 import signal
-import struct
 import subprocess
 import sys
 import tempfile
@@ -20,42 +18,15 @@ from pathlib import Path
 
 import numpy as np
 
+from .. import warden
+from .wire import Link, Malformed, printable
+
 CAN_FORK = hasattr(os, "fork") and sys.platform != "darwin"  # macOS's own libraries do not survive a fork
-HEADER = struct.Struct("!Q")
 PRINTED = 256  # MiB that a file may grow to, its standard output included
 OUTPUT_KEPT = 2000  # characters of what the code printed
-
-
-class Channel:
-    """The writing end."""
-
-    def __init__(self, descriptor):
-        self.descriptor = descriptor
-
-    def send(self, *message):
-        body = pickle.dumps(message)
-        data = HEADER.pack(len(body)) + body
-        while data:
-            data = data[os.write(self.descriptor, data) :]
-
-
-def messages(descriptor, quiet):
-    """The messages of a pipe until it closes; TimeoutError where it says nothing for ``quiet()`` seconds."""
-    buffer = b""
-    while True:
-        while len(buffer) >= HEADER.size:
-            size = HEADER.size + HEADER.unpack(buffer[: HEADER.size])[0]
-            if len(buffer) < size:
-                break
-            yield pickle.loads(buffer[HEADER.size : size])
-            buffer = buffer[size:]
-        left = quiet()
-        if left <= 0 or not select.select([descriptor], [], [], left)[0]:
-            raise TimeoutError
-        chunk = os.read(descriptor, 1 << 16)
-        if not chunk:
-            return
-        buffer += chunk
+ENDING = 1.0  # seconds between closing its pipe and its end that a process gets
+WANT_ANSWER = ("ready", "answer")  # messages after which the examiner listens
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 def limit(memory):
@@ -94,86 +65,214 @@ def steady_randomness():
     np.random.default_rng = lambda seed=None: original(0 if seed is None else seed)
 
 
-def forked(job, seconds, memory, receive, session=True):
-    """Runs ``job(channel)`` in a fork of this process.
+class _Warded:
+    """Our side of a process under a warden: four pipes, of which we keep one end each."""
+
+    def __init__(self):
+        self.said, self.say = os.pipe()  # what the code says
+        self.asked, self.ask = os.pipe()  # what it is asked
+        self.lifeline, self.held = os.pipe()
+        self.status, self.tell = os.pipe()
+        self.theirs = self.say, self.asked, self.lifeline, self.tell
+        self.link = Link(self.said, self.ask)
+        self.pid = None
+
+    def started(self, pid):
+        """Keeps our ends only."""
+        self.pid = pid
+        for descriptor in self.theirs:
+            os.close(descriptor)
+        os.set_blocking(self.status, False)
+
+    def hear(self, receive):
+        """Every message until the last; how it went wrong in words, None where it just ended."""
+        try:
+            while (message := self.link.receive()) is not None:
+                if message == ["end"]:
+                    return ""
+                receive(self.link, *message)
+        except TimeoutError:
+            return "it did not end within {seconds:g} s: an endless loop?"
+        except Malformed as error:
+            return f"what its process sent is no message of the audit: {error}"
+        except OSError:  # it closed what it was to read
+            pass
+        return None
+
+    def end(self, by_itself):
+        """Ends everything that runs under the warden; the wait status of the code's process, None if unknown."""
+        if by_itself:
+            select.select([self.status], [], [], ENDING)
+        os.close(self.held)
+        until, gone = time.monotonic() + warden.SECONDS + 1, 0
+        while not gone and time.monotonic() < until:
+            gone, _ = os.waitpid(self.pid, os.WNOHANG)
+            time.sleep(0 if gone else 0.002)
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
+        if not gone:
+            os.waitpid(self.pid, 0)
+        try:
+            text = os.read(self.status, 8)
+        except BlockingIOError:
+            text = b""
+        for descriptor in (self.said, self.ask, self.status):
+            os.close(descriptor)
+        return int(text) & 0xFFFF if text.isdigit() else None
+
+
+def forked(job, seconds, memory, receive):
+    """Runs ``job(link)`` in a fork of this process, in a session of its own.
 
     Args:
-        job: function of a ``Channel``.
+        job: function of a ``Link``.
         seconds: after which the process is killed.
-        memory: MiB that it may take beyond what it has.
-        receive: called with every message.
-        session: whether it gets a session of its own, all of which is killed in the end; without, it stays in
-            that of this process, whose parent will kill it.
+        memory: MiB that it may take beyond what it has; each process that it starts as well.
+        receive: called with our ``Link`` and the parts of every message.
 
     Returns:
         How it ended, in words; empty where the job came to its end.
     """
-    reading, writing = os.pipe()
+    warded = _Warded()
     with tempfile.TemporaryFile() as output:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a fork beside threads: the child only computes with NumPy
             pid = os.fork()
         if pid == 0:
-            code = 1
             try:
-                if session:
-                    os.setsid()
-                os.close(reading)
-                quiet_down(output.fileno())
-                limit(memory)
-                steady_randomness()
-                channel = Channel(writing)
-                job(channel)
-                channel.send("end")
-                code = 0
+                os.setsid()
+                for descriptor in (warded.said, warded.ask, warded.held, warded.status):
+                    os.close(descriptor)
+                warden.stand(warded.lifeline, warded.tell)
+                _work(job, Link(warded.asked, warded.say), output, memory)
             finally:
-                os._exit(code)
-        os.close(writing)
-        ended, deadline = False, time.monotonic() + seconds
+                os._exit(1)
+        warded.started(pid)
+        warded.link.allow(seconds)
+        how = ""
         try:
-            for message in messages(reading, lambda: deadline - time.monotonic()):
-                if message == ("end",):
-                    ended = True
-                else:
-                    receive(*message)
-            how = ""
+            how = warded.hear(receive)
+        finally:
+            status = warded.end(how is None)
+        return _words(status) + _tail(output) if how is None else how.format(seconds=seconds)
+
+
+def _work(job, link, output, memory):
+    """In the child: the job, within limits; never returns."""
+    code = 1
+    try:
+        quiet_down(output.fileno())
+        limit(memory)
+        steady_randomness()
+        job(link)
+        link.send("end")
+        code = 0
+    finally:
+        os._exit(code)
+
+
+def relayed(job, seconds, memory, outer):
+    """Runs ``job(link)`` in a fork that stays in this process's session, and passes on what it says.
+
+    Args:
+        job, seconds, memory: as for ``forked``.
+        outer: the ``Link`` to our own parent, whose answers are passed back.
+
+    Returns:
+        How it ended, in words; empty where the job came to its end.
+    """
+    (reading, say), (asked, writing) = os.pipe(), os.pipe()
+    with tempfile.TemporaryFile() as output:
+        pid = os.fork()
+        if pid == 0:
+            _work(job, Link(asked, say), output, memory)
+        os.close(say)
+        os.close(asked)
+        link, how = Link(reading, writing), None
+        link.allow(seconds)
+        try:
+            while (message := link.receive()) is not None:
+                if message == ["end"]:
+                    how = ""
+                    break
+                outer.send(*message)
+                if message[0] in WANT_ANSWER:
+                    link.send(*outer.receive())
         except TimeoutError:
             how = f"it did not end within {seconds:g} s: an endless loop?"
+        except Malformed as error:
+            how = f"what its process sent is no message of the audit: {error}"
         finally:
             os.close(reading)
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                if session:
-                    os.killpg(pid, signal.SIGKILL)
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-            _, status = os.waitpid(pid, 0)
-        return how or ("" if ended else _words(status) + _tail(output))
+            os.close(writing)
+            status = _reaped(pid, ENDING if how is None else 0)
+        return _words(status) + _tail(output) if how is None else how
+
+
+def _reaped(pid, seconds):
+    """The wait status of a process that ends by itself in so many seconds; else it is killed, and None given."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        gone, status = os.waitpid(pid, os.WNOHANG)
+        if gone:
+            return status
+        time.sleep(0.002)
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    return None
+
 
 
 def _words(status):
+    if status is None:
+        return "its process was killed"
     if os.WIFSIGNALED(status):
-        return f"it crashed the interpreter ({signal.Signals(os.WTERMSIG(status)).name})"
-    return f"it ended the process with exit code {os.waitstatus_to_exitcode(status)}"
+        try:
+            name = signal.Signals(os.WTERMSIG(status)).name
+        except ValueError:
+            name = str(os.WTERMSIG(status))
+        return f"it crashed the interpreter ({name})"
+    return f"it ended the process with exit code {os.WEXITSTATUS(status)}"
 
 
 def _tail(output):
-    output.seek(0)
-    text = output.read()[-OUTPUT_KEPT:].decode(errors="replace").strip()
-    return f"; it printed: {text}" if text else ""
+    """The last line that was printed, with words before it; empty for none."""
+    size = output.seek(0, os.SEEK_END)
+    output.seek(max(0, size - OUTPUT_KEPT))
+    lines = printable(output.read(OUTPUT_KEPT).decode(errors="replace")).strip().splitlines()
+    return f"; its last words: {lines[-1]}" if lines else ""
 
 
 def in_place(job, receive):
-    """Runs ``job(channel)`` here, where forking is not possible; the global random state is put back."""
+    """Runs ``job(link)`` here, where forking is not possible; the global random state is put back."""
 
     class Direct:
-        def send(self, *message):
-            receive(*message)
+        """Both ends of a conversation."""
 
+        def __init__(self):
+            self.asked = []
+
+        def send(self, *message):
+            receive(self.other, *message)
+
+        def receive(self):
+            return self.asked.pop(0)
+
+    class Other:
+        def __init__(self, direct):
+            self.direct = direct
+
+        def send(self, *message):
+            self.direct.asked.append(list(message))
+
+    direct = Direct()
+    direct.other = Other(direct)
     state, generator = np.random.get_state(), np.random.default_rng
     other = random.getstate()
     try:
         steady_randomness()
-        job(Direct())
+        job(direct)
         return ""
     except Exception as error:
         return f"{type(error).__name__}: {error}"
@@ -185,52 +284,48 @@ def in_place(job, receive):
         random.setstate(other)
 
 
-BOOTSTRAP = "import sys; sys.path[:] = {path!r}; from parity.auditing.load import child; child({arguments!r})"
+BOOTSTRAP = """import sys
+sys.path[:] = {path!r}
+from parity.warden import stand
+stand({lifeline}, {tell})
+from parity.auditing.{module} import child
+child({arguments!r}, {asked}, {say})
+"""
 
 
-def fresh(arguments, folder, seconds, receive):
-    """Runs ``parity.auditing.load.child(arguments)`` in a new interpreter, in a folder.
+def fresh(module, arguments, folder, seconds, receive):
+    """Runs ``parity.auditing.MODULE.child(arguments, reading, writing)`` in a new interpreter, in a folder.
 
     Args:
+        module: name of a module.
         arguments: dict of plain values.
         folder: its working directory.
-        seconds: after which it is killed, where it says nothing.
-        receive: called with every message.
+        seconds: after which it is killed; ``receive`` may allow more through the link.
+        receive: called with our ``Link`` and the parts of every message.
 
     Returns:
-        How it ended, in words; empty where it came to its end.
+        How it ended, in words, empty where it came to its end; and the last line that it printed.
     """
+    if not hasattr(os, "fork"):
+        raise OSError("a file can be audited only where processes can fork: not on this system")
     path = [str(Path(p).resolve()) if p else os.getcwd() for p in sys.path]
     environment = os.environ | {"MPLBACKEND": "Agg", "PYTHONDONTWRITEBYTECODE": "1"}
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    for name in THREADS:
         environment.setdefault(name, "1")  # small matrices; and threads fork badly
-    with tempfile.TemporaryFile() as errors:
+    warded = _Warded()
+    with tempfile.TemporaryFile() as output:
+        program = BOOTSTRAP.format(path=path, module=module, arguments=arguments, lifeline=warded.lifeline,
+                                   tell=warded.tell, asked=warded.asked, say=warded.say)
         process = subprocess.Popen(
-            [sys.executable, "-c", BOOTSTRAP.format(path=path, arguments=arguments)], cwd=folder, env=environment,
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, start_new_session=True)
-        ended, heard = False, [time.monotonic()]
+            [sys.executable, "-c", program], cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=output,
+            stderr=output, pass_fds=warded.theirs, start_new_session=True)
+        warded.started(process.pid)
+        warded.link.allow(seconds)
+        how = ""
         try:
-            for message in messages(process.stdout.fileno(), lambda: heard[0] + seconds - time.monotonic()):
-                heard[0] = time.monotonic()
-                if message == ("end",):
-                    ended = True
-                elif message != ("alive",):
-                    receive(*message)
-            how = ""
-        except TimeoutError:
-            how = f"it did not end within {seconds:g} s: an endless loop?"
+            how = warded.hear(receive)
         finally:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                if hasattr(os, "killpg"):
-                    os.killpg(process.pid, signal.SIGKILL)
-            process.kill()
-            process.stdout.close()
-            process.wait()
-        if how or ended:
-            return how
-        code = process.returncode
-        if code == -signal.SIGKILL and not ended:
-            code = "unknown"
-        words = (f"it crashed the interpreter ({signal.Signals(-code).name})" if isinstance(code, int) and code < 0
-                 else f"it ended the process with exit code {code}")
-        return words + _tail(errors)
+            status = warded.end(how is None)
+            process.returncode = 0  # waited for already
+        tail = _tail(output)
+        return (_words(status) + tail if how is None else how.format(seconds=seconds)), tail.partition(": ")[2]

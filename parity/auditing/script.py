@@ -7,7 +7,6 @@ import ast
 import inspect
 import os
 import re
-import subprocess
 import sys
 import tempfile
 import textwrap
@@ -19,7 +18,7 @@ import numpy as np
 from ..case import parse
 from ..catalogue import CATALOGUE
 from ..spec import axes
-from . import samples
+from . import samples, sandbox
 from .subject import FunctionLayer, Subject, quantities
 
 HEAD = '''"""{title}"""
@@ -177,11 +176,11 @@ class Maker:
         path: of the file or notebook; empty for a live object.
         layer: the live class or object; None for a file.
         result: the ``Result`` whose findings they show.
-        seconds: that one run may take.
+        seconds, memory: that one run may take; memory in MiB.
     """
 
-    def __init__(self, path, layer, result, seconds):
-        self.path, self.layer, self.result, self.seconds = path, layer, result, seconds
+    def __init__(self, path, layer, result, seconds, memory):
+        self.path, self.layer, self.result, self.seconds, self.memory = path, layer, result, seconds, memory
         self.given, self.making = result.given, 0
 
     def _of_given(self, finding):
@@ -357,16 +356,11 @@ class Maker:
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder, "finding.py")
             file.write_text(text, encoding="utf-8")
-            try:
-                run = subprocess.run(
-                    [sys.executable, str(file)], capture_output=True, text=True, stdin=subprocess.DEVNULL,
-                    timeout=self.seconds, cwd=Path(self.path).parent if self.path else None, check=False,
-                    env=os.environ | {"MPLBACKEND": "Agg", "PYTHONDONTWRITEBYTECODE": "1"})
-            except subprocess.TimeoutExpired:
-                return False
-        last = run.stderr.rstrip().splitlines()[-1] if run.stderr.strip() else ""
+            folder = str(Path(self.path).parent) if self.path else os.getcwd()
+            how, last = sandbox.fresh("program", {"file": str(file), "memory": self.memory}, folder, self.seconds,
+                                         lambda *_: None)
         wrong = ("NameError", "ImportError", "ModuleNotFoundError", "SyntaxError")  # of the script, not of the layer
-        return run.returncode == 1 and (not last.startswith(wrong) if raises else last.startswith("AssertionError"))
+        return how.startswith("it ended the process with exit code 1") and (not last.startswith(wrong) if raises else last.startswith("AssertionError"))
 
 
 def _imports_beside(kind):

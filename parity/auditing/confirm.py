@@ -1,0 +1,206 @@
+"""What makes a "right" of somebody's file ours: outputs and gradients that it could not prepare, judged here.
+
+The process that examines a layer also runs its file, which may have changed the examination. So, where that found
+nothing wrong, our process draws cases of its own from a seed that nobody knew, asks for their outputs and gradients
+alone, and compares: with the canonical layer where the functions are the same, with the forward's own differences
+where they are not. To forge these numbers is as hard as to compute them; a file that computes them with the canonical
+layer, or numerically, is not told from one that has a backward of its own.
+"""
+
+import secrets
+import warnings
+from dataclasses import replace
+
+import numpy as np
+
+from ..case import parse
+from ..catalogue import CATALOGUE
+from ..witness import Differentiator
+from . import diagnose, samples
+from .checks import FACTOR, LOOSE, WITNESSED, ask_canonical
+from .findings import BACKWARD, FORWARD, Finding
+from .subject import Function, Subject, draw_cotangents, quantities
+
+DIRECTIONS = 4  # along which an unknown function is differentiated
+SIGMAS = 12  # that the share of entries kept by a layer that draws its own mask may be away
+ROUNDOFF = diagnose.ROUNDOFF["float64"]
+
+
+class Died(Exception):
+    """The process that was asked is there no more."""
+
+
+def answer(subject, request):
+    """In the layer's process: what it gives for a request, without its name.
+
+    ``case``, an id and cotangents or None: outputs, gradients, names of the inputs taken, whether ``backward`` takes
+    no cotangent. ``moved``, an id and arrays by name: outputs where these stand in place of the case's own.
+    """
+    try:
+        what, case_id, given = request
+        case = parse(case_id)
+        sample = samples.sample(subject, case.sizes, case.pattern, case.scale, case.layout, case.seed, **case.options)
+        if sample is None:
+            return ["lacks"]
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")
+            if what == "moved":
+                arrays = {n: given.get(n, a) for n, a in sample.point().items()}
+                return ["outputs", list(Function(subject, sample)(arrays))]
+            outputs, got = quantities(subject, sample, [c[()] for c in given])
+        return ["quantities", list(outputs), got, list(sample.inputs), bool(subject.without_cotangent)]
+    except BaseException as error:  # it is somebody's code
+        return ["refused", f"{type(error).__name__}: {error}".splitlines()[0]]
+
+
+def confirm(result, strict, link):
+    """Asks the process at the other end of ``link``; gives findings where what it says does not hold.
+
+    Args:
+        result: the ``Result`` that nothing was found wrong with; its remarks tell what was confirmed.
+        strict: whether another forward than the canonical one is an error.
+        link: the ``Link``, on whose other end ``answer`` is asked.
+
+    Raises:
+        Died: the process ended instead of answering.
+        Malformed, TimeoutError: as ``Link.receive``.
+    """
+    spec = CATALOGUE[result.twin]
+    canonical, seed = Subject(spec.reference, spec), secrets.randbits(32)
+    base = samples.sample(canonical, seed=seed)
+    plan = [base, *(s for s, kind in samples.plan(canonical, seed) if kind == "value")]
+    usual, count = samples.base_options(spec), 0
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        for sample in plan:
+            asked = _Asked(canonical, sample, link, seed)
+            if asked.reply[0] != "quantities":
+                if sample.case.options == usual and "leading axes" not in sample.words:
+                    return [_finding("answer", asked.words, sample)]
+                continue  # an option, or a rank, that it does not have
+            name = asked.misshapen()
+            if name:
+                return [_finding("gradient", "it is missing, or of another shape than its array", sample,
+                                 f"grad.{name}")]
+            found = asked.judge(strict)
+            if found is None and sample is base:
+                found = asked.judge_by_differences(seed)
+            if found:
+                return [found]
+            count += found is False or sample is base
+    result.remark(f"confirmed on {count} case{'s' * (count != 1)} that it could not know")
+    return []
+
+
+def _ask(link, *request):
+    link.send(*request)
+    reply = link.receive()
+    if reply is None or reply[0] == "died":
+        raise Died(str(reply[1]) if reply else "its process ended before it was judged")
+    if reply[0] != "answer" or len(reply) < 2:
+        raise ValueError("no answer")
+    return reply[1:]
+
+
+def _finding(check, words, sample, quantity="", verdict=BACKWARD):
+    return Finding("error", check, quantity, verdict, f"on a case that it could not know, {words}", "unconfirmed",
+                   sample.id, sample.words)
+
+
+class _Asked:
+    """One case, asked."""
+
+    def __init__(self, canonical, sample, link, seed):
+        self.canonical, self.sample, self.link, self.gone = canonical, sample, link, None
+        self.reply = _ask(link, "moved", sample.id, {})
+        if self.reply[0] == "outputs":
+            shapes = [np.shape(o) for o in self.reply[1]]
+            right, _ = quantities(canonical, sample)
+            self.same_shapes = shapes == [o.shape for o in right]
+            rng = np.random.default_rng([seed, 23])
+            self.cotangents = (draw_cotangents(canonical, sample, right) if self.same_shapes else
+                               [rng.standard_normal(s) for s in shapes])
+            self.reply = _ask(link, "case", sample.id, self.cotangents)
+        self.words = f"it gave no gradients: {' '.join(map(str, self.reply[1:2])) or self.reply[0]}"
+        if self.reply[0] == "quantities":
+            _, outputs, self.got, self.taken, bare = self.reply
+            if [np.shape(o) for o in outputs] != shapes or len(shapes) != len(canonical.spec.outputs) or not all(
+                    a is None or a.dtype.kind == "f" for a in (*outputs, *self.got.values())):
+                raise ValueError("no quantities")
+            self.outputs = dict(zip(canonical.spec.outputs, outputs, strict=True))
+            if bare and all(s == () for s in shapes):  # a loss that starts the chain itself, with 1
+                self.cotangents = [np.ones(())[()] for _ in outputs]
+
+    def misshapen(self):
+        """The name of an array whose gradient is missing or of another shape; empty for none."""
+        wanted = self.sample.params | self.sample.inputs
+        return next((n for n, a in wanted.items() if a.dtype.kind == "f" and np.shape(self.got.get(n)) != a.shape), "")
+
+    def judge(self, strict):
+        """A finding against the canonical layer; None for another function than that, False where all is well."""
+        sample, spec = self.sample, self.canonical.spec
+        if not self.same_shapes:
+            return _finding("forward", "its outputs have other shapes than the canonical ones", sample, "",
+                            FORWARD) if strict else None
+        measured = diagnose.Measured(sample, self.cotangents, self.outputs, self.got)
+        drawn = [n for n in spec.drawn if n in sample.inputs and n not in self.taken]
+        if drawn:
+            kept, (own, *_) = next(iter(self.outputs.values())) != 0, self._own_draw(drawn)
+            share = np.mean(own != 0)
+            if abs(np.mean(kept) - share) > SIGMAS * np.sqrt(max(share * (1 - share), 1e-4) / kept.size):
+                return _finding("drawn", f"{drawn[0]} is true in {np.mean(kept):.1%} of the draws", sample, drawn[0],
+                                FORWARD)
+            measured.sample = replace(sample, inputs={n: a for n, a in sample.inputs.items() if n not in drawn})
+        ask_canonical(self.canonical, measured)
+        right = diagnose.Measured(sample, self.cotangents, measured.right_outputs, measured.canonical)
+        units, _ = diagnose.rounding(self.canonical, right, ROUNDOFF)
+        for name, a in measured.right_outputs.items():
+            if not _close(self.outputs[name], a, units["output", name]):
+                return _finding("forward", "it is another function than the canonical one", sample, name,
+                                FORWARD) if strict else None
+        for name, a in measured.canonical.items():
+            if not _close(self.got[name], a, units["grad", name]):
+                return _finding("gradient", "it is not that of the canonical one, whose forward is the same", sample,
+                                f"grad.{name}")
+        return False
+
+    def _own_draw(self, drawn):
+        inputs = {n: a for n, a in self.sample.inputs.items() if n not in drawn}
+        return quantities(self.canonical, replace(self.sample, inputs=inputs))[0]
+
+    def judge_by_differences(self, seed):
+        """A finding against the differences of the layer's own forward; None where all is well."""
+        point = {n: a for n, a in self.sample.point().items() if a.dtype.kind == "f" and self.got.get(n) is not None}
+        differ = Differentiator(self._moved, point, self.cotangents, seed)
+        for _ in range(DIRECTIONS):
+            vectors = {n: differ.rng.uniform(-1, 1, a.shape) for n, a in point.items()}
+            try:
+                value, error = differ.direction(vectors)
+            except ArithmeticError as refused:
+                return _finding("forward", f"forward said {refused}", self.sample)
+            parts = [self.got[n] * v for n, v in vectors.items()]
+            size = sum(float(np.abs(p).sum()) for p in parts)
+            if not abs(sum(float(p.sum()) for p in parts) - value) <= LOOSE * size + WITNESSED * error:
+                return _finding("gradient", "it is not the derivative of its own forward", self.sample)
+        return None
+
+    def _moved(self, arrays):
+        """The forward at other arrays, as the derivative asks for it, which goes on after any error."""
+        if self.gone is not None:
+            raise self.gone
+        try:
+            reply = _ask(self.link, "moved", self.sample.id, arrays)
+        except (Died, OSError, ValueError) as error:
+            self.gone = error
+            raise
+        if reply[0] != "outputs":
+            raise ArithmeticError(" ".join(map(str, reply[:2])))
+        return tuple(reply[1])
+
+
+def _close(got, right, unit):
+    if got is None or np.shape(got) != np.shape(right):
+        return False
+    got, right = np.asarray(got, np.float64), np.asarray(right, np.float64)
+    allowed = LOOSE * (np.abs(right) + diagnose.rms(right)) + FACTOR * unit
+    return bool(np.all((np.abs(got - right) <= allowed) | (got == right) | (np.isnan(got) & np.isnan(right))))
