@@ -79,7 +79,8 @@ ATTACKS = {
     "classes without end": FRAMES + "[tell(frame('class', f'C{i}')) for i in range(10_000)]; os._exit(0)",
     "right, forged": FRAMES + "tell(RIGHT + frame('end')); os._exit(0)",
     "right, forged, and goes on": FRAMES + "tell(RIGHT)",
-    "right, forged with its answers": FRAMES + "tell(RIGHT + frame('answer', 'lacks') * 40 + frame('end')); os._exit(0)",
+    "right, forged with its answers": FRAMES +
+        "tell(RIGHT + frame('answer', 'lacks') * 40 + frame('end')); os._exit(0)",
     "right, forged with gradients": FRAMES + (
         "tell(RIGHT + frame('answer', 'outputs', [0.0]) + frame('answer', 'quantities', [0.0], {'dict': {}}, [], True)"
         " + frame('end')); os._exit(0)"),
@@ -92,7 +93,8 @@ ATTACKS = {
     "a stopped parent": "import os, signal; os.kill(os.getppid(), signal.SIGSTOP); os._exit(0)",
     "a child that holds the pipe": "import os, time\nif os.fork() == 0: time.sleep(600)\nelse: os._exit(0)",
     "a child in a session of its own":
-        "import os, time\nif os.fork() == 0:\n    os.setsid()\n    if os.fork() == 0: time.sleep(600)\n    os._exit(0)\n",
+        "import os, time\nif os.fork() == 0:\n    os.setsid()\n"
+        "    if os.fork() == 0: time.sleep(600)\n    os._exit(0)\n",
     "a child that spins": "import os\nif os.fork() == 0:\n    while True: pass\n",
     "a program in a session of its own":
         "import subprocess, sys\nsubprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'], env={},"

@@ -360,7 +360,8 @@ class Maker:
             how, last = sandbox.fresh("program", {"file": str(file), "memory": self.memory}, folder, self.seconds,
                                          lambda *_: None)
         wrong = ("NameError", "ImportError", "ModuleNotFoundError", "SyntaxError")  # of the script, not of the layer
-        return how.startswith("it ended the process with exit code 1") and (not last.startswith(wrong) if raises else last.startswith("AssertionError"))
+        failed = how.startswith("it ended the process with exit code 1;")
+        return failed and (not last.startswith(wrong) if raises else last.startswith("AssertionError"))
 
 
 def _imports_beside(kind):
