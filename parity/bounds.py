@@ -2,6 +2,8 @@
 
 import math
 
+NOTHING = 1e-20  # of the largest term: what follows is far below its last digit
+
 
 def upper(hits, trials, confidence=0.95):
     """One-sided upper bound of a rate; for no hits, about 3 / trials."""
@@ -14,12 +16,29 @@ def lower(hits, trials, confidence=0.95):
 
 
 def _at_most(hits, trials, p):
-    """Probability of at most so many hits."""
-    def term(k):
-        ways = math.lgamma(trials + 1) - math.lgamma(k + 1) - math.lgamma(trials - k + 1)
-        return math.exp(ways + k * math.log(p) + (trials - k) * math.log1p(-p))
+    """Probability of at most so many hits: the sum of the tail away from the mean, whose terms fall."""
+    odds = p / (1 - p)
+    if hits <= trials * p:
+        return _falling(_term(hits, trials, p), (k / (trials - k + 1) / odds for k in range(hits, 0, -1)))
+    hits += 1
+    return 1 - _falling(_term(hits, trials, p), ((trials - k) / (k + 1) * odds for k in range(hits, trials)))
 
-    return math.fsum(term(k) for k in range(hits + 1))
+
+def _term(k, trials, p):
+    """Probability of exactly ``k`` hits."""
+    ways = math.lgamma(trials + 1) - math.lgamma(k + 1) - math.lgamma(trials - k + 1)
+    return math.exp(ways + k * math.log(p) + (trials - k) * math.log1p(-p))
+
+
+def _falling(term, ratios):
+    """The sum of terms, each the last one times a ratio below 1, as long as they count."""
+    terms = [term]
+    for ratio in ratios:
+        term *= ratio
+        if term <= NOTHING * terms[0]:
+            break
+        terms.append(term)
+    return math.fsum(terms)
 
 
 def _solve(falling):

@@ -1,6 +1,8 @@
 """The vacuity gate: what a case could not notice is counted, and too much of it is a failure."""
 
+import math
 from dataclasses import replace
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -105,3 +107,28 @@ def test_bounds_are_those_of_clopper_and_pearson():
     assert (lower(1, 10), upper(1, 10)) == pytest.approx((0.0051162, 0.3941633), rel=1e-4)
     assert (lower(0, 10), upper(10, 10), upper(0, 0)) == (0, 1, 1)
     assert lower(1, 1) == pytest.approx(0.05)
+
+
+@pytest.mark.parametrize(("hits", "trials"), [(1, 1), (1, 2), (2, 3), (30, 60), (1, 300), (299, 300), (250, 500)])
+def test_bounds_are_right_to_the_last_digits(hits, trials):
+    def exactly(most, p):
+        """Probability of at most so many hits, in whole numbers."""
+        a, b = p.as_integer_ratio()
+        ways = sum(math.comb(trials, k) * a**k * (b - a) ** (trials - k) for k in range(most + 1))
+        return Fraction(ways, b**trials)
+
+    for bound, most, at in ((lower, hits - 1, Fraction(95, 100)), (upper, hits, Fraction(5, 100))):
+        p = bound(hits, trials)
+        if p < 1:
+            assert exactly(most, p * (1 - 1e-12)) > at > exactly(most, min(p * (1 + 1e-12), 1.0))
+
+
+def test_bounds_of_many_trials_add_only_the_terms_that_count(monkeypatch):
+    lengths = []
+    fsum = math.fsum
+    monkeypatch.setattr(math, "fsum", lambda terms: lengths.append(len(terms)) or fsum(terms))
+    p = lower(50_000, 100_800)
+    assert sum(lengths) < 100 * 2000  # of up to 50,000 terms in each of 60 steps
+    every = [math.lgamma(100_801) - math.lgamma(k + 1) - math.lgamma(100_801 - k) + k * math.log(p)
+             + (100_800 - k) * math.log1p(-p) for k in range(50_000)]
+    assert fsum(map(math.exp, every)) == pytest.approx(0.95, abs=1e-9)
