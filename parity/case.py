@@ -8,7 +8,6 @@ from urllib.parse import quote
 
 import numpy as np
 
-from .catalogue import CATALOGUE
 from .errors import UsageError
 from .spec import axes, shape
 
@@ -275,6 +274,8 @@ class Case:
 
 @lru_cache(maxsize=4096)
 def _model_shapes(name, sizes):
+    from .catalogue import CATALOGUE
+
     model = CATALOGUE[name].reference(*sizes, rng=np.random.default_rng(0))
     return {label: p.shape for label, p in zip(model.param_names, model.params, strict=True)}
 
@@ -375,6 +376,8 @@ def parse(text):
     version, name, sizes, pattern, scale, layout, options, seed = fields
     if version != FORMAT:
         refuse(f"has format {version}, this version reads {FORMAT}")
+    from .catalogue import CATALOGUE  # here: values alone need no layers of ours
+
     spec = CATALOGUE.get(name)
     if spec is None:
         refuse(f"unknown layer {name!r}, known are {', '.join(CATALOGUE)}")

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from .errors import UsageError
+from .ours import Finder
 
 COMMANDS = {
     "check": ("parity.commands.check", "hold the NumPy layers and their PyTorch twins against each other"),
@@ -78,6 +79,8 @@ def main(argv=None):
         top.error(f"unknown command {args.command!r}, expected one of {', '.join(COMMANDS)}")
     if (line := _another_copy()) is not None:
         print(line, file=sys.stderr)
+    if Finder not in sys.meta_path:
+        sys.meta_path.insert(0, Finder)  # a command runs in any folder, whatever stands there
     module = importlib.import_module(COMMANDS[args.command][0])
     parser = _Parser(prog=f"parity {args.command}", description=COMMANDS[args.command][1].capitalize() + ".")
     module.arguments(parser)

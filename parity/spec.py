@@ -1,8 +1,9 @@
 """What a catalogue entry says about a layer."""
 
-import importlib
 import re
 from dataclasses import dataclass, field
+
+from .ours import ours
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class Spec:
     @property
     def port_class(self):
         module, name = self.port.split(":")
-        return getattr(importlib.import_module(module), name)
+        return getattr(ours(module), name)
 
     @property
     def letters(self):

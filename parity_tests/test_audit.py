@@ -264,6 +264,65 @@ def test_json_and_html(wrong_file):
     assert report.to_html().count("<figure>") >= 3
 
 
+# --- names that collide ---------------------------------------------------------------------------
+
+OWN_REFERENCE = """
+import numpy as np
+
+SCALE = 3
+
+class Softmax:
+    def forward(self, x):
+        e = np.exp(x - x.max(axis=-1, keepdims=True))
+        self.y = e / e.sum(axis=-1, keepdims=True)
+        return self.y
+
+    def backward(self, dy):
+        return self.y * (dy - (self.y * dy).sum(axis=-1, keepdims=True))
+"""
+
+
+@pytest.fixture
+def crowded(tmp_path):
+    """A folder whose files have the names of our packages, and of some that we use."""
+    write(tmp_path, OWN_REFERENCE, "reference.py")
+    write(tmp_path, "class Nothing: pass\n", "torch_port.py")
+    write(tmp_path, "from reference import SCALE, Softmax as Base\nfrom torch_port import Nothing\n\n"
+                    "class Softmax(Base):\n    scale = SCALE\n", "mine.py")
+    for name in ("wire", "case", "checks"):
+        write(tmp_path, "raise RuntimeError('not this one')\n", f"{name}.py")
+    return tmp_path
+
+
+def python(folder, *arguments):
+    """Runs Python in a folder, which then stands first on its path."""
+    return subprocess.run([sys.executable, *arguments], cwd=folder, capture_output=True, text=True, check=False,
+                          env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)})
+
+
+@pytest.mark.parametrize("name", ["reference.py", "mine.py"])
+def test_a_file_of_our_packages_name_is_audited(crowded, name):
+    run = python(crowded, "-m", "parity", "audit", name)
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert "Softmax (twin: Softmax): right" in run.stdout and "autograd of the twin agrees" in run.stdout
+
+
+def test_what_does_not_use_our_layers_does_not_import_them(crowded):
+    program = ("import reference, numpy as np, parity\n"
+               "assert parity.audit(reference.Softmax(), inputs=(np.eye(3),)).ok\n"
+               "assert reference.SCALE == 3\n")
+    run = python(crowded, "-c", program)
+    assert run.returncode == 0, run.stderr
+
+
+def test_a_module_that_hides_ours_is_named(crowded):
+    program = ("import reference, parity\n"
+               "try:\n    parity.audit(reference.Softmax)\n"
+               "except parity.errors.UsageError as error:\n    print(error)\n")
+    run = python(crowded, "-c", program)
+    assert f"{crowded / 'reference.py'} hides our package reference" in run.stdout, run.stdout + run.stderr
+
+
 # --- files and notebooks --------------------------------------------------------------------------
 
 RIGHT_CLASS = '''

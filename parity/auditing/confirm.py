@@ -14,7 +14,6 @@ from dataclasses import replace
 import numpy as np
 
 from ..case import parse
-from ..catalogue import CATALOGUE
 from ..witness import Differentiator
 from . import diagnose, samples
 from .checks import FACTOR, LOOSE, WITNESSED, ask_canonical
@@ -65,6 +64,8 @@ def confirm(result, strict, link):
         Died: the process ended instead of answering.
         Malformed, TimeoutError: as ``Link.receive``.
     """
+    from ..catalogue import CATALOGUE
+
     spec = CATALOGUE[result.twin]
     canonical, seed = Subject(spec.reference, spec), secrets.randbits(32)
     base = samples.sample(canonical, seed=seed)

@@ -12,6 +12,7 @@ import sys
 import types
 from pathlib import Path
 
+from ..ours import NAMES
 from .sandbox import CAN_FORK, limit, quiet_down, relayed, steady_randomness
 from .wire import Link
 
@@ -22,8 +23,11 @@ def child(arguments, reading, writing):
     quiet_down(1)
     limit(arguments["memory"])
     steady_randomness()
-    from . import checks  # noqa: F401 (before somebody's files can stand in the way of its imports)
+    from .. import catalogue  # noqa: F401 (all before somebody's files can stand in the way of an import)
+    from . import checks, confirm  # noqa: F401
 
+    for name in [n for n in sys.modules if n.partition(".")[0] in NAMES]:
+        del sys.modules[name]  # the file may have modules of these names of its own
     module, remarks = load(Path(arguments["path"]))
     for text in remarks:
         link.send("remark", text)

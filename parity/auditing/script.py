@@ -16,7 +16,6 @@ from pathlib import Path
 import numpy as np
 
 from ..case import parse
-from ..catalogue import CATALOGUE
 from ..spec import axes
 from . import samples, sandbox
 from .subject import FunctionLayer, Subject, quantities
@@ -208,7 +207,7 @@ class Maker:
         best = self._shown(finding, sample)
         if not best:
             return ""
-        spec = CATALOGUE[self.result.twin]
+        spec = _spec(self.result.twin)
         if self.layer is not None and not inspect.isclass(self.layer):
             return best  # an object has the sizes that it has
         subject = Subject(spec.reference, spec)
@@ -228,7 +227,7 @@ class Maker:
         return text if text and self._fails(text, finding.check == "raised") else ""
 
     def _text(self, finding, sample):
-        spec = CATALOGUE.get(self.result.twin)
+        spec = _spec(self.result.twin)
         taken = self._taken(sample)
         arrays = {n: a for n, a in (sample.params | sample.inputs | sample.states).items()
                   if n not in sample.inputs or n in taken}
@@ -291,9 +290,9 @@ class Maker:
         if self.given is not None:
             return list(sample.inputs)
         if self.layer is not None:
-            subject = Subject(self.layer, CATALOGUE[self.result.twin])
+            subject = Subject(self.layer, _spec(self.result.twin))
             return [n for n in sample.inputs if n in subject.takes()]
-        spec = CATALOGUE[self.result.twin]
+        spec = _spec(self.result.twin)
         return [n for n in sample.inputs if n not in spec.drawn]
 
     def _make(self, sample, variables, taken):
@@ -301,7 +300,7 @@ class Maker:
             params = ", ".join(variables[n] for n in sample.params)
             name = "Adapted" if isinstance(self.layer, FunctionLayer) else self.result.name
             return MAKING[self.making].format(name=name, params=params).replace("(, ", "(")
-        spec = CATALOGUE[self.result.twin]
+        spec = _spec(self.result.twin)
         usual = samples.base_options(spec)
         options = {k: v for k, v in sample.options.items() if v != usual[k] and k in spec.options}
         words = ", ".join(f"{k}={v!r}" for k, v in options.items())
@@ -387,9 +386,18 @@ def _import_from(path, name):
     return f"import sys\n\nsys.path.insert(0, {str(folder)!r})\nfrom {module} import {name}"
 
 
+def _spec(twin):
+    """The catalogue entry of a twin; None for no name."""
+    if not twin:
+        return None
+    from ..catalogue import CATALOGUE
+
+    return CATALOGUE[twin]
+
+
 def _sample(case_id, twin):
     """The sample of a case id."""
-    spec = CATALOGUE[twin]
+    spec = _spec(twin)
     case = parse(case_id)
     found = samples.sample(Subject(spec.reference, spec), case.sizes, case.pattern, case.scale, case.layout, case.seed,
                            **case.options)
