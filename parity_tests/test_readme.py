@@ -65,12 +65,12 @@ VARIES = [(r"[\d.]+e\+\d+ (budgets|times)", r"# \1")]
 # what differs between a long run and a short one
 FORM = [
     (r"UNTESTED(, .*)?", "#"),
-    (r"^│ [\w…]+ +│", "│ # │"),
+    (r"^ \w+ +│", "# │"),
     (r"^Q .*", "Q #"),
     (r" \(zero .*?\)| \(scaled .*?\)", ""),
     (r"[a-z]+\.[a-z]+\.(Wx|Wh|W|b)\b", "#"),
     (r"\b\d[\d,]*(\.\d+)?(e[-+]\d+)?", "#"),
-    (r"[━─┏┓┗┛┡┩└┘╇┳┴]+", "─"),
+    (r"━+", "━"),
 ]
 
 
