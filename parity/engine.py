@@ -22,7 +22,7 @@ from .verdict import verdict
 
 CASES = 60  # per layer and lane by default
 TURN = 10  # cases of a layer before the next layer's
-EXPLAINED = 5  # cases with findings whose witnesses are heard
+EXPLAINED = 5  # cases with findings of which the witnesses say something
 
 
 @dataclass
@@ -212,25 +212,31 @@ def _required(require, lanes, pattern):
 
 @own_settings()
 def _explain(report):
-    """Says of the first findings who is wrong; three witnesses take too long to hear for all of them."""
-    heard = {}
+    """Says of some findings who is wrong, of each layer and quantity before the same again: hearing all takes long."""
+    left, kinds = {}, {}
+    for finding in report.findings:
+        if finding.check in ("port", "reference") and not finding.verdict:
+            key = finding.case_id, finding.lane
+            left.setdefault(key, {}).setdefault(finding.quantity, {})[finding.check] = finding.share
+            kinds.setdefault(key, set()).add((finding.layer, finding.quantity))
+    heard, seen, count = {}, set(), 0
+    while len(heard) < min(len(left), 4 * EXPLAINED) and count < EXPLAINED:
+        key = max((key for key in left if key not in heard), key=lambda key: bool(kinds[key] - seen))
+        heard[key] = _heard(*key, left[key])
+        seen |= kinds[key]
+        count += any(who for who, _ in heard[key].values())
     for number, finding in enumerate(report.findings):
-        if finding.check not in ("port", "reference") or finding.verdict:
-            continue
-        key = finding.case_id, finding.lane
-        if key not in heard and len(heard) < EXPLAINED:
-            heard[key] = _heard(finding)
-        silent = heard.get(key, {}).get("*", ("", ""))
-        who, why = heard.get(key, {}).get(finding.quantity, silent)
-        report.findings[number] = replace(finding, verdict=who, diagnosis=why)
+        who, why = heard.get((finding.case_id, finding.lane), {}).get(finding.quantity, ("", ""))
+        if finding.check in ("port", "reference") and not finding.verdict:
+            report.findings[number] = replace(finding, verdict=who, diagnosis=why)
 
 
-def _heard(finding):
-    """The verdict on a finding's case; where a witness cannot speak, why, under ``*``."""
+def _heard(case_id, lane, left):
+    """The verdict on what left its budget in a case; where the witnesses cannot speak, why."""
     try:
-        return verdict(parse(finding.case_id), LANES[finding.lane])
+        return verdict(parse(case_id), LANES[lane], left)
     except Exception as error:  # somebody's code: that it fails here too belongs to what is found
-        return {"*": ("", f"the witnesses could not be heard: {_words(error)}")}
+        return dict.fromkeys(left, ("", f"the witnesses could not be heard: {_words(error)}"))
 
 
 def _words(error):
