@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import reference
-from parity.auditing import assert_gradients, audit, audit_file
+from parity.auditing import assert_gradients, audit, audit_file, notebooks
 from parity.auditing.findings import BACKWARD, FORWARD, RIGHT
 from parity.catalogue import CATALOGUE
 from parity_tests.audit_faults import textbook
@@ -418,8 +418,49 @@ def test_notebook(tmp_path):
     assert not report.ok and "a factor of 1/H" in text
     assert "cell 2 of chapter8.ipynb failed: ZeroDivisionError" in text
     assert "cell 1, line skipped: %matplotlib inline" in text and "cell 1, line skipped: !pip list" in text
-    assert "cell 3 skipped: %%time" in text
+    assert "cell 3, line skipped: %%time" in text
     assert report.script()
+
+
+MAGICS = {
+    "x = 7 % 4\ny = 9 \\\n  % 5": "x = 7 % 4\ny = 9 \\\n  % 5",
+    "x = (7\n% 4)": "x = (7\n% 4)",
+    "s = \"\"\"\n%cd here\n!ls\nwhat?\n\"\"\"": "s = \"\"\"\n%cd here\n!ls\nwhat?\n\"\"\"",
+    "%matplotlib inline\nx = 1": "pass\nx = 1",
+    "if True:\n    %cd it's\n    !echo (\nx = 1": "if True:\n    pass\n    pass\nx = 1",
+    "files = !ls\nhere = %pwd\nx = 1": "pass\npass\nx = 1",
+    "len?\n?len\nlen??\nx = 1": "pass\npass\npass\nx = 1",
+    "%time x = 1": "x = 1",
+    "!pip install \\\n  numpy\nx = 1": "pass\npass\nx = 1",
+    "%%capture out\nx = 1": "\nx = 1",
+    "%%time\nx = 1\n%cd x": "\nx = 1\npass",
+    "\n%%bash\nrm -rf nothing": "",
+    "x = = 1": "x = = 1",
+    "# 50 % off!\nx = 1 # what?": "# 50 % off!\nx = 1 # what?",
+}
+
+
+@pytest.mark.parametrize("source", MAGICS)
+def test_what_is_not_python_in_a_cell_is_left_out(source):
+    assert notebooks.plain(source)[0] == MAGICS[source]
+
+
+@pytest.mark.parametrize("form", ["one string", "lines", "worksheets"])
+def test_a_cell_is_a_string_or_its_lines(tmp_path, form):
+    wrong = RIGHT_CLASS.replace("Scale", "Softmax").replace("2 * dy", "(7 % 4) * dy")
+    source = "%matplotlib inline\nassert 7 % 4 == 3\n" + wrong
+    cell = {"cell_type": "code", "source": source if form == "one string" else source.splitlines(keepends=True)}
+    book = {"cells": [cell]}
+    if form == "worksheets":
+        book = {"worksheets": [{"cells": [{"cell_type": "code", "input": cell["source"]}]}]}
+    (tmp_path / "book.ipynb").write_text(json.dumps(book))
+    report = audit_file(tmp_path / "book.ipynb", **FAST)
+    assert "failed" not in str(report) and not report.ok
+    script = tmp_path / "finding.py"
+    script.write_text(report.script())
+    run = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=False)
+    assert run.stderr.rstrip().splitlines()[-1].startswith("AssertionError"), run.stderr
+    assert "a cell failed" not in run.stdout
 
 
 def test_a_name_that_is_not_there_is_told(tmp_path):

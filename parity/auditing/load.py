@@ -13,6 +13,7 @@ import types
 from pathlib import Path
 
 from ..ours import NAMES
+from . import notebooks
 from .sandbox import CAN_FORK, limit, quiet_down, relayed, steady_randomness
 from .wire import Link
 
@@ -100,37 +101,17 @@ def notebook(path):
     Raises:
         ValueError: not a notebook.
     """
-    try:
-        book = json.loads(path.read_text(encoding="utf-8"))
-        cells = book["cells"] if "cells" in book else [c for w in book["worksheets"] for c in w["cells"]]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path}: not a notebook: {error}") from error
     found, remarks = [], []
-    for number, cell in enumerate(cells, 1):
-        if cell.get("cell_type") != "code":
-            continue
-        source = cell.get("source", cell.get("input", ""))
-        source = source if isinstance(source, str) else "".join(source)
-        if source.lstrip().startswith("%%"):
-            remarks.append(f"cell {number} skipped: {source.lstrip().splitlines()[0]}")
-            continue
-        lines = []
-        for line in source.splitlines():
-            bare = line.lstrip()
-            if bare.startswith(("%", "!")) and not _continues(lines):
-                remarks.append(f"cell {number}, line skipped: {bare}")
-                line = line[: len(line) - len(bare)] + "pass"
-            lines.append(line)
-        found.append((number, "\n".join(lines) + "\n"))
+    try:
+        for number, source in notebooks.code_cells(json.loads(path.read_text(encoding="utf-8"))):
+            source, left = notebooks.plain(source)
+            for line in left:
+                skipped = "line skipped" if source else "skipped"
+                remarks.append(f"cell {number}{', ' * bool(source)}{' ' * (not source)}{skipped}: {line}")
+            found += [(number, source + "\n")] if source else []
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path}: not a notebook: {error}") from error
     return found, remarks
-
-
-def _continues(lines):
-    """Whether the lines so far leave an expression open, so that the next one is no magic."""
-    text = "\n".join(lines)
-    if lines and lines[-1].rstrip().endswith("\\"):
-        return True
-    return sum(text.count(c) for c in "([{") > sum(text.count(c) for c in ")]}")
 
 
 def _relative(source):

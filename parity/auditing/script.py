@@ -17,7 +17,7 @@ import numpy as np
 
 from ..case import parse
 from ..spec import axes
-from . import samples, sandbox
+from . import notebooks, samples, sandbox
 from .subject import FunctionLayer, Subject, quantities
 
 HEAD = '''"""{title}"""
@@ -148,6 +148,20 @@ MAKING = (
     "layer = {name}({params})",
     "layer = {name}()\nfor p, value in zip(layer.params, [{params}]):\n    p[...] = value",
 )
+
+NOTEBOOK = '''import json
+
+{text}
+
+namespace = {{"__name__": "notebook"}}
+with open({path!r}, encoding="utf-8") as file:
+    cells = list(code_cells(json.load(file)))
+for _, source in cells:
+    try:
+        exec(plain(source)[0], namespace)
+    except BaseException as error:
+        print("a cell failed:", error)
+{name} = namespace[{name!r}]'''
 
 ADAPTER = '''
 
@@ -322,17 +336,7 @@ class Maker:
     def _imports(self):
         name = self.result.name
         if self.path.endswith(".ipynb"):
-            return textwrap.dedent(f'''\
-                import json
-
-                namespace = {{"__name__": "notebook"}}
-                for cell in json.load(open({self.path!r}))["cells"]:
-                    if cell["cell_type"] == "code":
-                        try:
-                            exec("".join(s for s in cell["source"] if not s.lstrip().startswith(("%", "!"))), namespace)
-                        except Exception as error:
-                            print("a cell failed:", error)
-                {name} = namespace[{name!r}]''')
+            return NOTEBOOK.format(text=inspect.getsource(notebooks), path=self.path, name=name)
         if self.path:
             return _import_from(Path(self.path), name)
         if isinstance(self.layer, FunctionLayer):
