@@ -234,8 +234,8 @@ class Case:
             {name: self._parameter(name, s) for name, s in params.items()},
             inputs,
             {name: self._values(name, shape(text, n)) for name, text in states.items()},
-            {name: self._rng(f"cotangent {name}").standard_normal(shape(text, n))
-             for name, text in spec.outputs.items()},
+            {name: self._rng(f"cotangent {name}").standard_normal(shape(spec.outputs[name], n))
+             for name in spec.with_cotangents()},
         )
         return data.map(lambda a: LAYOUTS[self.layout](narrow(np.asarray(a))))
 

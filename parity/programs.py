@@ -117,9 +117,9 @@ def layer_port(spec, options, data, lane, forced=None):
         found = {n: _array(o) for n, o in zip(spec.outputs, outputs, strict=True)}
         for name in spec.kept:
             found[name] = _array(_stacked(getattr(module, name), torch.stack))
-        wanted = [(o, tensor(c).to(o.dtype)) for o, c in zip(outputs, cotangents.values(), strict=True)]
-        torch.autograd.backward([o for o, _ in wanted], [_in_layout(c, a) for (_, c), a in
-                                                         zip(wanted, cotangents.values(), strict=True)])
+        named = dict(zip(spec.outputs, outputs, strict=True))
+        wanted = [(named[n], _in_layout(tensor(c).to(named[n].dtype), c)) for n, c in cotangents.items()]
+        torch.autograd.backward(*zip(*wanted, strict=True))
         found |= {f"grad.{n}": _gradient(t) for n, t in floating.items()}
         if options.get("stateful"):
             found |= {n: _array(getattr(module, n)) for n in spec.states}

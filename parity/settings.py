@@ -27,9 +27,10 @@ def own_settings():
         warnings.simplefilter("ignore")
         stack.callback(torch.set_default_dtype, torch.get_default_dtype())
         torch.set_default_dtype(torch.float32)
-        stack.callback(torch.use_deterministic_algorithms, torch.are_deterministic_algorithms_enabled(),
-                       warn_only=torch.is_deterministic_algorithms_warn_only_enabled())
-        torch.use_deterministic_algorithms(False)
+        if torch.are_deterministic_algorithms_enabled():  # asked first: setting it imports torch's compiler
+            stack.callback(torch.use_deterministic_algorithms, True,
+                           warn_only=torch.is_deterministic_algorithms_warn_only_enabled())
+            torch.use_deterministic_algorithms(False)
         if torch.get_default_device().type != "cpu":  # a mode, which every call of torch's pays for
             stack.enter_context(torch.device("cpu"))
         stack.enter_context(torch.inference_mode(False))

@@ -82,6 +82,10 @@ class Spec:
         """Names of the floating inputs."""
         return [name for name, text in self.inputs.items() if axes(text)[0] == "float"]
 
+    def with_cotangents(self):
+        """Names of the floating outputs: an integer or a boolean one has no cotangent."""
+        return [name for name, text in self.outputs.items() if axes(text)[0] == "float"]
+
     def __reduce__(self):
         return _entry, (self.name,)  # by name: the classes may not pickle, and there is one of each
 

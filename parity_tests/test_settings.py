@@ -2,6 +2,8 @@
 
 import contextlib
 import random
+import subprocess
+import sys
 import warnings
 
 import numpy as np
@@ -101,3 +103,10 @@ def test_the_verdict_is_inside_its_own_settings(monkeypatch):
     said = [(f.quantity, f.verdict, f.diagnosis) for f in replay(case_id, "cpu-float32").findings]
     with np.errstate(all="raise"), torch.no_grad():
         assert [(f.quantity, f.verdict, f.diagnosis) for f in replay(case_id, "cpu-float32").findings] == said
+
+
+def test_a_run_does_not_import_torchs_compiler():
+    """It takes seconds, and setting what stands already is enough to import it."""
+    code = ("import sys; from parity import check; assert check('Affine', 'cpu-float32', cases=1); "
+            "assert not {'torch._dynamo', 'torch._inductor'} & set(sys.modules)")
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
