@@ -143,6 +143,17 @@ def test_a_planted_mutant_is_imported_and_gone_afterwards():
     assert sys.modules["reference"].Affine is right
 
 
+def test_a_planted_mutant_of_the_port_is_what_the_package_gives():
+    import sys
+
+    import torch_port
+
+    right = torch_port.Affine
+    with mutants.planted(next(m for m in EVERY if m.source.name == "torch_port.affine")):
+        assert sys.modules["torch_port"].Affine is sys.modules["torch_port.affine"].Affine is not right
+    assert sys.modules["torch_port"].Affine is torch_port.Affine is right
+
+
 # --- workers ------------------------------------------------------------------------------------------------
 
 

@@ -244,7 +244,9 @@ def planted(mutant):
     """
     every = sources(mutant.side)
     package = mutant.source.name.rpartition(".")[0]
-    saved = {name: sys.modules[name] for name in (*every, package)}
+    # a package that loads its names when they are asked for has them in ``_all``
+    around = [name for name in (f"{package}._all", package) if name in sys.modules]
+    saved = {name: sys.modules[name] for name in (*every, *around)}
     try:
         try:
             code = mutant.compile()
@@ -253,7 +255,8 @@ def planted(mutant):
                 if name in changed or changed.intersection(source.needs):
                     changed.add(name)
                     _execute(name, saved[name], code if name == mutant.source.name else source.code)
-            _execute(package, saved[package], _package_code(package))
+            for name in around:
+                _execute(name, saved[name], _code(name))
         except Exception as error:
             raise StillbornError(f"{type(error).__name__}: {error}") from error
         yield
@@ -272,6 +275,6 @@ def _execute(name, original, code):
 
 
 @functools.cache
-def _package_code(package):
-    path = sys.modules[package].__file__
+def _code(module):
+    path = sys.modules[module].__file__
     return compile(Path(path).read_text(encoding="utf-8"), path, "exec")
