@@ -16,7 +16,6 @@ class Layer:
 
     param_names: tuple[str, ...] = ()
     _cache = None
-    _basis: list = []  # what backward builds on beside the cache, as it was then
 
     def __init__(self, *params):
         self.params, self.grads = [], []
@@ -72,7 +71,7 @@ class Layer:
         return [p.copy() for p in self.params]
 
     def _changed(self):
-        """What is not as the last ``forward`` left it, in words; empty where all is, and before any."""
+        """What is not as the last ``forward`` left it, in words; empty where all is."""
         for label, *values in zip(self.param_names, self._basis, self._now(), strict=False):
             if not np.array_equal(*values, equal_nan=True):
                 return f"{label} has changed"
