@@ -145,7 +145,8 @@ def check(layer="*", lane="*", *, cases=None, minutes=None, only=None, seed=0, j
                     seen(outcome)
             if progress:
                 progress(report.cases, total, some[-1].layer)
-        _explain(report)
+        with one_thread():  # as in the run
+            _explain(report)
     except KeyboardInterrupt:
         report.interrupted = True
     report.seconds = time.monotonic() - start

@@ -89,11 +89,14 @@ def false_alarms(runs, *, seed=1, progress=None, **options):
     """
     runs, seed = whole("runs", runs, 1), whole("seed", seed, 0)
     total = Alarms()
-    for number in range(runs):
-        report = check(seed=seed + number, **options)
-        total.add(report)
-        if progress:
-            progress(total.runs)
-        if report.interrupted:
-            break
+    try:
+        for number in range(runs):
+            report = check(seed=seed + number, **options)
+            total.add(report)
+            if progress:
+                progress(total.runs)
+            if report.interrupted:
+                break
+    except KeyboardInterrupt:  # between two checks
+        total.interrupted = True
     return total

@@ -17,13 +17,14 @@ from reference.optimizers import Adam, clip_grads
 from reference.trainer import MODELS
 
 from .errors import UsageError
+from .processes import torch_threads
 from .settings import own_settings
 
 LIMIT = 1e-12  # in float64, of the size of a loss or a parameter
 HALF = float(np.finfo(np.float32).eps / 2) ** 0.5  # half the digits of float32
 FACTOR = 8  # the budget's: how much larger than the reference's own rounding an honest distance may be
 HELP = {"model": "attention, peeky or plain", "dtype": "float64 or float32", "steps": "number of steps",
-        "seed": "of the weights and of the order of the batches"}
+        "seed": "of the weights and of the order of the batches", "threads": "of NumPy and of torch"}
 HEADER = (f"{'step':>5}  {'loss reference':>18}  {'loss port':>18}  {'apart':>7}  {'parameters':>10}  "
           f"{'in u':>6}")
 EXPLANATION = """
@@ -115,7 +116,7 @@ class Report:
 
 @own_settings()
 def lockstep(model="attention", *, steps=200, dtype="float64", batch_size=128, hidden_size=256,
-             wordvec_size=16, lr=0.002, max_grad=5.0, seed=0):
+             wordvec_size=16, lr=0.002, max_grad=5.0, seed=0, threads=1):
     """Trains a reference model and its twin, from the same weights, on the same batches of date data.
 
     A step is forward, backward, ``clip_grads`` and ``Adam``, each side with its own.
@@ -126,6 +127,8 @@ def lockstep(model="attention", *, steps=200, dtype="float64", batch_size=128, h
         dtype: ``"float64"`` or ``"float32"``, of both sides.
         batch_size, hidden_size, wordvec_size, lr, max_grad: as in training.
         seed: of the weights and of the order of the batches.
+        threads: of torch, whose number stands again afterwards; NumPy has those that it was imported with, which
+            ``OMP_NUM_THREADS`` says. More than one gain nothing at these sizes.
 
     Returns:
         ``Report``.
@@ -141,6 +144,8 @@ def arguments(parser):
     """Adds the command's arguments."""
     for name, parameter in inspect.signature(lockstep).parameters.items():
         kind, default = type(parameter.default), parameter.default
+        if name == "threads":
+            default = _threads()
         parser.add_argument(f"--{name.replace('_', '-')}", type=kind, default=default,
                             metavar=name.split("_")[0].upper(),
                             help=f"{HELP.get(name, 'as in training')} ({default})")
@@ -161,6 +166,7 @@ def run(args):
     try:
         for row in _rows(**settings):
             if not rows:
+                print(f"threads: {args.threads}")
                 print(HEADER + ("" if row.rounding is None else f"  {'rounding':>8}") + "  largest in")
             rows.append(row)
             print(_line(row, args.dtype), flush=True)
@@ -237,15 +243,21 @@ class _Port:
         return loss.item()
 
 
-def _rows(model, steps, dtype, batch_size, hidden_size, wordvec_size, lr, max_grad, seed):
+def _rows(model, steps, dtype, batch_size, hidden_size, wordvec_size, lr, max_grad, seed, threads):
     for name, value, known in (("model", model, MODELS), ("dtype", dtype, ("float64", "float32"))):
         if value not in known:
             raise UsageError(f"lockstep: {name} is {value!r}, expected one of {', '.join(known)}")
     least = {"steps": (steps, 1), "batch_size": (batch_size, 1), "hidden_size": (hidden_size, 1),
-             "wordvec_size": (wordvec_size, 1), "lr": (lr, 0), "max_grad": (max_grad, 0), "seed": (seed, 0)}
+             "wordvec_size": (wordvec_size, 1), "lr": (lr, 0), "max_grad": (max_grad, 0), "seed": (seed, 0),
+             "threads": (threads, 1)}
     for name, (value, low) in least.items():
         if not value >= low:
             raise UsageError(f"lockstep: {name} is {value}, expected >= {low}")
+    with torch_threads(threads):
+        yield from _steps(model, steps, dtype, batch_size, hidden_size, wordvec_size, lr, max_grad, seed)
+
+
+def _steps(model, steps, dtype, batch_size, hidden_size, wordvec_size, lr, max_grad, seed):
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "dates.txt")
         write_dates(path, min(50_000, 2 * steps * batch_size))
@@ -294,6 +306,12 @@ def _figure():
     except ImportError:
         raise UsageError("--plot needs matplotlib: python -m pip install matplotlib") from None
     return Figure
+
+
+def _threads():
+    """The number of threads that the process was started with; 1 where nobody said."""
+    text = os.environ.get("OMP_NUM_THREADS", "")
+    return int(text) if text.isdecimal() and int(text) else 1
 
 
 def _versions():

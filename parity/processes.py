@@ -252,13 +252,18 @@ def _inherited():
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
-@contextlib.contextmanager
 def one_thread():
     """Torch computes on one thread, the fastest for small products; the caller's number stands again afterwards."""
+    return torch_threads(1)
+
+
+@contextlib.contextmanager
+def torch_threads(number):
+    """Torch computes on so many threads; the caller's number stands again afterwards."""
     import torch
 
     before = torch.get_num_threads()
-    torch.set_num_threads(1)
+    torch.set_num_threads(number)
     try:
         yield
     finally:

@@ -3,6 +3,7 @@
 import argparse
 import json
 import math
+import os
 import subprocess
 import sys
 
@@ -124,7 +125,8 @@ def command(*arguments):
 def test_the_command_prints_a_row_a_step_and_writes_what_is_asked_for(tmp_path, capsys, dtype):
     files = tmp_path / "a.png", tmp_path / "a.json"
     assert command("--steps=5", f"--dtype={dtype}", "--plot", files[0], "--json", files[1]) == 0
-    header, *rows = capsys.readouterr().out.splitlines()
+    threads, header, *rows = capsys.readouterr().out.splitlines()
+    assert threads == f"threads: {os.environ.get('OMP_NUM_THREADS', 1)}"
     assert header.split()[:3] == ["step", "loss", "reference"]
     assert ("rounding" in header) == (dtype == "float32")
     assert [int(row.split()[0]) for row in rows[:5]] == [1, 2, 3, 4, 5] and rows[5].startswith("ok: 5 steps")

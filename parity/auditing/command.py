@@ -1,6 +1,5 @@
 """``parity audit``: judges the hand-written gradients of files and notebooks."""
 
-import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -23,7 +22,10 @@ def run(args):
     """Audits every target; gives the exit code: 0 all right, 1 something wrong, 2 nothing could be audited."""
     from rich.console import Console
 
+    from reference.data import write_atomically
+
     from ..errors import UsageError
+    from ..report import write_json
     from . import audit_file
     from .report import Report
 
@@ -37,7 +39,8 @@ def run(args):
     if not pairs:
         raise UsageError(f"no .py file in {', '.join(args.targets)}")
     whole = Report(seed=args.seed, path=str(pairs[0][0]) if len(pairs) == 1 else "")
-    with ThreadPoolExecutor(max(1, args.jobs)) as pool:
+    pool, interrupted = ThreadPoolExecutor(max(1, args.jobs)), False
+    try:
         for (path, _), report in zip(pairs, pool.map(one, pairs), strict=True):
             if not args.no_autograd:
                 report.ask_autograd()
@@ -48,16 +51,21 @@ def run(args):
             whole.results += report.results
             whole.remarks += report.remarks
             whole.died |= report.died
-    if args.json:
-        Path(args.json).write_text(json.dumps(whole.to_json(), indent=1) + "\n", encoding="utf-8")
-    if args.html:
-        Path(args.html).write_text(whole.to_html(), encoding="utf-8")
-    if args.script:
+    except KeyboardInterrupt:  # what the files run dies with this process
+        interrupted = True
+        console.print("interrupted", style="bold")
+    finally:  # though nobody reads it
+        pool.shutdown(wait=False, cancel_futures=True)
+        if args.json:
+            write_json(args.json, whole.to_json())
+        if args.html:
+            write_atomically(args.html, whole.to_html().encode())
+    if args.script and not interrupted:
         text = whole.script()
         if text:
-            Path(args.script).write_text(text, encoding="utf-8")
+            write_atomically(args.script, text.encode())
         console.print(f"script: {args.script}" if text else "no script: nothing found, or none that shows it by itself")
-    return whole.exit_code
+    return 130 if interrupted else whole.exit_code
 
 
 def _files(target):

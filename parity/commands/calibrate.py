@@ -20,7 +20,7 @@ def run(args):
     from ..lanes import LANES
     from ..processes import parallel
     from ..report import check_writable, write_json
-    from ..screen import console, show
+    from ..screen import console
     from .check import progress
 
     for name, least in (("cases", 1), ("jobs", 1), ("seed", 0)):
@@ -35,12 +35,36 @@ def run(args):
     tasks = ((name, args.seed, index, lanes) for first in range(0, each, TURN) for name in CATALOGUE
              for index in range(first, min(first + TURN, each)))
     results, total = [], each * len(CATALOGUE) * len(lanes)
+    interrupted = False
     with progress() as advance:
         advance(0, total, "starting")
-        for some in parallel(c.trials, tasks, args.jobs, c.lost):
-            results += some
-            advance(len(results), total, some[-1].layer)
-    figures, screen = _figures(c, results, args.seed), console()
+        try:
+            for some in parallel(c.trials, tasks, args.jobs, c.lost):
+                results += some
+                advance(len(results), total, some[-1].layer)
+        except KeyboardInterrupt:
+            interrupted = True
+    if not results:
+        console().print("interrupted: 0 cases")
+        return 130
+    figures = _figures(c, results, args.seed)
+    bad = [f"{len(figures['alarms'])} right results called wrong"] if figures["alarms"] else []
+    if not figures["planted"]:
+        bad.append("nothing was judged of planted errors: no case had a gradient to plant one in")
+    if interrupted:
+        bad.append(f"interrupted before {total:,}")
+    try:
+        _print(c, figures, reasons, bad)
+    finally:  # though nobody reads the tables
+        if args.json:
+            write_json(args.json, figures | {"ok": not bad, "interrupted": interrupted})
+    return 130 if interrupted else 1 if bad else 0
+
+
+def _print(c, figures, reasons, bad):
+    from ..screen import console, show
+
+    screen = console()
     for table in _tables(c, figures):
         show(screen, table)
     for name, reason in reasons.items():
@@ -48,14 +72,8 @@ def run(args):
             screen.print(f"{name}: UNTESTED, {reason}", style="yellow", highlight=False, soft_wrap=True)
     for case in figures["alarms"]:
         screen.print(f"parity replay '{case}'", highlight=False, soft_wrap=True)
-    bad = [f"{len(figures['alarms'])} right results called wrong"] if figures["alarms"] else []
-    if not figures["planted"]:
-        bad.append("nothing was judged of planted errors: no case had a gradient to plant one in")
-    screen.print(f"{'FAILED' if bad else 'no false alarm'}: {len(results):,} cases{''.join(f'; {b}' for b in bad)}",
+    screen.print(f"{'FAILED' if bad else 'no false alarm'}: {figures['cases']:,} cases{''.join(f'; {b}' for b in bad)}",
                  style="bold", highlight=False, soft_wrap=True)
-    if args.json:
-        write_json(args.json, figures | {"ok": not bad})
-    return 1 if bad else 0
 
 
 def _figures(c, results, seed):

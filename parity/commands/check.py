@@ -33,12 +33,14 @@ def run(args):
     with progress(args.minutes is None) as advance:
         report = check(args.layer, args.lane, cases=args.cases, minutes=args.minutes, only=only, seed=args.seed,
                        jobs=args.jobs, require=args.require, progress=advance, seen=memory.saw)
-    screen = console()
-    report.print(screen)
-    if line := memory.keep():
-        screen.print(line, highlight=False, markup=False, soft_wrap=True)
-    if args.json:
-        write_json(args.json, report.to_json())
+    screen, line = console(), memory.keep()
+    try:
+        report.print(screen)
+        if line:
+            screen.print(line, highlight=False, markup=False, soft_wrap=True)
+    finally:  # though nobody reads the table
+        if args.json:
+            write_json(args.json, report.to_json())
     return 0 if report.ok else 130 if report.interrupted and not report.findings else 1
 
 

@@ -25,15 +25,21 @@ def run(args):
     screen, log = console(), console(stderr=True)
     total = false_alarms(args.runs, seed=args.seed, layer=args.layer, lane=args.lane, cases=args.cases, jobs=args.jobs,
                          progress=lambda done: log.print(f"{done} of {args.runs} checks", style="dim", highlight=False))
+    try:
+        _print(screen, total, args.seed)
+    finally:  # though nobody reads it
+        if args.json:
+            write_json(args.json, total.to_json())
+    return 0 if total.ok else 130 if total.interrupted and not total.findings else 1
+
+
+def _print(screen, total, seed):
     for finding in total.findings[:10]:
         screen.print(f"{finding}\n", highlight=False, markup=False, soft_wrap=True)
     for lane, (share, case_id) in total.worst.items():
         screen.print(f"{lane}: at most {share:.0%} of the budget used, by {case_id}", highlight=False, markup=False,
                      soft_wrap=True)
-    screen.print(f"{total.alarms} false alarms in {total.cases:,} cases ({total.runs} checks from seed {args.seed}, "
+    screen.print(f"{total.alarms} false alarms in {total.cases:,} cases ({total.runs} checks from seed {seed}, "
                  f"{total.failed} failed): with 95 % confidence at most {total.bound:.2g} a case; "
                  f"{total.seconds:.0f} s{''.join(f'; FAILED: {reason}' for reason in total.reasons)}",
                  highlight=False, markup=False, style="bold", soft_wrap=True)
-    if args.json:
-        write_json(args.json, total.to_json())
-    return 0 if total.ok else 130 if total.interrupted and not total.findings else 1

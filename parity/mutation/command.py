@@ -46,7 +46,9 @@ def run(args):
 
         summary = mutate(args.layer, fast=args.fast, jobs=args.jobs, progress=progress)
     summary.seconds = time.monotonic() - start
-    if args.json:
-        write_json(args.json, summary.to_json())
-    summary.print(Console(width=max(Console().width, WIDTH)))
-    return 0 if summary.ok else 1
+    try:
+        summary.print(Console(width=max(Console().width, WIDTH)))
+    finally:  # though nobody reads the tables
+        if args.json:
+            write_json(args.json, summary.to_json())
+    return 130 if summary.interrupted else 0 if summary.ok else 1

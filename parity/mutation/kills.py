@@ -115,10 +115,13 @@ def mutate(layer="*", *, fast=False, jobs=1, progress=None):
     arena = Arena(chosen, surveyed(_concerned(wanted), jobs), fast, explained)
     unmade = explained.keys() - {mutant.key for mutant in made}
     summary = Summary(fast, explained, unmade=sorted(unmade))
-    for mutant, verdict in arena.run(jobs):
-        summary.add(mutant, verdict)
-        if progress:
-            progress(len(summary.results), len(chosen))
+    try:
+        for mutant, verdict in arena.run(jobs):
+            summary.add(mutant, verdict)
+            if progress:
+                progress(len(summary.results), len(chosen))
+    except KeyboardInterrupt:
+        summary.interrupted = True
     return summary
 
 

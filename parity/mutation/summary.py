@@ -44,6 +44,7 @@ class Summary:
         results: list of ``(mutant, verdict)``, without the stillborn.
         stillborn: number of mutants that could not be imported: they count as none.
         seconds: time taken.
+        interrupted: whether Ctrl-C ended it, before all mutants had met their trials.
     """
 
     fast: bool
@@ -52,6 +53,7 @@ class Summary:
     results: list = field(default_factory=list)
     stillborn: int = 0
     seconds: float = 0.0
+    interrupted: bool = False
 
     def add(self, mutant, verdict):
         """Takes in one verdict."""
@@ -72,8 +74,9 @@ class Summary:
 
     @property
     def ok(self):
-        """Whether there are mutants, and each is killed or rightly explained."""
-        return bool(self.results) and not self.survivors and not self.contradicted and not self.unmade
+        """Whether there are mutants, all were tried, and each is killed or rightly explained."""
+        return (bool(self.results) and not self.interrupted and not self.survivors and not self.contradicted
+                and not self.unmade)
 
     def matrix(self, side):
         """By layer, or module that layers share: counts of mutants, of verdicts and of kills by check."""
@@ -108,7 +111,8 @@ class Summary:
         """Everything as plain values, for ``json.dumps``."""
         kinds = Counter(v.kind for _, v in self.results)
         return {
-            "ok": self.ok, "fast": self.fast, "mutants": len(self.results), "killed": kinds[KILLED],
+            "ok": self.ok, "interrupted": self.interrupted, "fast": self.fast,
+            "mutants": len(self.results), "killed": kinds[KILLED],
             "time-out": kinds[TIMEOUT], "same function": kinds[SURVIVED] - len(self.survivors),
             "unexplained": len(self.survivors), "stillborn": self.stillborn, "seconds": round(self.seconds, 1),
             "matrix": {side: {layer: dict(row) for layer, row in self.matrix(side).items()} for side in SIDES},
@@ -161,7 +165,8 @@ class Summary:
             console.print(f"\nNO SUCH MUTANT any more: {key}", highlight=False, markup=False, soft_wrap=True)
         kinds = Counter(v.kind for _, v in self.results)
         same = kinds[SURVIVED] - len(self.survivors)
-        console.print(f"{'every mutant killed or explained' if self.ok else 'FAILED'}: {len(self.results):,} mutants, "
+        state = ("interrupted" if self.interrupted else "every mutant killed or explained" if self.ok else "FAILED")
+        console.print(f"{state}: {len(self.results):,} mutants, "
                       f"{kinds[KILLED]:,} killed, {kinds[TIMEOUT]} timed out, {same} the same function, "
                       f"{len(self.survivors)} unexplained; {self.stillborn} could not be imported and do not count; "
                       f"{self.seconds:.0f} s", style="bold", highlight=False, soft_wrap=True)
