@@ -1,5 +1,6 @@
 """The audit of other people's gradients: verdicts, files, notebooks, and code that misbehaves."""
 
+import errno
 import json
 import os
 import subprocess
@@ -10,9 +11,11 @@ import numpy as np
 import pytest
 
 import reference
-from parity.auditing import assert_gradients, audit, audit_file, notebooks
+from parity.auditing import Report, assert_gradients, audit, audit_file, notebooks
 from parity.auditing.findings import BACKWARD, FORWARD, RIGHT
 from parity.catalogue import CATALOGUE
+from parity.cli import main
+from parity.errors import UsageError
 from parity_tests.audit_faults import textbook
 from parity_tests.audit_faults.__main__ import explained, judge, said_rightly
 from parity_tests.audit_faults.faults import FAULTS
@@ -524,3 +527,95 @@ class InsideFloat32:
 def test_float32_inside_is_found():
     report = audit(InsideFloat32(), inputs=(ROUGH,))
     assert [f.kind for f in report.findings] == ["float32"], report
+
+
+class NoGradient:
+    """Integers alone go in: there is nothing to differentiate."""
+
+    def forward(self, ids):
+        return np.eye(4)[ids]
+
+    def backward(self, dy):
+        return None
+
+
+class Double:
+    def forward(self, x):
+        return 2 * x
+
+    def backward(self, dy):
+        return 2 * dy
+
+
+@pytest.mark.parametrize("report", [
+    lambda: Report(),
+    lambda: audit(Double),
+    lambda: audit(NoGradient(), inputs=(np.array([0, 1, 3]),)),
+    lambda: audit(Double(), inputs=(np.zeros((0, 3)),)),
+], ids=["empty", "no twin", "no gradient", "no entry"])
+def test_nothing_judged_is_no_pass(report):
+    report = report()
+    assert not report.ok and report.exit_code == 2 and report.verdict == "not audited" and not report.to_json()["ok"]
+    assert str(report).splitlines()[-1].startswith("nothing ")
+
+
+def test_a_gradient_left_out_is_an_error():
+    class Forgets(Double):
+        def backward(self, dy):
+            return (None,)
+
+    assert audit(Forgets(), inputs=(np.ones(3),)).verdict == BACKWARD
+
+
+def test_a_class_that_is_missing_beside_a_right_one_is_no_pass(tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text(SOFTMAX)
+    assert audit_file(file, ["Softmax"]).ok
+    report = audit_file(file, ["Softmax", "Affine"])
+    assert report.verdict == "not audited" and not report.ok and report.exit_code == 1
+
+
+SOFTMAX = """
+import numpy as np
+
+class Softmax:
+    def __init__(self):
+        self.params, self.grads = [], []
+
+    def forward(self, x):
+        e = np.exp(x - x.max(-1, keepdims=True))
+        self.y = e / e.sum(-1, keepdims=True)
+        return self.y
+
+    def backward(self, dy):
+        return self.y * (dy - (self.y * dy).sum(-1, keepdims=True))
+"""
+
+
+@pytest.mark.parametrize("options", [{"seconds": np.nan}, {"seconds": 0}, {"seconds": np.inf}, {"memory": 1.5},
+                                     {"memory": 0}, {"seed": -1}, {"seed": True}], ids=str)
+def test_limits_that_mean_nothing_are_refused(options):
+    with pytest.raises(UsageError):
+        audit(Double(), inputs=(np.ones(3),), **options)
+
+
+def test_the_command_writes_after_it_has_printed(tmp_path, capsys, monkeypatch):
+    (tmp_path / "mine.py").write_text(SOFTMAX)
+    (tmp_path / "link").symlink_to("report.json")
+    monkeypatch.chdir(tmp_path)
+    assert main(["audit", "mine.py", "--no-autograd", "--json", "link"]) == 0
+    assert (tmp_path / "link").is_symlink() and json.loads((tmp_path / "report.json").read_text())["ok"]
+    capsys.readouterr()
+
+    def full(*args):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "replace", full)
+    for option in ("--json", "--html"):
+        with pytest.raises(SystemExit) as end:
+            main(["audit", "mine.py", "--no-autograd", option, "out"])
+        shown = capsys.readouterr()
+        assert end.value.code == 2 and "Softmax" in shown.out and "right" in shown.out and "'out'" in shown.err
+    with pytest.raises(SystemExit):
+        main(["audit", "mine.py", "--json", "nowhere/out"])
+    assert "there is no folder" in capsys.readouterr().err

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import UsageError
+from ..errors import UsageError, amount, whole
 from .findings import PROTOCOL, Finding, Result
 from .report import Report
 from .subject import FunctionLayer, Subject, _arguments
@@ -49,9 +49,10 @@ def audit(layer=None, *, like=None, inputs=None, params=None, forward=None, back
         A ``Report``.
 
     Raises:
-        UsageError: unknown twin, or neither a layer nor two functions.
+        UsageError: unknown twin, neither a layer nor two functions, or a limit that means nothing.
     """
     _known(like)
+    _limits(seed, seconds, memory)
     if layer is None:
         if not callable(forward) or not callable(backward) or (inputs is None and like is None):
             raise UsageError("audit needs a layer, or forward=, backward= and inputs=")
@@ -111,6 +112,7 @@ def audit_file(path, names=(), *, like=None, seed=0, seconds=SECONDS, memory=MEM
     if not path.is_file() or path.suffix not in (".py", ".ipynb"):
         raise UsageError(f"{path}: no such .py or .ipynb file")
     _known(like)
+    _limits(seed, seconds, memory)
     from . import sandbox
 
     report = Report(seed=seed, path=str(path))
@@ -153,6 +155,12 @@ def _known(like):
         raise UsageError(f"like={like!r}: no such layer, known are {', '.join(layers)}")
 
 
+def _limits(seed, seconds, memory):
+    whole("seed", seed, 0)
+    amount("seconds", seconds)
+    whole("memory", memory, 1)
+
+
 class _Collector:
     """Takes what a process says that runs somebody's code into a report, and believes nothing but faults.
 
@@ -187,6 +195,7 @@ class _Collector:
             self.report.remarks.append(str(text))
 
     def take_missing(self, link, missing, known):
+        self.report.missing += missing
         self.report.remarks.append(f"no class {', '.join(missing)} with forward and backward in {self.name}; there "
                                    f"are {', '.join(known) or 'none'}")
 

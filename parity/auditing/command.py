@@ -25,9 +25,14 @@ def run(args):
     from reference.data import write_atomically
 
     from ..errors import UsageError
-    from ..report import write_json
+    from ..errors import whole as whole_number
+    from ..report import check_writable, write_json
     from . import audit_file
     from .report import Report
+
+    whole_number("jobs", args.jobs, 1)
+    for path in filter(None, (args.json, args.html, args.script)):
+        check_writable(path)
 
     def one(pair):
         path, names = pair
@@ -39,7 +44,7 @@ def run(args):
     if not pairs:
         raise UsageError(f"no .py file in {', '.join(args.targets)}")
     whole = Report(seed=args.seed, path=str(pairs[0][0]) if len(pairs) == 1 else "")
-    pool, interrupted = ThreadPoolExecutor(max(1, args.jobs)), False
+    pool, interrupted = ThreadPoolExecutor(args.jobs), False
     try:
         for (path, _), report in zip(pairs, pool.map(one, pairs), strict=True):
             if not args.no_autograd:
@@ -51,6 +56,9 @@ def run(args):
             whole.results += report.results
             whole.remarks += report.remarks
             whole.died |= report.died
+            whole.missing += report.missing
+        if len(pairs) > 1 and not whole.audited:
+            console.print("nothing was judged")
     except KeyboardInterrupt:  # what the files run dies with this process
         interrupted = True
         console.print("interrupted", style="bold")

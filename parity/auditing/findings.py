@@ -198,6 +198,7 @@ class Result:
         """What the process that examined it tells ours, beside the findings."""
         given = self.given
         return {"findings": [f.to_plain() for f in self.findings], "remarks": self.remarks, "checked": self.checked,
+                "skipped": self.skipped,
                 "witnessed": [[case_id, outputs, grads] for case_id, (outputs, grads) in self.witnessed.items()],
                 "given": None if given is None else [given.id, given.params, given.inputs, given.sizes, given.seed],
                 "shapes": [list(s) for s in self.shapes], "seconds": self.seconds}
@@ -210,6 +211,7 @@ class Result:
         """
         self.findings = [Finding.from_plain(f) for f in plain["findings"]]
         self.remarks = [_text(r) for r in plain["remarks"]]
+        self.skipped = "" if self.twin else _text(plain["skipped"])  # who has a twin has gradients to judge
         self.checked, self.seconds = int(plain["checked"]), float(plain["seconds"])
         self.witnessed = {_text(case_id): (_named(outputs), _named(grads))
                           for case_id, outputs, grads in plain["witnessed"]}

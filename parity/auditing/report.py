@@ -18,6 +18,7 @@ class Report:
         results: list of ``Result``, one a class.
         remarks: sentences about the file as a whole.
         died: whether the file itself could not be run to its end.
+        missing: names of classes that were asked for and are not there.
         seed: of all random values.
         path: of the file; empty for a live object.
     """
@@ -25,6 +26,7 @@ class Report:
     results: list = field(default_factory=list)
     remarks: list = field(default_factory=list)
     died: bool = False
+    missing: list = field(default_factory=list)
     seed: int = 0
     path: str = ""
 
@@ -35,8 +37,8 @@ class Report:
 
     @property
     def ok(self):
-        """Whether no finding is an error."""
-        return not self.died and all(r.ok for r in self.results)
+        """Whether something was judged, every class that was asked for, and no finding is an error."""
+        return not self.died and not self.missing and bool(self.audited) and all(r.ok for r in self.results)
 
     @property
     def findings(self):
@@ -45,15 +47,13 @@ class Report:
 
     @property
     def verdict(self):
-        """The verdict of the first class that is not right; ``right`` where all are."""
-        return next((r.verdict for r in self.audited if r.verdict != "right"), "right")
+        """The verdict of the first class that is not right; ``right`` where all are, ``not audited`` where none was."""
+        return next((r.verdict for r in self.audited if r.verdict != "right"), "right" if self.ok else "not audited")
 
     @property
     def exit_code(self):
         """0 all right, 1 something wrong, 2 nothing could be audited."""
-        if not self.ok:
-            return 1 if self.audited else 2
-        return 0 if self.audited else 2
+        return 0 if self.ok else 1 if self.audited else 2
 
     def script(self):
         """A standalone program that shows the first finding; empty where there is none, or none could be made."""
@@ -104,6 +104,8 @@ class Report:
                 yield f"  ({text})"
         if not self.results and not self.remarks:
             yield "nothing to audit: no class with forward and backward"
+        elif not self.audited:
+            yield "nothing was judged"
 
     # --- the third witness ------------------------------------------------------------------------
 
