@@ -27,18 +27,15 @@ class Vocabulary(NamedTuple):
     id_to_char: dict
 
 
-def load_data(path, seed=1984):
-    """Reads a ``question_answer`` file into ids.
-
-    Characters are numbered in order of first appearance, question, then answer, line by line; the
-    lines are shuffled by NumPy's legacy generator and the last tenth is kept for validation.
+def load_data(path, seed=1984, pad=None):
+    """Reads a ``question_answer`` file into ids; see ``encode_lines``.
 
     Source: Saito, Deep Learning from Scratch 2, chapter 7.
 
     Args:
-        path: text file in UTF-8, one pair a line, ``_`` beginning the answer; all questions of one
-            length and all answers of one length.
+        path: text file in UTF-8, with or without a byte order mark, one pair a line, ``_`` beginning the answer.
         seed: of the shuffle; None for the order of the file.
+        pad: character that fills up shorter questions and answers; None to refuse them.
 
     Returns:
         ``(x_train, t_train), (x_test, t_test), vocabulary``: ids ``(lines, characters)``, int64, and
@@ -48,22 +45,45 @@ def load_data(path, seed=1984):
         OSError: the file cannot be read.
         ValueError: an empty file, a line without ``_``, lines of different lengths; with the line.
     """
-    with open(path, encoding="utf-8") as file:
+    with open(path, encoding="utf-8-sig") as file:
         lines = file.read().split("\n")
     if lines[-1] == "":
         lines.pop()
+    return encode_lines(lines, seed, pad, path)
+
+
+def encode_lines(lines, seed=1984, pad=None, source="lines"):
+    """Turns ``question_answer`` lines into ids.
+
+    Characters are numbered in order of first appearance, question, then answer, line by line; the
+    lines are shuffled by NumPy's legacy generator and the last tenth is kept for validation.
+
+    Args:
+        lines: list of str, ``_`` beginning the answer.
+        seed: of the shuffle; None for the order of the lines.
+        pad: character that fills up shorter questions and answers; None to refuse them.
+        source: name of the lines in errors.
+
+    Returns:
+        As ``load_data``.
+
+    Raises:
+        ValueError: no lines, a line without ``_``, lines of different lengths; with the line.
+    """
     if not lines:
-        raise ValueError(f"{path}: no lines, expected question_answer lines")
+        raise ValueError(f"{source}: no lines, expected question_answer lines")
     questions, answers = [], []
     for number, line in enumerate(lines, 1):
         cut = line.find("_")
         if cut < 0:
-            raise ValueError(f"{path}, line {number}: no '_' in {line!r}, expected question_answer")
+            raise ValueError(f"{source}, line {number}: no '_' in {line!r}, expected question_answer")
         questions.append(line[:cut])
         answers.append(line[cut:])
-        if (len(questions[-1]), len(answers[-1])) != (len(questions[0]), len(answers[0])):
-            raise ValueError(f"{path}, line {number}: {len(questions[-1])} + {len(answers[-1])} characters, "
+        if pad is None and (len(questions[-1]), len(answers[-1])) != (len(questions[0]), len(answers[0])):
+            raise ValueError(f"{source}, line {number}: {len(questions[-1])} + {len(answers[-1])} characters, "
                              f"expected {len(questions[0])} + {len(answers[0])} as in line 1")
+    if pad is not None:
+        questions, answers = _filled_up(questions, pad), _filled_up(answers, pad)
     characters = dict.fromkeys(c for q, a in zip(questions, answers, strict=True) for c in q + a)
     char_to_id = {c: i for i, c in enumerate(characters)}
     x, t = (np.array([[char_to_id[c] for c in text] for text in texts], dtype=np.int64)
@@ -75,6 +95,11 @@ def load_data(path, seed=1984):
     split = len(x) - len(x) // 10
     vocabulary = Vocabulary(char_to_id, {i: c for c, i in char_to_id.items()})
     return (x[:split], t[:split]), (x[split:], t[split:]), vocabulary
+
+
+def _filled_up(texts, pad):
+    longest = max(map(len, texts))
+    return [text.ljust(longest, pad) for text in texts]
 
 
 def date_lines(size=50_000, seed=0):
@@ -173,6 +198,8 @@ def _write(target, path, data):
             if there:
                 os.chmod(temporary, stat.S_IMODE(there.st_mode))
             file.write(data)
+            file.flush()
+            os.fsync(file.fileno())  # or the new name may outlive a power cut and the bytes not
         os.replace(temporary, target)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):

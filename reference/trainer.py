@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import sys
 import time
 
 import numpy as np
@@ -137,13 +138,15 @@ def sample_lines(question, correct, guess, id_to_char, is_reverse=False):
 
 
 @contextlib.contextmanager
-def progress(description, steps, shown=True):
-    """A bar with loss, tokens a second and time left.
+def progress(description, steps, shown=True, *, done=0, say=print):
+    """Loss, tokens a second and time left: a bar on a terminal, elsewhere a line for each tenth of the steps.
 
     Args:
-        description: text before the bar.
-        steps: number of steps to come.
-        shown: False for no bar at all.
+        description: text before it.
+        steps: number of steps in all.
+        shown: False for nothing at all.
+        done: steps taken before.
+        say: function that prints a line.
 
     Yields:
         Function ``advance(tokens, loss=None)`` that counts one step; ``tokens`` is the number of ids, of
@@ -152,18 +155,35 @@ def progress(description, steps, shown=True):
     if not shown:
         yield lambda tokens, loss=None: None
         return
+    with contextlib.ExitStack() as stack:
+        show = _bar(stack, description, steps, done) if sys.stdout.isatty() else _lines(description, steps, say)
+        begin, first, seen, last = time.perf_counter(), done, 0, math.nan
+
+        def advance(tokens, loss=None):
+            nonlocal done, seen, last
+            done, seen, last = done + 1, seen + tokens, last if loss is None else loss
+            seconds = max(time.perf_counter() - begin, 1e-9)
+            show(done, last, seen / seconds, seconds / (done - first) * (steps - done))
+
+        yield advance
+
+
+def _bar(stack, description, steps, done):
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
                TextColumn("loss {task.fields[loss]:.4f}"), TextColumn("{task.fields[speed]:,.0f} tokens/s"),
                TimeRemainingColumn())
-    begin, done, last = time.perf_counter(), 0, math.nan
-    with Progress(*columns) as bar:
-        task = bar.add_task(description, total=steps, loss=last, speed=0.0)
+    bar = stack.enter_context(Progress(*columns))
+    task = bar.add_task(description, total=steps, completed=done, loss=math.nan, speed=0.0)
+    return lambda done, loss, speed, left: bar.update(task, completed=done, loss=loss, speed=speed)
 
-        def advance(tokens, loss=None):
-            nonlocal done, last
-            done, last = done + tokens, last if loss is None else loss
-            bar.update(task, advance=1, loss=last, speed=done / max(time.perf_counter() - begin, 1e-9))
 
-        yield advance
+def _lines(description, steps, say):
+    def show(done, loss, speed, left):
+        if done * 10 // steps > (done - 1) * 10 // steps and not math.isnan(loss):
+            minutes, seconds = divmod(round(left), 60)
+            say(f"{description}  {done}/{steps}  loss {loss:.4f}  {speed:,.0f} tokens/s  "
+                f"{minutes // 60}:{minutes % 60:02}:{seconds:02} left")
+
+    return show

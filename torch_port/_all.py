@@ -15,6 +15,8 @@ from .seq2seq import Decoder, Encoder, PeekyDecoder, PeekySeq2seq, Seq2seq
 from .softmax import Softmax
 from .stock import from_stock as from_stock
 from .stock import to_stock as to_stock
+from .trained import TrainedModel as TrainedModel
+from .trained import load_model as load_model
 from .weights import load_params as load_params
 from .weights import save_params as save_params
 
