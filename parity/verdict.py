@@ -20,6 +20,7 @@ WORK = 1 << 33  # multiplications, about, that the numerical derivatives of one 
 PROBES = 32  # forwards that finding out how to differentiate takes, about
 STEP = 2.0**-20  # relative step along which a computation in float64 is smooth, and one in float32 is not
 ROUGH = 2.0**-30  # second difference along it, of a quantity's size: float32 leaves 2^-24, a smooth function 2^-40
+DOUBT = 100  # estimated errors of central differences within which they contradict nobody
 
 NOBODY, UNDECIDED = "nobody", "undecided"
 DIFFERENT = ("the two forwards are different functions; which is right cannot be told from here: "
@@ -61,7 +62,18 @@ class _Hearing:
                 kept = {n: whole[n] for n in (*case.spec.outputs, *case.spec.states) if n in whole}
                 self._contradicts(side, plain, kept, "in two parts a sequence gives another result than whole")
         self.same = all(_agree(self.oracle[n], self.port[n]) for n in case.spec.outputs
-                        if n in self.oracle and n in self.port)
+                        if n in self.oracle and n in self.port) and self._same_elsewhere()
+
+    def _same_elsewhere(self):
+        """Whether the forwards agree on ordinary values too: where all is zero, different functions may as well."""
+        if self.case.spec.program != "layer" or self.raised:
+            return True
+        rng = np.random.default_rng([self.case.seed, 7])
+        point = {n: 0.5 * rng.standard_normal(a.shape) if a.dtype.kind == "f" else a
+                 for group in (self.data.params, self.data.inputs, self.data.states) for n, a in group.items()}
+        with np.errstate(all="ignore"):
+            ours = _reference_outputs(self.case, self.data, point)
+        return all(map(_agree, ours, _port_outputs(self.case, self.data, point)))
 
     def _side(self, side, data, case=None):
         """The quantities of a side in float64; none where it raises, which is kept."""
@@ -129,13 +141,14 @@ class _Hearing:
                 found[name] = "", f"not asked: {right}"
                 continue
             backward, autograd = ours.like(name, self.oracle[name]), ours.like(name, self.port[name])
-            follows = _agree(backward, right)  # its own forward
+            follows = _agree(backward, right, ours.doubt(name))  # its own forward
             if self.same:
-                found[name] = _shared(follows, _agree(autograd, right), _agree(backward, autograd))
+                found[name] = _shared(follows, _agree(autograd, right, ours.doubt(name)),
+                                      _agree(backward, autograd))
                 continue
             other = theirs.ask(name, remaining)
             known = not isinstance(other, str)
-            obeys = known and _agree(theirs.like(name, self.port[name]), other)
+            obeys = known and _agree(theirs.like(name, self.port[name]), other, theirs.doubt(name))
             found[name] = _apart(follows, obeys, known, _agree(self.oracle[name], self.port[name]))
         return found
 
@@ -207,7 +220,7 @@ class _Derivatives:
 
     def __init__(self, hearing, outputs, seed, limit=LIMIT):
         case, data = hearing.case, hearing.data
-        self.data, self.vectors, self.left = data, {}, WORK - PROBES * case.work
+        self.data, self.vectors, self.errors, self.left = data, {}, {}, WORK - PROBES * case.work
         self.work, self.limit, self.witness, self.why = max(case.work, 1), limit, None, ""
         if self.left < 0:
             self.why = f"too large: one forward takes about {case.work:,} multiplications"
@@ -233,8 +246,10 @@ class _Derivatives:
         self.left -= count * each
         try:
             if count == size:
-                return self.witness.elementwise([name]).values[name]
-            self.vectors[name], values, _ = self.witness.along(name, int(count))
+                found = self.witness.elementwise([name])
+                self.errors[name] = found.errors[name]
+                return found.values[name]
+            self.vectors[name], values, self.errors[name] = self.witness.along(name, int(count))
         except Exception as error:
             return f"the numerical derivative raises {type(error).__name__}: {error}".splitlines()[0]
         return values
@@ -244,13 +259,18 @@ class _Derivatives:
         vectors = self.vectors.get(self._array(quantity))
         return gradient if vectors is None else np.array([np.sum(v * gradient) for v in vectors], np.float64)
 
+    def doubt(self, quantity):
+        """How far a derivative that was asked for may be from the true one, beside ``AGREE``."""
+        errors = self.errors[self._array(quantity)]
+        return 0.0 if self.witness.dtype.kind == "c" else DOUBT * np.max(errors, initial=0)
+
     def _array(self, quantity):
         name = quantity.removeprefix("grad.")
         return name[:-1] if name.endswith("0") and name[:-1] in self.data.states else name
 
 
-def _agree(a, b):
-    """Whether two arrays are the same but for the rounding of float64, integers to the last."""
+def _agree(a, b, doubt=0.0):
+    """Whether two arrays are the same but for the rounding of float64 and a doubt, integers to the last."""
     a, b = np.asarray(a), np.asarray(b)
     if a.shape != b.shape:
         return False
@@ -261,7 +281,7 @@ def _agree(a, b):
     finite = np.isfinite(a) & np.isfinite(b)
     size = np.sqrt(np.mean(b[finite] ** 2)) if finite.any() else 0
     with np.errstate(all="ignore"):
-        return bool(np.all(equal | (finite & (np.abs(a - b) <= AGREE * (np.abs(b) + size)))))
+        return bool(np.all(equal | (finite & (np.abs(a - b) <= AGREE * (np.abs(b) + size) + doubt))))
 
 
 def _widened(a):
