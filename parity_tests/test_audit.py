@@ -1,17 +1,20 @@
 """The audit of other people's gradients: verdicts, files, notebooks, and code that misbehaves."""
 
 import errno
+import itertools
 import json
 import os
 import subprocess
 import sys
 import textwrap
+import time
 
 import numpy as np
 import pytest
 
 import reference
-from parity.auditing import Report, assert_gradients, audit, audit_file, notebooks
+from parity import cli
+from parity.auditing import Report, assert_gradients, audit, audit_file, diagnose, notebooks
 from parity.auditing.findings import BACKWARD, FORWARD, RIGHT
 from parity.catalogue import CATALOGUE
 from parity.cli import main
@@ -67,6 +70,7 @@ QUICK = {*SMALL} - {"TimeLSTM", "TimeGRU", "TimeBiLSTM"}  # the command audits t
 def test_fault_is_found_and_explained(fault):
     verdict, _, text, _ = judge(fault)
     assert said_rightly(fault, verdict), text
+    assert "could not be tried" not in text
 
 
 WEAK = ("Softmax: self.out = softmax(x) if x.ndim == 2 else x", "TimeLSTM: dtype='f'",
@@ -136,6 +140,19 @@ def test_plain_functions():
     assert audit(forward=affine_forward, backward=affine_backward, inputs=(x,), params={"W": W, "b": b}).ok
     report = audit(forward=affine_forward, backward=wrong_affine_backward, inputs=(x,), params={"W": W, "b": b})
     assert [f.quantity for f in report.findings if f.check == "gradient"] == ["grad.b"]
+
+
+@pytest.mark.parametrize("shape", ["rows", "scalar", "one row"])
+def test_a_gradient_of_another_shape_is_reported_and_not_broadcast(shape):
+    def backward(dy, cache):
+        dx, dW, db = affine_backward(dy, cache)
+        return {"rows": (dx, dW[:1], db), "scalar": (dx, dW, db.sum()), "one row": (dx, dW, db[None])}[shape]
+
+    rng = np.random.default_rng(0)
+    params = {"W": rng.standard_normal((3, 2)), "b": rng.standard_normal(2)}
+    report = audit(forward=affine_forward, backward=backward, inputs=(rng.standard_normal((4, 3)),), params=params)
+    assert [(f.check, f.quantity) for f in report.findings] == [("shape", "grad.W" if shape == "rows" else "grad.b")]
+    assert "expected (3, 2)" in str(report) if shape == "rows" else "expected (2,)" in str(report)
 
 
 class Linear:
@@ -619,3 +636,84 @@ def test_the_command_writes_after_it_has_printed(tmp_path, capsys, monkeypatch):
     with pytest.raises(SystemExit):
         main(["audit", "mine.py", "--json", "nowhere/out"])
     assert "there is no folder" in capsys.readouterr().err
+
+
+# --- exit codes -----------------------------------------------------------------------------------
+
+STRANGER = RIGHT_CLASS.replace("Scale", "Stranger")
+SOFTMAX = OWN_REFERENCE.replace("SCALE", "scale")
+WRONG_SOFTMAX = SOFTMAX.replace("return self.y * (dy -", "return 2 * self.y * (dy -")
+OTHER_FORWARD = SOFTMAX.replace("e = np.exp(x -", "x = x / 2; e = np.exp(x -").replace(
+    "return self.y * (dy -", "return self.y / 2 * (dy -")
+EXITS = {
+    "right": ([SOFTMAX], [], 0),
+    "right beside one that cannot be audited": ([SOFTMAX + STRANGER], [], 0),
+    "another forward, found by name": ([OTHER_FORWARD], [], 0),
+    "another forward, asked for": ([OTHER_FORWARD], ["--like", "Softmax"], 1),
+    "wrong": ([WRONG_SOFTMAX], [], 1),
+    "right and wrong": ([SOFTMAX, WRONG_SOFTMAX], [], 1),
+    "a cell that fails beside a right class": ([SOFTMAX + "raise KeyError(3)\n"], [], 0),
+    "ends the process": ([SOFTMAX.replace("self.y =", "import os; os._exit(0); self.y =")], [], 1),
+    "no class": (["x = 1\n"], [], 2),
+    "a class that is not there": ([SOFTMAX], [":Missing"], 2),
+    "a class without a twin": ([STRANGER], [], 2),
+    "syntax": (["def ("], [], 2),
+    "never loads": (["import os; os._exit(0)"], [], 2),
+    "no UTF-8": ([b"x = '\xff'"], [], 2),
+    "an unknown twin": ([SOFTMAX], ["--like", "Nothing"], 2),
+    "no time": ([SOFTMAX], ["--seconds", "0"], 2),
+    "endless time": ([SOFTMAX], ["--seconds", "nan"], 2),
+    "no memory": ([SOFTMAX], ["--memory", "-1"], 2),
+    "a file that is not there, beside a wrong one": ([WRONG_SOFTMAX], ["missing.py"], 2),
+    "a folder without files": ([], ["."], 2),
+    "a notebook that is none": ([], ["book.ipynb"], 2),
+}
+
+
+@pytest.mark.parametrize("name", EXITS)
+def test_exit_code(tmp_path, monkeypatch, capsys, name):
+    texts, arguments, code = EXITS[name]
+    monkeypatch.chdir(tmp_path)
+    files = [f"file{i}.py" for i in range(len(texts))]
+    for file, text in zip(files, texts, strict=True):
+        (tmp_path / file).write_bytes(text if isinstance(text, bytes) else text.encode())
+    if "book.ipynb" in arguments:
+        (tmp_path / "book.ipynb").write_text("no JSON")
+    if arguments and arguments[0].startswith(":"):
+        files, arguments = [files[0] + arguments[0]], []
+    command = ["audit", *files, *arguments, "--no-autograd"]
+    try:
+        found = cli.main(command)
+    except SystemExit as error:
+        found = error.code
+    said = "".join(capsys.readouterr())
+    assert found == code, said
+    assert said.strip() and "Traceback" not in said
+
+
+# --- diagnoses ------------------------------------------------------------------------------------
+
+JACOBIAN = FAULTS[[f.id for f in FAULTS].index("Softmax: pass")]
+
+
+def test_a_diagnosis_does_not_depend_on_how_fast_the_machine_is(monkeypatch):
+    expected = judge(JACOBIAN)[1:3]
+    assert set(JACOBIAN.kinds) & set(expected[0])
+    ticks = itertools.count(0, 100.0)
+    monkeypatch.setattr(time, "process_time", lambda: next(ticks))
+    assert judge(JACOBIAN)[1:3] == expected
+
+
+def test_a_search_runs_so_many_operations_and_no_more(monkeypatch):
+    monkeypatch.setattr(diagnose, "SEARCH", 3)
+    assert not set(JACOBIAN.kinds) & set(judge(JACOBIAN)[1])
+
+
+def test_a_mistake_of_ours_in_an_explanation_is_told(monkeypatch):
+    def mistaken(scene, name):
+        return scene.misspelt
+
+    monkeypatch.setattr(diagnose, "GRADIENT", (mistaken, *diagnose.GRADIENT))
+    _, kinds, text, _ = judge(JACOBIAN)
+    assert set(JACOBIAN.kinds) & set(kinds)
+    assert "the explanation mistaken could not be tried: AttributeError" in text

@@ -280,3 +280,24 @@ def test_what_is_no_finding_is_refused(change):
 def test_steering_characters_are_not_printed():
     told = Liar(wire.encode(["remark", "a\x1b[31mb\0c\nd"])).link.receive()
     assert told == ["remark", "a\ufffd[31mb\ufffdc\nd"]
+
+
+AGAIN = """
+import sys
+if "parity" not in sys.modules:  # in the script that shows a finding
+    import os, time
+    if os.fork() == 0:
+        os.setsid()
+        time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("then", ["while True: pass", "x = bytearray(100 << 30)", "os.killpg(0, 9)"])
+def test_a_script_runs_within_the_limits(tmp_path, then):
+    (tmp_path / "mine.py").write_text(f"{AGAIN}    {then}\n{WRONG}")
+    report = audit_file(tmp_path / "mine.py", seconds=20, memory=1024, autograd=False)
+    assert report.exit_code == 1
+    for finding in report.findings:
+        finding.maker.seconds = SECONDS
+    assert report.script() == ""
+    assert not left(tmp_path)

@@ -108,9 +108,7 @@ def audit_file(path, names=(), *, like=None, seed=0, seconds=SECONDS, memory=MEM
     Raises:
         UsageError: no such file, or unknown twin.
     """
-    path = Path(path).resolve()
-    if not path.is_file() or path.suffix not in (".py", ".ipynb"):
-        raise UsageError(f"{path}: no such .py or .ipynb file")
+    path = a_file(path)
     _known(like)
     _limits(seed, seconds, memory)
     from . import sandbox
@@ -126,6 +124,18 @@ def audit_file(path, names=(), *, like=None, seed=0, seconds=SECONDS, memory=MEM
         report.ask_autograd()
     report.scripts_for(None, seconds, memory)
     return report
+
+
+def a_file(path):
+    """The path of a file that can be audited, resolved.
+
+    Raises:
+        UsageError: there is none.
+    """
+    path = Path(path).resolve()
+    if not path.is_file() or path.suffix not in (".py", ".ipynb"):
+        raise UsageError(f"{path}: no such .py or .ipynb file")
+    return path
 
 
 def assert_gradients(layer=None, **options):

@@ -61,7 +61,6 @@ class Examination:
         self.result = Result(subject.name, spec.name if spec else "")
         self.known = set()
         self.roundoff = diagnose.ROUNDOFF["float64"]
-        self.agrees = spec is not None
         self.traced = {}
 
     def add(self, finding):
@@ -238,7 +237,7 @@ class Examination:
     def _own_arrays(self, layer, grads, measured):
         now = list(getattr(layer, "grads", []))
         for i, (old, new) in enumerate(zip(grads, now, strict=False)):
-            if old is not new:
+            if old is not new and np.shape(old) == np.shape(new):  # another shape has a finding of its own
                 name = list(measured.sample.params)[i] if i < len(measured.sample.params) else str(i)
                 self.add(Finding("error", "grads replaced", f"grads[{i}]", diagnosis="the arrays in grads are "
                                  f"replaced: backward puts a new array in place of that of {name}", kind="replaced",
@@ -392,7 +391,7 @@ class Examination:
             self.result.remark("the expected rounding is an estimate: the code does not keep the array type that "
                                "measures it")
         self.scene = diagnose.Scene(self.subject, self.canonical, measured, True, self.measure,
-                                    1e-3 if self.roundoff > 1e-8 else diagnose.SAME, self.traced)
+                                    1e-3 if self.roundoff > 1e-8 else diagnose.SAME, self.traced, self.result.remark)
         wrong_outputs = self._forward_values(measured, units)
         shapes = self._shapes(measured)
         # a gradient that was found wrong is not looked at again in other samples
@@ -433,8 +432,6 @@ class Examination:
                     self.add(Finding("error" if self.strict else "note", "kept", name, FORWARD,
                                      f"{name}, kept as an attribute, differs", "kept", measured.sample.id,
                                      measured.sample.words))
-        if wrong:
-            self.agrees = False
         return wrong
 
     def _forward_finding(self, measured, name, right, got, index, unit, words):

@@ -27,7 +27,7 @@ def run(args):
     from ..errors import UsageError
     from ..errors import whole as whole_number
     from ..report import check_writable, write_json
-    from . import audit_file
+    from . import a_file, audit_file
     from .report import Report
 
     whole_number("jobs", args.jobs, 1)
@@ -43,6 +43,8 @@ def run(args):
     pairs = [pair for target in args.targets for pair in _files(target)]
     if not pairs:
         raise UsageError(f"no .py file in {', '.join(args.targets)}")
+    for path, _ in pairs:
+        a_file(path)  # before anything is run whose findings the error would hide
     whole = Report(seed=args.seed, path=str(pairs[0][0]) if len(pairs) == 1 else "")
     pool, interrupted = ThreadPoolExecutor(args.jobs), False
     try:
@@ -50,7 +52,7 @@ def run(args):
             if not args.no_autograd:
                 report.ask_autograd()
             if len(pairs) > 1 and (report.results or report.remarks):
-                console.print(str(path), style="bold")
+                console.print(str(path), style="bold", markup=False)
             for line in report.lines() if len(pairs) == 1 or report.results or report.remarks else ():
                 console.print(line, style=_style(line), markup=False)
             whole.results += report.results

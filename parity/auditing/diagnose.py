@@ -6,7 +6,6 @@ is the diagnosis, so the plainest stand first.
 """
 
 import itertools
-import time
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -15,12 +14,12 @@ from ..noise import noise
 from ..spec import axes
 from . import samples as _samples
 from .subject import Function, Subject, draw_cotangents, gradients, noisy, quantities
-from .trace import LOCAL, LOOPED, Surgery, Tracer, candidates, describe
+from .trace import LOCAL, LOOPED, Refused, Surgery, Tracer, candidates, describe, somebodys_code
 
 SAME = 1e-6  # relative to the root mean square: an explanation has to fit this closely
 POWERS = (1, -1, 0.5, -0.5)
-PATIENCE = 2.5  # seconds of computing that the search for one explanation may take
-TOGETHER = 8.0  # and all searches of one audit
+SEARCH = 100_000  # traced operations that the search for one explanation may run: a few seconds
+TOGETHER = 3 * SEARCH  # and all searches of one audit
 ROUNDOFF = {"float64": 2.0**-53, "float32": 2.0**-24}
 
 
@@ -55,7 +54,8 @@ class Scene:
         agrees: whether the forward is the canonical one.
         measure: function from a sample to a ``Measured``.
         exact: relative precision that can be asked for.
-        traced: changes that explained another quantity, by subject: tried first.
+        traced: changes that explained another quantity, by subject: tried first; and what searches may still run.
+        tell: called with what is wrong with a diagnosis itself.
     """
 
     subject: object
@@ -65,10 +65,7 @@ class Scene:
     measure: object
     exact: float = SAME
     traced: dict = field(default_factory=dict)
-
-    def spent(self):
-        """Seconds of computing since the first diagnosis of this audit began."""
-        return time.process_time() - self.traced.setdefault("began", time.process_time())
+    tell: object = None
 
     def varied(self):
         """The base with one axis grown at a time: letter, measured; computed once."""
@@ -76,10 +73,19 @@ class Scene:
             self._varied = []
             for letter, sample in _samples.variations(self.subject, self.base.sample):
                 try:
-                    self._varied.append((letter, self.measure(sample)))
-                except Exception:  # a layer that fails at other sizes has a finding of its own
+                    self._varied.append((letter, self.ask(sample)))
+                except Refused:  # a layer that fails at other sizes has a finding of its own
                     continue
         return self._varied
+
+    def ask(self, sample, cotangents=None):
+        """A sample, measured.
+
+        Raises:
+            Refused: the code raised.
+        """
+        with somebodys_code():
+            return self.measure(sample, cotangents)
 
     def same(self, a, b, size=None):
         """Whether two arrays are the same, as far as an explanation asks."""
@@ -221,7 +227,9 @@ def _blind(scene, got, name):
                 for n, a in group.items()}
 
     near = replace(sample, params=moved(sample.params), inputs=moved(sample.inputs))
-    change = np.abs(quantities(scene.subject, near, scene.base.cotangents)[1][name] - got)
+    with somebodys_code():
+        _, nearby = quantities(scene.subject, near, scene.base.cotangents)
+    change = np.abs(nearby[name] - got)
     return not change.any() or float(np.median(change[change > 0])) > 3e-9 * rms(got)
 
 
@@ -230,7 +238,8 @@ def nonlinear(scene, name):
     base = scene.base
     if scene.subject.without_cotangent:
         return None
-    _, twice = quantities(scene.subject, base.sample, [2 * c for c in base.cotangents])
+    with somebodys_code():
+        _, twice = quantities(scene.subject, base.sample, [2 * c for c in base.cotangents])
     if twice[name] is not None and not scene.same(twice[name], 2 * base.got[name]):
         return "linear", "backward is not linear in the cotangent"
     return None
@@ -241,7 +250,7 @@ def one_output(scene, name):
     base = scene.base
     for i, output_name in enumerate(base.outputs if len(base.cotangents) > 1 else ()):
         without = [np.zeros_like(c)[()] if j == i else c for j, c in enumerate(base.cotangents)]
-        rest = scene.measure(base.sample, without).right[name]
+        rest = scene.ask(base.sample, without).right[name]
         if scene.same(base.got[name], rest):
             return "dropped", f"one path is dropped: the cotangent of {output_name} is not used"
         if scene.same(base.got[name], 2 * base.right[name] - rest):
@@ -374,7 +383,7 @@ def steps(scene, name):
         masked = np.zeros_like(base.cotangents[0])
         span = (slice(None),) * steps_axis + (t,)
         masked[span] = base.cotangents[0][span]
-        return scene.measure(base.sample, [masked]).right[name]
+        return scene.ask(base.sample, [masked]).right[name]
 
     got = base.got[name]
     last, first = only(count - 1), only(0)
@@ -415,6 +424,20 @@ def wrong_sum(scene, name):
     return "axis", f"summed over the wrong axis: its shape is {got.shape} ({names}), expected {right.shape}"
 
 
+class Effort:
+    """What a search may still run: a number of operations, so that the same case gives the same words anywhere."""
+
+    def __init__(self, shared):
+        self.left, self.shared = SEARCH, shared
+
+    def spend(self, seen, runs=1):
+        """Takes the cost of runs that pass these sites so often; whether there was enough."""
+        cost = runs * sum(seen.values())
+        self.left -= cost
+        self.shared["left"] = self.shared.get("left", TOGETHER) - cost
+        return min(self.left, self.shared["left"]) >= 0
+
+
 def traced(scene, name):
     """One step of the derivative done wrongly, found by trying all of them."""
     base = scene.base
@@ -427,23 +450,23 @@ def traced(scene, name):
     plain = [float(np.sum(right * v)) for v in vectors]
     subjects = [scene.subject] + [scene.canonical] * bool(scene.canonical is not None and scene.agrees)
     for subject in subjects:
-        started = time.process_time()
+        effort = Effort(scene.traced)
         try:
             tracer = Tracer(subject, base.sample, base.cotangents)
             tracer.hold(base.right)
             seen = tracer.sites()
-        except Exception:  # code that does not survive the tracing is not asked this way
+        except Refused:  # code that does not survive the tracing is not asked this way
             continue
         known = [(site, kind, seen) for site, kind, _ in scene.traced.get(id(subject), []) if site in seen]
         dead = set()
         for site, kind, turns in [*known, *candidates(seen)]:
-            if time.process_time() - started > PATIENCE or scene.spent() > TOGETHER:
-                return None
             if (site, "dead") in dead:
                 continue
+            if not effort.spend(seen):
+                return None
             try:
                 value = tracer.run(Surgery(site, kind, turns), {name: vectors[0]})
-            except Exception:
+            except Refused:
                 continue
             if _near(value, plain[0], scene.exact / 100):
                 if kind in ("dropped", "1"):
@@ -455,21 +478,21 @@ def traced(scene, name):
                    for v, w in zip(vectors[1:], wanted[1:], strict=True)):
                 scene.traced.setdefault(id(subject), []).append((site, kind, turns))
                 return _traced_words(site, kind, subject is scene.canonical)
-        found = _traced_and_scaled(scene, name, subject, tracer, seen, vectors, wanted, plain, started)
+        found = _traced_and_scaled(scene, name, subject, tracer, seen, vectors, wanted, plain, effort)
         if found:
             return found
     return None
 
 
-def _traced_and_scaled(scene, name, subject, tracer, seen, vectors, wanted, plain, started):
+def _traced_and_scaled(scene, name, subject, tracer, seen, vectors, wanted, plain, effort):
     """Two faults at once: one step done wrongly, and a factor that is a size."""
     known = [(site, kind, seen) for site, kind, _ in scene.traced.get(id(subject), []) if site in seen]
     for site, kind, turns in [*known, *candidates(seen)]:
-        if time.process_time() - started > PATIENCE or scene.spent() > TOGETHER:
+        if not effort.spend(seen, 2):
             return None
         try:
             values = [tracer.run(Surgery(site, kind, turns), {name: v}) for v in vectors[:2]]
-        except Exception:
+        except Refused:
             continue
         if not all(values) or _near(values[0], plain[0], scene.exact):
             continue
@@ -487,15 +510,16 @@ def canonical_variant(scene, name):
     """Another function that is easily taken for this one."""
     spec = scene.subject.spec
     for words, kind in spec.variants.items():
-        outputs, _ = quantities_of(Subject(kind, spec), scene.base.sample)
+        outputs = outputs_of(Subject(kind, spec), scene.base.sample)
         if scene.same(scene.base.outputs[name], outputs[list(spec.outputs).index(name)]):
             return "variant", words
     return None
 
 
-def quantities_of(subject, sample):
+def outputs_of(subject, sample):
     """Outputs of a layer whose backward is not asked."""
-    return subject.forward(subject.make(sample), list(sample.inputs.values())), {}
+    with somebodys_code():
+        return subject.forward(subject.make(sample), list(sample.inputs.values()))
 
 
 def not_finite(scene, name):
@@ -521,7 +545,7 @@ def ignored_rows(scene, name):
         for given, x in sample.inputs.items():
             if x.dtype.kind == "f" and x.shape[: a.ndim] == a.shape and out.any():
                 blank = replace(sample, inputs=sample.inputs | {given: np.where(out[..., None], 0.0, x)})
-                (got, *_), _ = quantities_of(scene.subject, blank)
+                got, *_ = outputs_of(scene.subject, blank)
                 if not scene.same(got, scene.base.outputs[name]):
                     return "ignored", f"ignored {label} are counted: the {name} depends on {given} where they stand"
     return None
@@ -572,7 +596,10 @@ def _first(table, scene, name):
     for entry in table:
         try:
             found = entry(scene, name)
-        except Exception:  # an explanation that cannot be tried explains nothing
+        except Refused:  # an explanation that the code does not let us try
+            continue
+        except Exception as error:  # our own mistake: told, where it cannot be mistaken for the layer's
+            scene.tell(f"the explanation {entry.__name__} could not be tried: {type(error).__name__}: {error}")
             continue
         if found is not None:
             return found
@@ -589,7 +616,8 @@ def output_factor(scene, name):
 def output_rearranged(scene, name):
     base = scene.base
     as_gradient = replace(base, got={name: base.outputs[name]}, right={name: base.right_outputs[name]})
-    moved = Scene(scene.subject, scene.canonical, as_gradient, scene.agrees, scene.measure, scene.exact)
+    moved = Scene(scene.subject, scene.canonical, as_gradient, scene.agrees, scene.measure, scene.exact,
+                  tell=scene.tell)
     return rearranged(moved, name) or slabs(moved, name)
 
 
@@ -607,13 +635,14 @@ def modified(scene, name):
             if all(scene.same(m.outputs[name], canonical_outputs(scene, change(m.sample))[name],
                               rms(m.right_outputs[name])) for m in [scene.base, *(m for _, m in scene.varied()[:2])]):
                 return kind, words
-        except Exception:  # a change that the canonical layer refuses
+        except Refused:  # a change that the canonical layer refuses
             continue
     return None
 
 
 def canonical_outputs(scene, sample):
-    outputs, _ = quantities(scene.canonical, sample)
+    with somebodys_code():
+        outputs, _ = quantities(scene.canonical, sample)
     return dict(zip(scene.subject.spec.outputs, outputs, strict=True))
 
 

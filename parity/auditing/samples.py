@@ -124,7 +124,7 @@ def batch(base, size):
 
 
 def plan(subject, seed):
-    """The samples of an audit beside the first: ``(sample, kind)``, kind ``value``, ``finite`` or ``distinct``."""
+    """The samples of an audit beside the first: ``(sample, kind)``, kind ``value`` or ``finite``."""
     spec = subject.spec
     sizes = {letter: OTHER[letter] for letter in spec.letters if letter in OTHER}
     found = []
@@ -168,7 +168,7 @@ def plan(subject, seed):
     return [(s, kind) for s, kind in found if s is not None]
 
 
-def variations(subject, base, sizes=None):
+def variations(subject, base):
     """The base sample with one axis at a time grown, for telling 1/N from 1/T: letter, sample."""
     if subject.spec is None:
         return [("N", batch(base, GROWN * base.sizes["N"]))] if "N" in base.sizes else []

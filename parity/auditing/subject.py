@@ -57,21 +57,24 @@ class FunctionLayer:
         self.functions = forward, backward
         self.params = list(params)
         self.grads = [np.zeros_like(p) for p in self.params]
-        self.integers = None
 
     def forward(self, *inputs):
         found = self.functions[0](*inputs, *self.params)
         if not isinstance(found, tuple) or len(found) < 2:
             raise TypeError("forward gave one result, expected its output and a cache for backward: `return y, cache`")
         *outputs, self.cache = found
-        self.count = len(inputs)
         return tuple(outputs) if len(outputs) > 1 else outputs[0]
 
     def backward(self, *cotangents):
         found = as_tuple(self.functions[1](*cotangents, self.cache))
         split = len(found) - len(self.params)
-        for grad, value in zip(self.grads, found[split:], strict=True):
-            grad[...] = value
+        if split < 0:
+            raise ValueError(f"backward gave {len(found)} gradients for {len(self.params)} params")
+        for i, value in enumerate(found[split:]):
+            if np.shape(value) == self.grads[i].shape:
+                self.grads[i][...] = value
+            else:  # never broadcast: the audit reports its shape
+                self.grads[i] = np.array(value)
         return found[:split]
 
 

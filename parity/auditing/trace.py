@@ -63,6 +63,19 @@ LOCAL = {
 }
 
 
+class Refused(Exception):
+    """Somebody's code raised where we ran it in another way than it was written for."""
+
+
+@contextlib.contextmanager
+def somebodys_code():
+    """Turns whatever the code inside raises into ``Refused``, so that our own mistakes stay visible."""
+    try:
+        yield
+    except Exception as error:
+        raise Refused(f"{type(error).__name__}: {error}") from error
+
+
 class Surgery:
     """The change that is being tried, and the sites seen on the way.
 
@@ -399,7 +412,7 @@ class Tracer:
         """Makes sure that, with no change, these gradients come out.
 
         Raises:
-            ArithmeticError: the code does not keep the traced numbers.
+            Refused: the code does not keep the traced numbers.
         """
         rng = np.random.default_rng(23)
         probe = {name: rng.uniform(-1, 1, a.shape) for name, a in expected.items()}
@@ -409,7 +422,7 @@ class Tracer:
             if abs(self.run(Surgery(), probe) - right) <= 1e-4 * (size + 1e-300):
                 break
         else:
-            raise ArithmeticError("the forward does not keep the traced numbers")
+            raise Refused("the forward does not keep the traced numbers")
 
     def sites(self):
         """The sites of the forward, and how often each is passed."""
@@ -422,6 +435,7 @@ class Tracer:
         return float(sum((c * np.asarray(o).imag).sum() for c, o in
                          zip(self.cotangents, self.outputs(surgery, vectors), strict=True)) / 1e-30)
 
+    @somebodys_code()
     def outputs(self, surgery, vectors=None):
         """The outputs with a change in force, the derivative in their imaginary part."""
         global _current
