@@ -4,7 +4,9 @@ import inspect
 import io
 import itertools
 import math
+import numbers
 import os
+import sys
 import tempfile
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -16,7 +18,7 @@ from reference.data import load_data, write_atomically, write_dates
 from reference.optimizers import Adam, clip_grads
 from reference.trainer import MODELS
 
-from .errors import UsageError
+from .errors import UsageError, whole
 from .processes import torch_threads
 from .settings import own_settings
 
@@ -88,8 +90,8 @@ class Report:
 
     @property
     def ok(self):
-        """Whether every step is within its limit."""
-        return all(row.worst <= limit for row, limit in zip(self.rows, self.limits, strict=True))
+        """Whether there is a step, and every one is within its limit."""
+        return bool(self.rows) and all(row.worst <= limit for row, limit in zip(self.rows, self.limits, strict=True))
 
     def to_json(self):
         """Settings, verdict and rows, as what ``json.dumps`` takes; null for a number that is not finite."""
@@ -99,7 +101,7 @@ class Report:
 
     def __str__(self):
         if not self.rows:
-            return "no steps"
+            return "NOT IN LOCKSTEP: nothing was judged, no step was run"
         dtype = self.settings["dtype"]
         worst = max(self.rows, key=lambda row: row.distance)
         text = (f"{'ok' if self.ok else 'NOT IN LOCKSTEP'}: {len(self.rows)} steps in {dtype}; at most, "
@@ -178,7 +180,7 @@ def run(args):
         write_atomically(args.plot, plot(report))
     if args.json:
         write_json(args.json, report.to_json())
-    return 1 if not report.ok else 130 if interrupted else 0
+    return 130 if interrupted and (report.ok or not rows) else 0 if report.ok else 1
 
 
 def plot(report):
@@ -247,12 +249,12 @@ def _rows(model, steps, dtype, batch_size, hidden_size, wordvec_size, lr, max_gr
     for name, value, known in (("model", model, MODELS), ("dtype", dtype, ("float64", "float32"))):
         if value not in known:
             raise UsageError(f"lockstep: {name} is {value!r}, expected one of {', '.join(known)}")
-    least = {"steps": (steps, 1), "batch_size": (batch_size, 1), "hidden_size": (hidden_size, 1),
-             "wordvec_size": (wordvec_size, 1), "lr": (lr, 0), "max_grad": (max_grad, 0), "seed": (seed, 0),
-             "threads": (threads, 1)}
-    for name, (value, low) in least.items():
-        if not value >= low:
-            raise UsageError(f"lockstep: {name} is {value}, expected >= {low}")
+    for name, value, least in (("steps", steps, 1), ("batch_size", batch_size, 1), ("hidden_size", hidden_size, 1),
+                               ("wordvec_size", wordvec_size, 1), ("seed", seed, 0), ("threads", threads, 1)):
+        whole(f"lockstep: {name}", value, least)
+    for name, value, most in (("lr", lr, sys.float_info.max), ("max_grad", max_grad, math.inf)):
+        if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 <= value <= most:
+            raise UsageError(f"lockstep: {name} is {value!r}, expected a number >= 0")
     with torch_threads(threads):
         yield from _steps(model, steps, dtype, batch_size, hidden_size, wordvec_size, lr, max_grad, seed)
 

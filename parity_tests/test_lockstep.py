@@ -103,6 +103,19 @@ def test_a_fault_is_seen_in_the_step_where_it_happens(monkeypatch, name, fault, 
     assert f"first beyond its limit of {report.limits[step - 1]:.1e}: step {step}, " in str(report)
 
 
+def test_nothing_judged_is_no_pass():
+    report = Report({"dtype": "float64"}, [])
+    assert not report.ok and "nothing was judged, no step was run" in str(report) and not report.to_json()["ok"]
+
+
+@pytest.mark.parametrize("options", [{"steps": 0}, {"steps": 1.5}, {"steps": True}, {"steps": math.inf},
+                                     {"steps": math.nan}, {"seed": "0"}, {"seed": 0.5}, {"hidden_size": 2.0},
+                                     {"lr": math.inf}, {"lr": math.nan}, {"lr": "1"}, {"max_grad": -1}], ids=str)
+def test_numbers_that_mean_nothing_are_refused(options):
+    with pytest.raises(UsageError, match=f"lockstep: {next(iter(options))} is "):
+        lockstep(**{"steps": 1} | SMALL | options)
+
+
 def test_what_is_not_finite_is_not_ok():
     rows = [Row(1, 1.0, 1.0, 0.0, 0.0, "b", None), Row(2, math.nan, 1.0, math.inf, math.inf, "b", None)]
     report = Report({"dtype": "float64"}, rows)

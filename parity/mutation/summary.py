@@ -165,7 +165,8 @@ class Summary:
             console.print(f"\nNO SUCH MUTANT any more: {key}", highlight=False, markup=False, soft_wrap=True)
         kinds = Counter(v.kind for _, v in self.results)
         same = kinds[SURVIVED] - len(self.survivors)
-        state = ("interrupted" if self.interrupted else "every mutant killed or explained" if self.ok else "FAILED")
+        state = ("interrupted" if self.interrupted else "every mutant killed or explained" if self.ok else
+                 "FAILED" if self.results else "FAILED, nothing was judged")
         console.print(f"{state}: {len(self.results):,} mutants, "
                       f"{kinds[KILLED]:,} killed, {kinds[TIMEOUT]} timed out, {same} the same function, "
                       f"{len(self.survivors)} unexplained; {self.stillborn} could not be imported and do not count; "
