@@ -20,8 +20,9 @@ def stand(lifeline, status):
     """Forks: returns in the child; this process becomes its warden, and never returns.
 
     The warden waits until the child ends or ``lifeline`` closes, writes how the child ended to ``status``, as a
-    wait status in digits, and kills what is left of it. Both processes are of one group, which the caller has to
-    have made. Off Linux, a process that left the group is not found again.
+    wait status in digits, and kills what is left of it. Both are of one session, which the caller has to have made,
+    but the child of a group of its own, so that a signal to it spares the warden. Off Linux, a process that left the
+    group is not found again.
 
     Args:
         lifeline: descriptor, whose other end the caller holds open as long as the code may run.
@@ -38,6 +39,7 @@ def stand(lifeline, status):
     signal.set_wakeup_fd(tell)
     child = os.fork()
     if child == 0:
+        os.setpgid(0, 0)
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         for descriptor in (told, tell, lifeline, status):
@@ -61,6 +63,8 @@ def _watch(child, lifeline, status, told):
         if pid:
             os.write(status, str(how).encode())
             break
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(child, signal.SIGKILL)
     end_children(SECONDS)
 
 
@@ -81,11 +85,21 @@ def end_children(seconds):
 
 def children(parent):
     """The process ids of a process's children; none where there is no ``/proc``."""
+    return _processes(1, parent)
+
+
+def members(session):
+    """The process ids of a session's processes; none where there is no ``/proc``."""
+    return _processes(3, session)
+
+
+def _processes(field, value):
+    """Those of whose ``/proc/PID/stat`` a field behind the state has a value."""
     found = []
     for name in os.listdir("/proc") if os.path.isdir("/proc") else ():
         with contextlib.suppress(OSError, ValueError, IndexError):
             stat = Path("/proc", str(int(name)), "stat").read_text(errors="replace")
-            if int(stat.rpartition(")")[2].split()[1]) == parent:
+            if int(stat.rpartition(")")[2].split()[field]) == value:
                 found.append(int(name))
     return found
 

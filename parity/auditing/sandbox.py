@@ -110,6 +110,9 @@ class _Warded:
             time.sleep(0 if gone else 0.002)
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
+        for pid in warden.members(self.pid):  # where the warden itself was killed
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
         if not gone:
             os.waitpid(self.pid, 0)
         try:
