@@ -237,7 +237,12 @@ def _inherited():
     """What a new process inherits: one thread for NumPy, and no signal before it is there to handle one."""
     unset = [name for name in THREAD_VARIABLES if name not in os.environ]
     os.environ.update(dict.fromkeys(unset, "1"))
-    mask = None
+    mask, late, handlers = None, [], {}
+    if threading.current_thread() is threading.main_thread():
+        # a signal may come to another thread, and would raise here all the same, with the process half started
+        handlers = {number: handler for number in STOPPING if callable(handler := signal.getsignal(number))}
+        for number in handlers:
+            signal.signal(number, lambda number, _: late.append(number))
     if hasattr(signal, "pthread_sigmask"):
         from multiprocessing import resource_tracker
 
@@ -250,6 +255,10 @@ def _inherited():
             os.environ.pop(name, None)
         if mask is not None:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        for number in late:
+            signal.raise_signal(number)
 
 
 def one_thread():
