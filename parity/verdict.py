@@ -131,6 +131,10 @@ class _Hearing:
             return {}
         if self.case.pattern == "nonfinite":
             return dict.fromkeys(quantities, ("", "not asked: where numbers are not finite there is no derivative"))
+        wide = self._side("reference", self.data.map(lambda a: a.astype(np.longdouble)))
+        # along a direction the errors of all entries add up
+        lost = {n: DOUBT * float(np.nan_to_num(np.abs(wide[n] - self.oracle[n]), nan=np.inf).sum())
+                for n in quantities if n in wide}
         ours = _Derivatives(self, _reference_outputs, self.case.seed)
         theirs = None if self.same else _Derivatives(self, _port_outputs, self.case.seed, DIRECTIONS)
         found = {}
@@ -141,14 +145,16 @@ class _Hearing:
                 found[name] = "", f"not asked: {right}"
                 continue
             backward, autograd = ours.like(name, self.oracle[name]), ours.like(name, self.port[name])
-            follows = _agree(backward, right, ours.doubt(name))  # its own forward
+            doubt = ours.doubt(name) + lost.get(name, 0.0)  # cancellation in float64 contradicts nobody
+            follows = _agree(backward, right, doubt)  # its own forward
             if self.same:
-                found[name] = _shared(follows, _agree(autograd, right, ours.doubt(name)),
+                found[name] = _shared(follows, _agree(autograd, right, doubt),
                                       _agree(backward, autograd))
                 continue
             other = theirs.ask(name, remaining)
             known = not isinstance(other, str)
-            obeys = known and _agree(theirs.like(name, self.port[name]), other, theirs.doubt(name))
+            obeys = known and _agree(theirs.like(name, self.port[name]), other,
+                                     theirs.doubt(name) + lost.get(name, 0.0))
             found[name] = _apart(follows, obeys, known, _agree(self.oracle[name], self.port[name]))
         return found
 
