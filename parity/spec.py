@@ -23,6 +23,7 @@ class Spec:
         sizes: for models, the axis letters of the constructor's size arguments.
         bounds: of each integer input, the axis letter below which its entries lie.
         optional: inputs that may be left out.
+        labels: the integer input that are labels: where a model's loss ignores one, it may be given.
         one_hot: the integer input that may also come as one-hot rows.
         states: axis string of each state that ``set_state`` takes, in order, for stateful layers.
         kept: results kept aside as attributes.
@@ -50,6 +51,7 @@ class Spec:
     sizes: str = ""
     bounds: dict = field(default_factory=dict)
     optional: tuple = ()
+    labels: str = ""
     one_hot: str = ""
     states: dict = field(default_factory=dict)
     kept: tuple = ()

@@ -7,6 +7,11 @@ from ._functions import softmax, softmax_backward
 from ._layer import Composite, Layer, like
 
 
+def valid(hs, mask):
+    """States ``(N, T, H)`` with zeros where ``mask`` ``(N, T)`` is false, whatever stands there; None masks nothing."""
+    return hs if mask is None else np.where(mask[:, :, None], hs, 0)
+
+
 class WeightSum(Layer):
     """c = sum over t of a_t hs_t: the context vector.
 
@@ -72,6 +77,7 @@ class AttentionWeight(Layer):
         """
         given = {} if mask is None else {"mask": (mask, "bool N T")}
         check("AttentionWeight.forward", hs=(hs, "N T H"), h=(h, "N H"), **given)
+        hs = valid(hs, mask)
         a = softmax(np.matmul(hs, h[:, :, None])[:, :, 0], mask)
         self._save(hs, h, mask, a)
         return a
@@ -125,6 +131,7 @@ class Attention(Composite):
         """
         given = {} if mask is None else {"mask": (mask, "bool N T")}
         check("Attention.forward", hs=(hs, "N T H"), h=(h, "N H"), **given)
+        hs = valid(hs, mask)
         self.attention_weight = self.weight.forward(hs, h, mask)
         c = self.sum.forward(hs, self.attention_weight)
         self._save(c.shape)
@@ -180,6 +187,7 @@ class TimeAttention(Layer):
         """
         given = {} if mask is None else {"mask": (mask, "bool N T")}
         check("TimeAttention.forward", hs_enc=(hs_enc, "N T H"), hs_dec=(hs_dec, "N U H"), **given)
+        hs_enc = valid(hs_enc, mask)
         mask = None if mask is None else mask[:, None, :]
         a = softmax(np.matmul(hs_dec, hs_enc.transpose(0, 2, 1)), mask)
         self.attention_weights = [a[:, u] for u in range(a.shape[1])]

@@ -4,7 +4,7 @@ import numpy as np
 
 from ._checks import check
 from ._layer import Composite
-from .attention import TimeAttention
+from .attention import TimeAttention, valid
 from .seq2seq import Decoder, Encoder, Seq2seq, embedding_and_lstm, model_sizes, output_affine
 
 
@@ -14,23 +14,24 @@ class AttentionEncoder(Encoder):
     Source: Bahdanau et al. 2015; Saito, Deep Learning from Scratch 2, chapter 8.
     """
 
-    def forward(self, xs):
+    def forward(self, xs, mask=None):
         """Reads the source.
 
         Args:
-            xs: ids ``(N, T)``, integer, 0 <= id < V.
+            xs: ids ``(N, T)``, integer, 0 <= id < V where they are valid.
+            mask: boolean ``(N, T)``, true at valid positions; None for all. The others, wherever they stand, are
+                not read: each sample gets what it gets without them.
 
         Returns:
-            ``hs`` ``(N, T, H)``: the state after every step.
+            ``hs`` ``(N, T, H)``: the state after every step; at one that is not valid, that of the last before it
+            that is, zero where there is none.
 
         Raises:
             IndexError: an id out of range.
-            TypeError: ``xs`` is not an integer array.
-            ValueError: it does not have two axes, or T is 0.
+            TypeError: ``xs`` is not an integer array, or ``mask`` not boolean.
+            ValueError: shapes that do not fit, or T is 0.
         """
-        super().forward(xs)
-        (hs,) = self._saved()
-        return hs
+        return self._read(xs, mask)
 
     def backward(self, dhs):
         """Writes the gradients of the parameters; ids have none.
@@ -42,9 +43,9 @@ class AttentionEncoder(Encoder):
             RuntimeError: before ``forward``.
             ValueError: ``dhs`` has another shape than the output.
         """
-        (hs,) = self._saved()
+        hs, _, _ = self._saved()
         self._check_cotangents(dhs=(dhs, hs.shape))
-        self.embed.backward(self.lstm.backward(dhs))
+        self._read_backward(dhs)
 
 
 class AttentionDecoder(Decoder):
@@ -73,7 +74,8 @@ class AttentionDecoder(Decoder):
         Args:
             xs: ids ``(N, U)``, integer, 0 <= id < V.
             enc_hs: encoder states ``(N, T, H)``, floating.
-            mask: boolean ``(N, T)``, true at valid source positions; None for all.
+            mask: boolean ``(N, T)``, true at valid source positions; None for all. The decoder starts from the state
+                at the last of them, and what stands elsewhere changes nothing.
 
         Returns:
             ``score`` ``(N, U, V)``: logits.
@@ -84,9 +86,10 @@ class AttentionDecoder(Decoder):
             ValueError: shapes that do not fit.
         """
         self._check_states("forward", enc_hs, mask, xs=(xs, "int N U"))
-        self.lstm.set_state(enc_hs[:, -1])
+        enc_hs, last = valid(enc_hs, mask), last_valid(enc_hs, mask)
+        self.lstm.set_state(enc_hs[last])
         score = self._attend(xs, enc_hs, mask)
-        self._save(score.shape, enc_hs.shape)
+        self._save(score.shape, enc_hs.shape, last, mask)
         return score
 
     def _check_states(self, method, enc_hs, mask, **more):
@@ -112,13 +115,13 @@ class AttentionDecoder(Decoder):
             RuntimeError: before ``forward``.
             ValueError: ``dscore`` has another shape than the output.
         """
-        shape, (_, _, H) = self._saved()
+        shape, (_, _, H), last, mask = self._saved()
         self._check_cotangents(dscore=(dscore, shape))
         dout = self.affine.backward(dscore)
         denc_hs, ddec_hs = self.attention.backward(dout[:, :, :H])
         self.embed.backward(self.lstm.backward(dout[:, :, H:] + ddec_hs))
-        denc_hs[:, -1] += self.lstm.dh
-        return denc_hs
+        denc_hs[last] += self.lstm.dh
+        return valid(denc_hs, mask)
 
     def generate(self, enc_hs, start_id, sample_size, mask=None):
         """Greedy decoding: at every step the id of the highest score, the first among equals.
@@ -138,7 +141,15 @@ class AttentionDecoder(Decoder):
             ValueError: shapes that do not fit, or a negative size.
         """
         self._check_states("generate", enc_hs, mask)
-        return self._greedy(enc_hs[:, -1], start_id, sample_size, lambda ids: self._attend(ids, enc_hs, mask))
+        enc_hs, last = valid(enc_hs, mask), last_valid(enc_hs, mask)
+        return self._greedy(enc_hs[last], start_id, sample_size, lambda ids: self._attend(ids, enc_hs, mask))
+
+
+def last_valid(hs, mask):
+    """Index of the last valid state of each row ``(N, T, H)``; of the last, which is zero, where none is."""
+    T = hs.shape[1]
+    last = np.full(len(hs), T - 1) if mask is None else T - 1 - mask[:, ::-1].argmax(axis=1)
+    return np.arange(len(hs)), last
 
 
 class AttentionSeq2seq(Seq2seq):
@@ -157,57 +168,5 @@ class AttentionSeq2seq(Seq2seq):
     def attention_weights(self):
         return self.decoder.attention.attention_weights
 
-    def score(self, xs, ts_in, mask=None):
-        """Logits of the next id at every step, the answer given.
-
-        Args:
-            xs: source ids ``(N, T)``, integer.
-            ts_in: decoder input ids ``(N, U)``, integer.
-            mask: boolean ``(N, T)``, true at valid source positions; None for all.
-
-        Returns:
-            ``(N, U, V)``.
-
-        Raises:
-            IndexError: an id out of range.
-            TypeError: a dtype of the wrong kind.
-            ValueError: shapes that do not fit.
-        """
-        return self.decoder.forward(ts_in, self.encoder.forward(xs), mask)
-
-    def forward(self, xs, ts, mask=None):
-        """Mean loss of the answer.
-
-        Args:
-            xs: source ids ``(N, T)``, integer.
-            ts: start id and answer ids ``(N, U + 1)``, integer, U >= 1.
-            mask: boolean ``(N, T)``, true at valid source positions; None for all.
-
-        Returns:
-            The loss, a scalar of the parameters' dtype, in nats.
-
-        Raises:
-            IndexError: an id out of range.
-            TypeError: a dtype of the wrong kind.
-            ValueError: shapes that do not fit.
-        """
-        return self._loss(xs, ts, lambda xs, ts_in: self.score(xs, ts_in, mask))
-
-    def generate(self, xs, start_id, sample_size, mask=None):
-        """Greedy answers.
-
-        Args:
-            xs: source ids ``(N, T)``, integer.
-            start_id: first input id of the decoder.
-            sample_size: number of ids, >= 0.
-            mask: boolean ``(N, T)``, true at valid source positions; None for all.
-
-        Returns:
-            ids ``(N, sample_size)``, integer.
-
-        Raises:
-            IndexError: an id out of range.
-            TypeError: a dtype of the wrong kind.
-            ValueError: shapes that do not fit, or a negative size.
-        """
-        return self.decoder.generate(self.encoder.forward(xs), start_id, sample_size, mask)
+    def _message(self, xs, mask):
+        return self.encoder.forward(xs, mask), mask

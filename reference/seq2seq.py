@@ -44,24 +44,35 @@ class Encoder(Composite):
         rng = np.random.default_rng() if rng is None else rng
         super().__init__(**embedding_and_lstm(sizes, sizes[1], False, dtype, rng))
 
-    def forward(self, xs):
+    def forward(self, xs, mask=None):
         """Reads the source.
 
         Args:
-            xs: ids ``(N, T)``, integer, 0 <= id < V.
+            xs: ids ``(N, T)``, integer, 0 <= id < V where they are valid.
+            mask: boolean ``(N, T)``, true at valid positions; None for all. The others, wherever they stand, are
+                not read: each sample gets what it gets without them.
 
         Returns:
-            ``h`` ``(N, H)``: the state after the last step.
+            ``h`` ``(N, H)``: the state after the last valid step, zero where there is none.
 
         Raises:
             IndexError: an id out of range.
-            TypeError: ``xs`` is not an integer array.
-            ValueError: it does not have two axes, or T is 0.
+            TypeError: ``xs`` is not an integer array, or ``mask`` not boolean.
+            ValueError: shapes that do not fit, or T is 0.
         """
-        check(f"{type(self).__name__}.forward", xs=(xs, "int N T"))
-        hs = self.lstm.forward(self.embed.forward(xs))
-        self._save(hs)
-        return hs[:, -1]
+        return self._read(xs, mask)[:, -1]
+
+    def _read(self, xs, mask):
+        """The state ``(N, T, H)`` after every step, or after the last valid one before it."""
+        given = {} if mask is None else {"mask": (mask, "bool N T")}
+        check(f"{type(self).__name__}.forward", xs=(xs, "int N T"), **given)
+        mask = np.ones(xs.shape, dtype=bool) if mask is None else mask
+        # the valid ids are read first, in their order; the state after the k-th of them stands at k - 1
+        rows, order = np.arange(len(xs))[:, None], np.argsort(~mask, axis=1, kind="stable")
+        hs = self.lstm.forward(self.embed.forward(np.where(mask, xs, 0)[rows, order]))
+        read = mask.cumsum(axis=1)
+        self._save(hs, rows, read)
+        return np.where(read[:, :, None] > 0, hs[rows, read - 1], 0)
 
     def backward(self, dh):
         """Writes the gradients of the parameters; ids have none.
@@ -73,11 +84,17 @@ class Encoder(Composite):
             RuntimeError: before ``forward``.
             ValueError: ``dh`` has another shape than the output.
         """
-        (hs,) = self._saved()
+        hs, _, _ = self._saved()
         self._check_cotangents(dh=(dh, hs.shape[::2]))
-        dhs = np.zeros_like(hs)
+        dhs = np.zeros_like(dh, shape=hs.shape)
         dhs[:, -1] = dh
-        self.embed.backward(self.lstm.backward(dhs))
+        self._read_backward(dhs)
+
+    def _read_backward(self, dhs):
+        hs, rows, read = self._saved()
+        total = np.zeros_like(dhs, shape=hs.shape)
+        np.add.at(total, (rows, read - 1), np.where(read[:, :, None] > 0, dhs, 0))
+        self.embed.backward(self.lstm.backward(total))
 
 
 class Decoder(Composite):
@@ -251,46 +268,53 @@ class Seq2seq(Composite):
             loss=TimeSoftmaxWithLoss(),
         )
 
-    def score(self, xs, ts_in):
+    def score(self, xs, ts_in, mask=None):
         """Logits of the next id at every step, the answer given.
 
         Args:
             xs: source ids ``(N, T)``, integer.
             ts_in: decoder input ids ``(N, U)``, integer.
+            mask: boolean ``(N, T)``, true at valid source positions; None for all.
 
         Returns:
             ``(N, U, V)``.
 
         Raises:
             IndexError: an id out of range.
-            TypeError: an argument is not an integer array.
+            TypeError: a dtype of the wrong kind.
             ValueError: shapes that do not fit.
         """
-        return self.decoder.forward(ts_in, self.encoder.forward(xs))
+        return self.decoder.forward(ts_in, *self._message(xs, mask))
 
-    def forward(self, xs, ts):
+    def _message(self, xs, mask):
+        """What the decoder gets of the source."""
+        return (self.encoder.forward(xs, mask),)
+
+    def forward(self, xs, ts, mask=None):
         """Mean loss of the answer.
 
         Args:
             xs: source ids ``(N, T)``, integer.
-            ts: start id and answer ids ``(N, U + 1)``, integer, U >= 1.
+            ts: start id and answer ids ``(N, U + 1)``, integer, U >= 1. Where an answer is padded at its end
+                with ``loss.ignore_label``, it does not count.
+            mask: boolean ``(N, T)``, true at valid source positions; None for all. The others change nothing.
 
         Returns:
             The loss, a scalar of the parameters' dtype, in nats.
 
         Raises:
             IndexError: an id out of range.
-            TypeError: an argument is not an integer array.
+            TypeError: a dtype of the wrong kind.
             ValueError: shapes that do not fit.
         """
-        return self._loss(xs, ts, self.score)
-
-    def _loss(self, xs, ts, score):
         where = f"{type(self).__name__}.forward"
         check(where, xs=(xs, "int N T"), ts=(ts, "int N U"))
         if ts.shape[1] < 2:
             raise ValueError(f"{where}: ts has shape {ts.shape}, expected at least 2 columns, start id and answer")
-        loss = self.loss.forward(score(xs, ts[:, :-1]), ts[:, 1:])
+        ts_in, ignored = ts[:, :-1], self.loss.ignore_label
+        if not 0 <= ignored < len(self.decoder.embed.params[0]):
+            ts_in = np.where(ts_in == ignored, 0, ts_in)  # no id; after it nothing counts
+        loss = self.loss.forward(self.score(xs, ts_in, mask), ts[:, 1:])
         self._save()
         return loss
 
@@ -307,23 +331,25 @@ class Seq2seq(Composite):
         self._saved()
         self.encoder.backward(self.decoder.backward(self.loss.backward(dout)))
 
-    def generate(self, xs, start_id, sample_size):
+    def generate(self, xs, start_id, sample_size, mask=None):
         """Greedy answers.
 
         Args:
             xs: source ids ``(N, T)``, integer.
             start_id: first input id of the decoder.
             sample_size: number of ids, >= 0.
+            mask: boolean ``(N, T)``, true at valid source positions; None for all.
 
         Returns:
             ids ``(N, sample_size)``, integer.
 
         Raises:
             IndexError: an id out of range.
-            TypeError: ``xs`` is not an integer array.
+            TypeError: a dtype of the wrong kind.
             ValueError: shapes that do not fit, or a negative size.
         """
-        return self.decoder.generate(self.encoder.forward(xs), start_id, sample_size)
+        message, *rest = self._message(xs, mask)
+        return self.decoder.generate(message, start_id, sample_size, *rest)
 
 
 class PeekySeq2seq(Seq2seq):

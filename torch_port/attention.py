@@ -57,7 +57,7 @@ class AttentionWeight(Twin):
             ValueError: shapes that do not fit.
         """
         check("AttentionWeight.forward", hs=(hs, "N T H"), h=(h, "N H"), **mask_axes(mask))
-        return attend(hs, h[:, None, :], mask)[:, 0]
+        return attend(valid(hs, mask), h[:, None, :], mask)[:, 0]
 
 
 class Attention(Twin):
@@ -94,6 +94,7 @@ class Attention(Twin):
             ValueError: shapes that do not fit.
         """
         check("Attention.forward", hs=(hs, "N T H"), h=(h, "N H"), **mask_axes(mask))
+        hs = valid(hs, mask)
         a = self.weight(hs, h, mask)
         self.attention_weight = a.detach()
         c: Tensor = self.sum(hs, a)
@@ -133,6 +134,7 @@ class TimeAttention(Twin):
         """
         where = "TimeAttention.forward"
         check(where, hs_enc=(hs_enc, "N T H"), hs_dec=(hs_dec, "N U H"), **mask_axes(mask))
+        hs_enc = valid(hs_enc, mask)
         a = attend(hs_enc, hs_dec, mask)
         self._weights = a.detach()
         return torch.bmm(a, hs_enc)
@@ -147,6 +149,11 @@ def attend(hs_enc: Tensor, hs_dec: Tensor, mask: Tensor | None) -> Tensor:
     # a row with nothing valid is filled with 0, not -inf, so that no derivative becomes NaN
     scores = scores.masked_fill(~mask, -torch.inf).masked_fill(~mask.any(-1, keepdim=True), 0)
     return torch.softmax(scores, dim=-1).masked_fill(~mask, 0)
+
+
+def valid(hs: Tensor, mask: Tensor | None) -> Tensor:
+    """States ``(N, T, H)`` with zeros where ``mask`` ``(N, T)`` is false; None masks nothing."""
+    return hs if mask is None else hs.masked_fill(~mask[:, :, None], 0)
 
 
 def mask_axes(mask: Tensor | None) -> dict[str, tuple[Tensor, str]]:

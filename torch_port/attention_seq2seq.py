@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .attention import TimeAttention, mask_axes
+from .attention import TimeAttention, mask_axes, valid
 from .seq2seq import DecoderBase, Encoder, Seq2seq, State
 
 
@@ -15,21 +15,24 @@ class AttentionEncoder(Encoder):
     Source: Bahdanau et al. 2015; Saito, Deep Learning from Scratch 2, chapter 8.
     """
 
-    def forward(self, xs: Tensor) -> Tensor:
+    def forward(self, xs: Tensor, mask: Tensor | None = None) -> Tensor:
         """Reads the source.
 
         Args:
-            xs: ids ``(N, T)``, integer, 0 <= id < V.
+            xs: ids ``(N, T)``, integer, 0 <= id < V where they are valid.
+            mask: boolean ``(N, T)``, true at valid positions; None for all. The others, wherever
+                they stand, are not read: each sample gets what it gets without them.
 
         Returns:
-            ``hs`` ``(N, T, H)``: the state after every step.
+            ``hs`` ``(N, T, H)``: the state after every step; at one that is not valid, that of the
+            last before it that is, zero where there is none.
 
         Raises:
             IndexError: an id out of range (on CUDA, see ``index_checks``).
-            TypeError: ``xs`` is not an integer tensor.
-            ValueError: it does not have two axes, or T is 0.
+            TypeError: ``xs`` is not an integer tensor, or ``mask`` not boolean.
+            ValueError: shapes that do not fit, or T is 0.
         """
-        return self._read(xs)
+        return self._read(xs, mask)
 
 
 class AttentionDecoder(DecoderBase):
@@ -51,7 +54,8 @@ class AttentionDecoder(DecoderBase):
             xs: ids ``(N, U)``, integer, 0 <= id < V.
             enc_hs: encoder states ``(N, T, H)``, dtype of the weights (any floating one under
                 autocast).
-            mask: boolean ``(N, T)``, true at valid source positions; None for all.
+            mask: boolean ``(N, T)``, true at valid source positions; None for all. The decoder
+                starts from the state at the last of them, and what stands elsewhere changes nothing.
 
         Returns:
             ``score`` ``(N, U, V)``: logits.
@@ -62,7 +66,7 @@ class AttentionDecoder(DecoderBase):
             ValueError: shapes that do not fit.
         """
         self._check("forward", xs=(xs, "int N U"), enc_hs=(enc_hs, "N T H"), **mask_axes(mask))
-        return self._decode(xs, (enc_hs[:, -1], None), enc_hs, mask)[0]
+        return self._decode(xs, (last_valid(enc_hs, mask), None), enc_hs, mask)[0]
 
     def generate(
         self, enc_hs: Tensor, start_id: int, sample_size: int, mask: Tensor | None = None
@@ -85,13 +89,22 @@ class AttentionDecoder(DecoderBase):
             ValueError: shapes that do not fit, or a negative size.
         """
         where = self._check("generate", enc_hs=(enc_hs, "N T H"), **mask_axes(mask))
-        return self._greedy(where, enc_hs[:, -1], start_id, sample_size, enc_hs, mask)
+        return self._greedy(where, last_valid(enc_hs, mask), start_id, sample_size, enc_hs, mask)
 
     def _decode(self, xs: Tensor, state: State, *source: Any) -> tuple[Tensor, State]:
         enc_hs, mask = source
         dec_hs, state = self.lstm(self.embed(xs), state=state)
         c = self.attention(enc_hs, dec_hs, mask)
         return self.affine(torch.cat((c, dec_hs), dim=2)), state
+
+
+def last_valid(hs: Tensor, mask: Tensor | None) -> Tensor:
+    """The last valid state ``(N, H)`` of each row of ``(N, T, H)``; zero where none is."""
+    if mask is None:
+        return hs[:, -1]
+    from_behind = mask.flip(1).long().argmax(dim=1)  # the first of equals
+    last = (hs.shape[1] - 1 - from_behind)[:, None, None].expand(-1, 1, hs.shape[2])
+    return valid(hs, mask).gather(1, last)[:, 0]
 
 
 class AttentionSeq2seq(Seq2seq):
@@ -109,63 +122,5 @@ class AttentionSeq2seq(Seq2seq):
         attention: TimeAttention = self.decoder.attention  # type: ignore[assignment]
         return attention.attention_weights
 
-    def score(self, xs: Tensor, ts_in: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Logits of the next id at every step, the answer given.
-
-        Args:
-            xs: source ids ``(N, T)``, integer.
-            ts_in: decoder input ids ``(N, U)``, integer.
-            mask: boolean ``(N, T)``, true at valid source positions; None for all.
-
-        Returns:
-            ``(N, U, V)``.
-
-        Raises:
-            IndexError: an id out of range (on CUDA, see ``index_checks``).
-            TypeError: a dtype of the wrong kind.
-            ValueError: shapes that do not fit.
-        """
-        score: Tensor = self.decoder(ts_in, self.encoder(xs), mask)
-        return score
-
-    def forward(self, xs: Tensor, ts: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Mean loss of the answer.
-
-        Args:
-            xs: source ids ``(N, T)``, integer.
-            ts: start id and answer ids ``(N, U + 1)``, integer, U >= 1.
-            mask: boolean ``(N, T)``, true at valid source positions; None for all.
-
-        Returns:
-            The loss, a scalar of the parameters' dtype (float32 under autocast), in nats.
-
-        Raises:
-            IndexError: an id out of range (on CUDA, see ``index_checks``).
-            TypeError: a dtype of the wrong kind.
-            ValueError: shapes that do not fit.
-        """
-        ts_in, ts_out = self._split(xs, ts)
-        loss: Tensor = self.loss(self.score(xs, ts_in, mask), ts_out)
-        return loss
-
-    @torch.no_grad()
-    def generate(
-        self, xs: Tensor, start_id: int, sample_size: int, mask: Tensor | None = None
-    ) -> Tensor:
-        """Greedy answers; neither mode nor state change.
-
-        Args:
-            xs: source ids ``(N, T)``, integer.
-            start_id: first input id of the decoder.
-            sample_size: number of ids, >= 0.
-            mask: boolean ``(N, T)``, true at valid source positions; None for all.
-
-        Returns:
-            ids ``(N, sample_size)``, int64.
-
-        Raises:
-            IndexError: an id out of range (on CUDA, see ``index_checks``).
-            TypeError: a dtype of the wrong kind.
-            ValueError: shapes that do not fit, or a negative size.
-        """
-        return self.decoder.generate(self.encoder(xs), start_id, sample_size, mask)
+    def _message(self, xs: Tensor, mask: Tensor | None) -> tuple[Tensor | None, ...]:
+        return self.encoder(xs, mask), mask

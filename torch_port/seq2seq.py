@@ -10,6 +10,7 @@ from ._checks import check, check_index, check_sizes, index_checks, integer
 from ._recurrent import Device
 from ._twin import Twin
 from .affine import TimeAffine
+from .attention import mask_axes
 from .embedding import TimeEmbedding
 from .loss import TimeSoftmaxWithLoss
 from .lstm import TimeLSTM
@@ -64,26 +65,36 @@ class Encoder(Model):
         self.embed = TimeEmbedding(V, D, **factory)
         self.lstm = TimeLSTM(D, H, **factory)
 
-    def forward(self, xs: Tensor) -> Tensor:
+    def forward(self, xs: Tensor, mask: Tensor | None = None) -> Tensor:
         """Reads the source.
 
         Args:
-            xs: ids ``(N, T)``, integer, 0 <= id < V.
+            xs: ids ``(N, T)``, integer, 0 <= id < V where they are valid.
+            mask: boolean ``(N, T)``, true at valid positions; None for all. The others, wherever
+                they stand, are not read: each sample gets what it gets without them.
 
         Returns:
-            ``h`` ``(N, H)``: the state after the last step.
+            ``h`` ``(N, H)``: the state after the last valid step, zero where there is none.
 
         Raises:
             IndexError: an id out of range (on CUDA, see ``index_checks``).
-            TypeError: ``xs`` is not an integer tensor.
-            ValueError: it does not have two axes, or T is 0.
+            TypeError: ``xs`` is not an integer tensor, or ``mask`` not boolean.
+            ValueError: shapes that do not fit, or T is 0.
         """
-        return self._read(xs)[:, -1]
+        return self._read(xs, mask)[:, -1]
 
-    def _read(self, xs: Tensor) -> Tensor:
-        check(f"{type(self).__name__}.forward", xs=(xs, "int N T"))
-        hs: Tensor = self.lstm(self.embed(xs))
-        return hs
+    def _read(self, xs: Tensor, mask: Tensor | None) -> Tensor:
+        """The state ``(N, T, H)`` after every step, or after the last valid one before it."""
+        check(f"{type(self).__name__}.forward", xs=(xs, "int N T"), **mask_axes(mask))
+        if mask is None:
+            hs: Tensor = self.lstm(self.embed(xs))
+            return hs
+        # the valid ids are read first, in their order; the state after the k-th is the k-th
+        order = (~mask).long().argsort(dim=1, stable=True)
+        hs = self.lstm(self.embed(xs.masked_fill(~mask, 0).gather(1, order)))
+        read = mask.cumsum(1)[:, :, None]
+        hs = hs.gather(1, (read - 1).clamp(min=0).expand(-1, -1, hs.shape[2]))
+        return hs.masked_fill(read == 0, 0)
 
 
 class DecoderBase(Model):
@@ -206,70 +217,80 @@ class Seq2seq(Model):
         self.decoder = self.decoder_class(V, D, H, **factory)
         self.loss = TimeSoftmaxWithLoss()
 
-    def score(self, xs: Tensor, ts_in: Tensor) -> Tensor:
+    def score(self, xs: Tensor, ts_in: Tensor, mask: Tensor | None = None) -> Tensor:
         """Logits of the next id at every step, the answer given.
 
         Args:
             xs: source ids ``(N, T)``, integer.
             ts_in: decoder input ids ``(N, U)``, integer.
+            mask: boolean ``(N, T)``, true at valid source positions; None for all.
 
         Returns:
             ``(N, U, V)``.
 
         Raises:
             IndexError: an id out of range (on CUDA, see ``index_checks``).
-            TypeError: an argument is not an integer tensor.
+            TypeError: a dtype of the wrong kind.
             ValueError: shapes that do not fit.
         """
-        score: Tensor = self.decoder(ts_in, self.encoder(xs))
+        score: Tensor = self.decoder(ts_in, *self._message(xs, mask))
         return score
 
-    def forward(self, xs: Tensor, ts: Tensor) -> Tensor:
+    def _message(self, xs: Tensor, mask: Tensor | None) -> tuple[Tensor | None, ...]:
+        """What the decoder gets of the source."""
+        return (self.encoder(xs, mask),)
+
+    def forward(self, xs: Tensor, ts: Tensor, mask: Tensor | None = None) -> Tensor:
         """Mean loss of the answer.
 
         Args:
             xs: source ids ``(N, T)``, integer.
-            ts: start id and answer ids ``(N, U + 1)``, integer, U >= 1.
+            ts: start id and answer ids ``(N, U + 1)``, integer, U >= 1. Where an answer is padded
+                at its end with ``loss.ignore_label``, it does not count.
+            mask: boolean ``(N, T)``, true at valid source positions; None for all. The others
+                change nothing.
 
         Returns:
             The loss, a scalar of the parameters' dtype (float32 under autocast), in nats.
 
         Raises:
             IndexError: an id out of range (on CUDA, see ``index_checks``).
-            TypeError: an argument is not an integer tensor.
+            TypeError: a dtype of the wrong kind.
             ValueError: shapes that do not fit.
         """
-        ts_in, ts_out = self._split(xs, ts)
-        loss: Tensor = self.loss(self.score(xs, ts_in), ts_out)
+        where = f"{type(self).__name__}.forward"
+        check(where, xs=(xs, "int N T"), ts=(ts, "int N U"))
+        if ts.shape[1] < 2:
+            raise ValueError(f"{where}: ts has shape {tuple(ts.shape)}, "
+                             "expected at least 2 columns, start id and answer")
+        ts_in, ignored = ts[:, :-1], self.loss.ignore_label
+        if not 0 <= ignored < self.decoder.embed.num_embeddings:
+            ts_in = ts_in.masked_fill(ts_in == ignored, 0)  # no id; after it nothing counts
+        loss: Tensor = self.loss(self.score(xs, ts_in, mask), ts[:, 1:])
         return loss
 
     @torch.no_grad()
-    def generate(self, xs: Tensor, start_id: int, sample_size: int) -> Tensor:
+    def generate(
+        self, xs: Tensor, start_id: int, sample_size: int, mask: Tensor | None = None
+    ) -> Tensor:
         """Greedy answers; neither mode nor state change.
 
         Args:
             xs: source ids ``(N, T)``, integer.
             start_id: first input id of the decoder.
             sample_size: number of ids, >= 0.
+            mask: boolean ``(N, T)``, true at valid source positions; None for all.
 
         Returns:
             ids ``(N, sample_size)``, int64.
 
         Raises:
             IndexError: an id out of range (on CUDA, see ``index_checks``).
-            TypeError: ``xs`` is not an integer tensor.
+            TypeError: a dtype of the wrong kind.
             ValueError: shapes that do not fit, or a negative size.
         """
-        return self.decoder.generate(self.encoder(xs), start_id, sample_size)
-
-    def _split(self, xs: Tensor, ts: Tensor) -> tuple[Tensor, Tensor]:
-        """What the decoder reads and what it is asked for."""
-        where = f"{type(self).__name__}.forward"
-        check(where, xs=(xs, "int N T"), ts=(ts, "int N U"))
-        if ts.shape[1] < 2:
-            raise ValueError(f"{where}: ts has shape {tuple(ts.shape)}, "
-                             "expected at least 2 columns, start id and answer")
-        return ts[:, :-1], ts[:, 1:]
+        message, *rest = self._message(xs, mask)
+        return self.decoder.generate(message, start_id, sample_size, *rest)
 
 
 class PeekySeq2seq(Seq2seq):

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from ..programs import build
 from ..spec import axes
 from .common import SIZES, arrays_of, raised, standard
 
@@ -10,6 +11,8 @@ def bad_inputs(spec):
     """Inputs that no side may accept: (what is wrong, name of the argument, inputs, type of the error)."""
     case = standard(spec, **({"masked": True} if spec.optional else {}))
     data = arrays_of(case)
+    for name in spec.optional:
+        data.inputs[name] = np.ones_like(data.inputs[name])  # what is masked may be anything
     known = {axis[-1] for text in (*spec.params.values(), spec.sizes) for axis in axes(text)[1]}
     found = []
 
@@ -38,6 +41,7 @@ def bad_inputs(spec):
             known.add(letter[-1])
         if kind == "int":
             ignored = spec.options.get("ignore_label", ())
+            ignored += (build(spec, case.options, data).loss.ignore_label,) if name == spec.labels else ()
             upper = SIZES[spec.bounds[name]]
             for value, place in ((upper, -1), (-7, -1), (upper, 0), (-1, 0), (-2, 0)):
                 wrong = array.copy()
@@ -136,6 +140,97 @@ def hold_ignored(spec, make, call):
         for one, other in zip(found, expected, strict=True):
             assert np.array_equal(one, other), f"logits of ignored labels have an influence: {one}, not {other}"
         assert not found[1][:, 0].any(), "logits of labels that are ignored have a gradient"
+
+
+def hold_padding(spec, run):
+    """``run(case, params, inputs, cotangents)`` gives outputs and gradients by name, ``grad.`` before the latter's."""
+    if spec.labels:
+        _answers_of_their_own_length(spec, run)
+    masks = [name for name in spec.optional if spec.inputs[name].startswith("bool")]
+    for mask in masks:
+        along = axes(spec.inputs[mask])[1]
+        case = standard(spec, masked=True)
+        data = arrays_of(case)
+        padded = [name for name, text in spec.inputs.items() if axes(text)[1][: len(along)] == along and name != mask]
+        shown = [name for name, text in spec.outputs.items() if axes(text)[1][: len(along)] == along]
+        for seed in range(4):
+            valid = np.random.default_rng(seed).random(data.inputs[mask].shape) < 0.5
+            valid[0, 0], valid[1] = True, seed > 0  # pads at the end of one, at the start of others, all, and none
+            _nothing_shows_through(case, data, mask, valid, padded, shown, run)
+            for n in np.flatnonzero(valid.any(axis=1)):
+                _as_alone(case, data, mask, valid, n, padded, shown, run)
+
+
+def _answers_of_their_own_length(spec, run):
+    """An answer that is padded at its end with the label that is ignored is the shorter one, among others too."""
+    case = standard(spec)
+    data = arrays_of(case)
+    ignored = build(spec, case.options, data).loss.ignore_label
+    labels = data.inputs[spec.labels]
+    labels[:, -1] = ignored
+    labels[1, 2:] = ignored
+    found = run(case, data.params, data.inputs, data.cotangents)
+    counted, total = 0, {}
+    for n, length in ((0, labels.shape[1] - 1), (1, 2)):
+        one = {name: a[n : n + 1] for name, a in data.inputs.items()} | {spec.labels: labels[n : n + 1, :length]}
+        counted += length - 1
+        for name, a in run(case, data.params, one, data.cotangents).items():
+            total[name] = total.get(name, 0) + (length - 1) * a
+    for name, a in found.items():  # a mean over the labels of both
+        bound = 2.0**-53 * 64 * (SIZES["T"] + SIZES["U"]) * (SIZES["D"] + SIZES["H"])
+        assert np.abs(a - total[name] / counted).max() <= bound * max(1.0, np.abs(a).max()), \
+            f"{name} of padded {spec.labels} is not that of shorter ones"
+
+
+def _nothing_shows_through(case, data, mask, valid, padded, shown, run):
+    """Other numbers, no numbers, and ids that are none where nothing is valid: all the same, to the bit."""
+    expected = run(case, data.params, data.inputs | {mask: valid}, data.cotangents)
+    for filling in (1, -1):
+        inputs = data.inputs | {mask: valid}
+        for name in padded:
+            inputs[name] = inputs[name].copy()
+            inputs[name][~valid] = np.nan if inputs[name].dtype.kind == "f" else filling * 99
+        found = run(case, data.params, inputs, data.cotangents)
+        for name in expected:
+            assert np.array_equal(found[name], expected[name]), f"what stands where {mask} is false changes {name}"
+    for name in padded:
+        if f"grad.{name}" in expected:
+            assert not expected[f"grad.{name}"][~valid].any(), f"where {mask} is false, {name} has a gradient"
+
+
+def _as_alone(case, data, mask, valid, n, padded, shown, run):
+    """A sample in a padded batch gets what it gets in a batch of its own that is not padded."""
+    kept = valid[n]
+
+    def of(group, texts, alone):
+        """The arrays of sample n; alone, without the positions that are not valid."""
+        taken = {}
+        for name, array in group.items():
+            taken[name] = array[n : n + 1] if "N" in axes(texts[name])[1] else array
+            if name in (*padded, *shown) and alone:
+                taken[name] = taken[name][:, kept]
+        return taken
+
+    spec = case.spec
+    cotangents = {name: c.copy() for name, c in data.cotangents.items()}
+    for name in shown:
+        cotangents[name][~valid] = 0  # there the batch repeats what stands before
+    inputs = {name: a for name, a in data.inputs.items() if name != mask}
+    apart = run(case, data.params, of(inputs, spec.inputs, True), of(cotangents, spec.outputs, True))
+    one = run(case, data.params, of(inputs, spec.inputs, False) | {mask: valid[n : n + 1]},
+              of(cotangents, spec.outputs, False))
+    batch = run(case, data.params, inputs | {mask: valid}, cotangents)
+    scale = max(1.0, *(np.abs(a).max() for a in apart.values()))
+    # sums of T or U terms of products of D + H, or N of them, in another order
+    bound = 2.0**-53 * 64 * (SIZES["T"] + SIZES["U"]) * (SIZES["D"] + SIZES["H"]) * scale
+    for name, expected in apart.items():
+        inner = name.removeprefix("grad.")
+        found = [one[name]]
+        if "N" in axes((spec.outputs | spec.inputs).get(inner, ""))[1]:
+            found.append(batch[name][n : n + 1])
+        for array in found:
+            array = array[:, kept] if inner in (*padded, *shown) else array
+            assert np.abs(array - expected).max() <= bound, f"{name} of a padded sample is not what it is alone"
 
 
 def hold_drawn(spec, make, call):

@@ -1,6 +1,7 @@
 """What a torch module owes its users, and the layer that it was made from."""
 
 import inspect
+from dataclasses import replace
 
 import numpy as np
 
@@ -8,7 +9,7 @@ from ..case import Case
 from ..catalogue import CATALOGUE
 from ..lanes import LANES
 from ..programs import build, run_port
-from .both import hold_bad_inputs, hold_drawn, hold_generate, hold_ignored, hold_labels
+from .both import hold_bad_inputs, hold_drawn, hold_generate, hold_ignored, hold_labels, hold_padding
 from .common import SIZES, arrays_of, call_port, forward, raised, standard, twin
 
 
@@ -40,6 +41,25 @@ def check_generate_port(spec):
 def check_labels_port(spec):
     """Ids and labels of any integer dtype, and one-hot labels of any dtype, mean the same."""
     hold_labels(spec, twin, call_port)
+
+
+def check_padding_port(spec):
+    """What a mask leaves out changes nothing, and each sample gets what it gets without it, gradients included."""
+    import torch
+
+    def run(case, params, inputs, cotangents):
+        module = twin(spec, case.options, replace(arrays_of(case), params=params, inputs=inputs))
+        given = {name: torch.from_numpy(np.array(a)) for name, a in inputs.items()}
+        leaves = {name: given[name].requires_grad_() for name in spec.differentiable()}
+        outputs = module(*given.values())
+        outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+        torch.autograd.backward(outputs, [torch.from_numpy(np.array(c)) for c in cotangents.values()])
+        found = {name: o.detach().numpy() for name, o in zip(spec.outputs, outputs, strict=True)}
+        found |= {f"grad.{name}": t.grad.numpy() for name, t in leaves.items()}
+        grads = module.reference_grads() if module.reference_params() else []
+        return found | {f"grad.{name}": g for name, g in zip(module.all_slots(), grads, strict=True)}
+
+    hold_padding(spec, run)
 
 
 def check_ignored_port(spec):
@@ -319,6 +339,7 @@ PORT = {
     "generate": check_generate_port,
     "labels": check_labels_port,
     "ignored": check_ignored_port,
+    "padding": check_padding_port,
     "drawn": check_drawn_port,
     "state": check_state_port,
     "load": check_load,

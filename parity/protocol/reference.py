@@ -7,7 +7,7 @@ import numpy as np
 
 from ..programs import build, run_reference
 from ..spec import axes
-from .both import hold_bad_inputs, hold_drawn, hold_generate, hold_ignored, hold_labels
+from .both import hold_bad_inputs, hold_drawn, hold_generate, hold_ignored, hold_labels, hold_padding
 from .common import FLOATS, SIZES, arrays_of, backward, call_reference, forward, raised, standard, with_state
 
 
@@ -220,6 +220,21 @@ def check_parameters(spec):
             f"{name} with one axis more: {error} does not name it"
 
 
+def check_padding(spec):
+    """What a mask leaves out changes nothing, and each sample gets what it gets without it, gradients included."""
+
+    def run(case, params, inputs, cotangents):
+        layer = build(spec, case.options, replace(arrays_of(case), params=params, inputs=inputs))
+        found = layer.forward(*inputs.values())
+        found = dict(zip(spec.outputs, found if isinstance(found, tuple) else (found,), strict=True))
+        gradients = layer.backward(*cotangents.values())
+        gradients = gradients if isinstance(gradients, tuple) else () if gradients is None else (gradients,)
+        found |= {f"grad.{name}": g for name, g in zip(spec.differentiable(), gradients, strict=False)}
+        return found | {f"grad.{name}": g for name, g in zip(layer.param_names, layer.grads, strict=True)}
+
+    hold_padding(spec, run)
+
+
 def check_generate(spec):
     """``generate`` chooses what ``score`` scores highest, refuses bad input, and leaves nothing to go back through."""
     hold_generate(spec, build, call_reference)
@@ -389,6 +404,7 @@ REFERENCE = {
     "dtypes": check_dtypes,
     "backward before forward": check_backward_before_forward,
     "one forward": check_one_forward,
+    "padding": check_padding,
     "cotangent shapes": check_cotangent_shapes,
     "bad inputs": check_bad_inputs,
     "rebuilt": check_reference_repeats,
