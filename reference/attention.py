@@ -98,7 +98,8 @@ class AttentionWeight(Layer):
         hs, h, mask, a = self._saved()
         self._check_cotangents(da=(da, a.shape))
         ds = softmax_backward(da, a, mask)
-        return like(ds[:, :, None] * h[:, None, :], hs), like(np.matmul(ds[:, None, :], hs)[:, 0], h)
+        dhs = valid(ds[:, :, None] * h[:, None, :], mask)
+        return like(dhs, hs), like(np.matmul(ds[:, None, :], hs)[:, 0], h)
 
 
 class Attention(Composite):
@@ -134,7 +135,7 @@ class Attention(Composite):
         hs = valid(hs, mask)
         self.attention_weight = self.weight.forward(hs, h, mask)
         c = self.sum.forward(hs, self.attention_weight)
-        self._save(c.shape)
+        self._save(c.shape, mask)
         return c
 
     def backward(self, dc):
@@ -150,11 +151,11 @@ class Attention(Composite):
             RuntimeError: before ``forward``.
             ValueError: ``dc`` has another shape than the output.
         """
-        (shape,) = self._saved()
+        shape, mask = self._saved()
         self._check_cotangents(dc=(dc, shape))
         dhs_sum, da = self.sum.backward(dc)
         dhs_weight, dh = self.weight.backward(da)
-        return dhs_sum + dhs_weight, dh
+        return valid(dhs_sum, mask) + dhs_weight, dh
 
 
 class TimeAttention(Layer):
@@ -211,4 +212,5 @@ class TimeAttention(Layer):
         self._check_cotangents(dcs=(dcs, hs_dec.shape))
         ds = softmax_backward(np.matmul(dcs, hs_enc.transpose(0, 2, 1)), a, mask)
         dhs_enc = np.matmul(a.transpose(0, 2, 1), dcs) + np.matmul(ds.transpose(0, 2, 1), hs_dec)
+        dhs_enc = valid(dhs_enc, None if mask is None else mask[:, 0])
         return like(dhs_enc, hs_enc), like(np.matmul(ds, hs_enc), hs_dec)
