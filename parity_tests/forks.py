@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -31,6 +32,7 @@ SERVER = """if True:
             # a shell that runs the tests in the background makes them ignore the signal, and their children too
             signal.signal(signal.SIGINT, signal.default_int_handler)
             sys.argv = ["command", *job["argv"]]
+            exec(job["before"])
             sys.exit(getattr(torch_port, job["command"]).main())
         print(json.dumps(pid), flush=True)
 """
@@ -57,15 +59,24 @@ class Forks:
         self.server.wait(WAIT)
         self.server.stdout.close()
 
-    def start(self, *argv, command="train", out=None, encoding="utf-8", env=None, stdin=os.devnull):
-        """A process that runs the command with these arguments."""
+    def start(self, *argv, command="train", out=None, encoding="utf-8", env=None, stdin=os.devnull, before=""):
+        """A process that runs the command with these arguments, and Python statements before it."""
         self.count += 1
         files = [str(self.folder / f"{self.count}.{name}") for name in ("out", "err")]
         for path in files:
             open(path, "w").close()  # there may be a look into them before the process has begun
-        job = {"argv": [*map(str, argv)], "command": command, "encoding": encoding, "env": env or {},
+        job = {"argv": [*map(str, argv)], "command": command, "encoding": encoding, "env": env or {}, "before": before,
                "files": [str(stdin), str(out or files[0]), files[1]]}
         return Fork(self.ask(job), self.ask, *files)
+
+    def team(self, size, *argv, **options):
+        """Processes that train together, as torchrun starts them."""
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        env = {"WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        return [self.start(*argv, env=env | {"RANK": str(rank), "LOCAL_RANK": str(rank)}, **options)
+                for rank in range(size)]
 
     def ask(self, job):
         self.server.stdin.write(json.dumps(job) + "\n")

@@ -4,6 +4,8 @@ The data set, the order of the batches, the textbook's initial weights and the l
 ``reference``, so that both sides can be trained on the same. torch is loaded when the arguments have been read.
 """
 
+import contextlib
+import os
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -28,12 +30,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     with Signals(own) as signals:
         screen = Screen(own)
         try:
-            code = _run(parse(argv), signals, screen)
+            return _leave(_run(parse(argv), signals, screen), own)
         except (UsageError, OSError) as error:
             complain(str(error))
-            code = 2
+            return _leave(2, own)
         except KeyboardInterrupt:
-            code = 128 + (signals.number or 2)
+            return _leave(128 + (signals.number or 2), own)
+
+
+def _leave(code: int, own: bool) -> int:
+    """The exit code; one of several processes goes here and now, because torch may wait for ever while it clears up."""
+    if own and os.environ.get("WORLD_SIZE", "1") != "1":
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError, AttributeError):
+                stream.flush()
+        os._exit(code)
     return code
 
 
@@ -54,12 +65,13 @@ def _run(request: Request, signals: Signals, screen: Screen) -> int:
             path = request.resume / LAST if request.resume.is_dir() else request.resume
             saved = unpack(path)
             run = Run(request.continued(saved["settings"], str(path)), signals, screen, saved)
-        return _train(run, signals)
+        # before the run is forgotten: what waits is the clearing up of its gradients' buckets
+        return _leave(_train(run, signals), signals.own)
     except Elsewhere:
-        return 2
+        return _leave(2, signals.own)
     except LostRank as error:
         complain(str(error))
-        return 1
+        return _leave(1, signals.own)
     finally:
         torch.set_num_threads(threads)
         if run is not None:

@@ -94,11 +94,12 @@ class Run:
         self._written: set[Path] = set()
         self.board: Any = None
         self._lock = contextlib.ExitStack()
-        self.team.first_does(lambda: self._move_in(saved is not None))
+        state = self._state()
+        self.team.first_does(lambda: self._move_in(state, saved is not None))
 
     # --- what is written -----------------------------------------------------------------------------------
 
-    def _move_in(self, resumed: bool) -> None:
+    def _move_in(self, state: dict[str, Any], resumed: bool) -> None:
         """Tries the folder before the first step: takes it, or says why not, and leaves it as it was."""
         made = not self.out.exists()
         self.out.mkdir(parents=True, exist_ok=True)
@@ -116,7 +117,8 @@ class Run:
             if BEST not in there:
                 self.best = dict(NONE_YET)
             if LAST not in there:
-                self.write(LAST, checkpoints.pack(self._state()))  # first: a run that was killed can be continued
+                # first: what is killed from here on can be continued
+                self.write(LAST, checkpoints.pack({**state, "best": dict(self.best)}))
             self.write(CARD, self._card().json())
             self.write(FILE, self.settings.toml().encode())
             if BEST not in there:
@@ -326,7 +328,7 @@ class Run:
 
     def _joint_losses(self) -> Tensor:
         """The losses of the steps since the last point, on the CPU."""
-        held = torch.stack(self.losses).float().cpu() if self.losses else torch.zeros(0)
+        held = torch.stack(self.losses).cpu() if self.losses else torch.zeros(0)
         return self.team.add(held)
 
     def _look(self) -> float:

@@ -64,7 +64,7 @@ class Team:
             return model
         from torch.nn.parallel import DistributedDataParallel
 
-        return DistributedDataParallel(model, broadcast_buffers=False)
+        return DistributedDataParallel(model)
 
     def share(self, rows: Array) -> Array:
         """This process's rows of a batch; none where there are fewer rows than processes."""
