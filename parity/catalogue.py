@@ -1,7 +1,7 @@
 """The catalogue: every layer that exists on both sides, and the only place that names both."""
 
 from .ours import ours
-from .spec import Spec
+from .spec.spec import Spec
 from .variants import ResetAfterGRU, ResetAfterTimeGRU
 
 reference = ours("reference")

@@ -23,15 +23,15 @@ COMMANDS = {
     "check": ("parity.commands.check", "hold the NumPy layers and their PyTorch twins against each other"),
     "replay": ("parity.commands.replay", "run one case again, from its id"),
     "calibrate": ("parity.commands.calibrate", "measure false alarms and planted errors found, beside other rules"),
-    "lockstep": ("parity.lockstep", "train both sides on the same batches and show how far apart they drift"),
-    "convert": ("parity.convert", "convert weights between .safetensors and the textbook's .pkl"),
-    "audit": ("parity.auditing.command", "judge the hand-written gradients of somebody's NumPy layers"),
-    "mutate": ("parity.mutation.command", "break the layers on purpose and see which check notices"),
+    "lockstep": ("parity.training.lockstep", "train both sides on the same batches and show how far apart they drift"),
+    "convert": ("parity.training.convert", "convert weights between .safetensors and the textbook's .pkl"),
+    "audit": ("parity.commands.audit", "judge the hand-written gradients of somebody's NumPy layers"),
+    "mutate": ("parity.commands.mutate", "break the layers on purpose and see which check notices"),
     "flake": ("parity.commands.flake", "count the alarms on right code over many seeds"),
     "list": ("parity.commands.list", "show the catalogue and the lanes"),
 }
 
-TORCHLESS = ("parity.convert", "parity.auditing.command")  # every other command computes with torch
+TORCHLESS = ("parity.training.convert", "parity.commands.audit")  # every other command computes with torch
 
 
 class _Parser(argparse.ArgumentParser):

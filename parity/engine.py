@@ -7,18 +7,18 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from .budget import measure
-from .case import draw, parse
+from .cases.case import draw, parse
 from .catalogue import CATALOGUE
-from .compare import Finding, compare, worst
 from .errors import UsageError, amount, whole
-from .lanes import LANES, select
+from .judge.budget import measure
+from .judge.compare import Finding, compare, worst
+from .judge.lanes import LANES, select
+from .judge.report import Report, Untested
+from .judge.verdict import verdict
 from .processes import one_thread, parallel
-from .programs import run_port
-from .report import Report, Untested
 from .settings import own_settings, settled
-from .vacuity import blind
-from .verdict import verdict
+from .sides.programs import run_port
+from .trust.vacuity import blind
 
 CASES = 60  # per layer and lane by default
 TURN = 10  # cases of a layer before the next layer's

@@ -2,7 +2,7 @@
 
 from hypothesis import strategies as st
 
-from parity.case import LAYOUTS, SCALES, UNSCALED, Case, choices, least, patterns, permitted
+from parity.cases.case import LAYOUTS, SCALES, UNSCALED, Case, choices, least, patterns, permitted
 
 
 def sizes(spec):

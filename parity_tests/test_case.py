@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import reference
-from parity.case import LAYOUTS, LONG, MOST_BYTES, PATTERNS, SCALES, draw, parse
+from parity.cases.case import LAYOUTS, LONG, MOST_BYTES, PATTERNS, SCALES, draw, parse
 from parity.catalogue import CATALOGUE
 from parity.errors import UsageError
-from parity.spec import axes, shape
+from parity.spec.spec import axes, shape
 
 from .strategies import cases
 

@@ -6,7 +6,7 @@ import torch
 
 import reference._checks
 import torch_port._checks
-from parity import spec
+from parity.spec.spec import spec
 
 SIDES = [pytest.param(reference._checks, np.zeros, id="reference"),
          pytest.param(torch_port._checks, torch.zeros, id="port")]

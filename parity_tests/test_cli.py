@@ -16,12 +16,14 @@ import pytest
 import torch
 
 import parity
-from parity import check, engine, programs, verdict
-from parity.case import draw
+from parity import check, engine
+from parity.cases.case import draw
 from parity.catalogue import CATALOGUE
 from parity.cli import main
 from parity.commands import memory
 from parity.errors import UsageError
+from parity.judge import verdict
+from parity.sides import programs
 
 QUICK = ["check", "--layer", "Softmax", "--lane", "cpu-float32", "--cases", "8", "--jobs", "1"]
 

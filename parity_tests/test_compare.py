@@ -6,14 +6,15 @@ import json
 import numpy as np
 import pytest
 
-from parity import budget, check, engine, replay
-from parity.budget import Yardstick, allowance, measure
-from parity.case import draw
+from parity import check, engine, replay
+from parity.cases.case import draw
 from parity.catalogue import CATALOGUE
-from parity.compare import compare, decided, shares
-from parity.lanes import LANES
-from parity.noise import Noise
-from parity.protocol import standard
+from parity.judge import budget
+from parity.judge.budget import Yardstick, allowance, measure
+from parity.judge.compare import compare, decided, shares
+from parity.judge.lanes import LANES
+from parity.judge.noise import Noise
+from parity.promises import standard
 
 LANE = LANES["cpu-float32"]
 INF, NAN = np.inf, np.nan

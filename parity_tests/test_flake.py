@@ -2,9 +2,9 @@
 
 import json
 
-from parity import budget
 from parity.cli import main
-from parity.flake import false_alarms
+from parity.judge import budget
+from parity.trust.flake import false_alarms
 
 
 def test_right_code_raises_no_alarm_under_any_seed():

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from parity import check, engine, lanes
+from parity import check, engine
 from parity.catalogue import CATALOGUE
 from parity.errors import UsageError
-from parity.lanes import LANES, Lane, select
-from parity.protocol import standard
+from parity.judge import lanes
+from parity.judge.lanes import LANES, Lane, select
+from parity.promises import standard
 
 SWITCHES = lanes._precision_switches()
 

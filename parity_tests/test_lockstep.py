@@ -12,9 +12,9 @@ import pytest
 import torch
 
 import torch_port
-from parity import lockstep as module
 from parity.errors import UsageError
-from parity.lockstep import LIMIT, Report, Row, lockstep
+from parity.training import lockstep as module
+from parity.training.lockstep import LIMIT, Report, Row, lockstep
 from reference.trainer import MODELS
 
 SMALL = {"batch_size": 8, "hidden_size": 12, "wordvec_size": 6}
@@ -22,7 +22,7 @@ SMALL = {"batch_size": 8, "hidden_size": 12, "wordvec_size": 6}
 
 @pytest.mark.parametrize(
     ("modules", "heavy"),
-    [("parity.lockstep, parity.convert, reference", "torch rich matplotlib safetensors"), ("torch_port", "reference")],
+    [("parity.training.lockstep, parity.training.convert, reference", "torch rich matplotlib safetensors"), ("torch_port", "reference")],
     ids=["parity", "torch_port"],
 )
 def test_imports_are_light(modules, heavy):

@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from parity.case import draw
+from parity.cases.case import draw
 from parity.catalogue import CATALOGUE
 from parity.engine import run_case
-from parity.lanes import LANES
+from parity.judge.lanes import LANES
 
 from .strategies import cases
 

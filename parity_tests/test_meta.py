@@ -7,10 +7,14 @@ import pytest
 import torch
 
 import reference
-from parity import budget, case, check, compare, engine, protocol, vacuity
+from parity import check, engine
+from parity import promises as protocol
+from parity.cases import case
 from parity.catalogue import CATALOGUE
-from parity.lanes import LANES, Lane
-from parity.mutation.trials import CHECKS as MET
+from parity.judge import budget, compare
+from parity.judge.lanes import LANES, Lane
+from parity.trust import vacuity
+from parity.trust.mutation.trials import CHECKS as MET
 
 from . import test_case, test_names, test_protocol
 

@@ -12,9 +12,9 @@ import pytest
 pytest.importorskip("resource", reason="mutants run in forked processes with limits, which this platform has not")
 
 from parity.cli import main
-from parity.mutation import equivalents, mutants, workers
-from parity.mutation.operators import OPERATORS, narrow
-from parity.mutation.summary import KILLED, STILLBORN, SURVIVED, TIMEOUT, Summary, Verdict
+from parity.trust.mutation import equivalents, mutants, workers
+from parity.trust.mutation.operators import OPERATORS, narrow
+from parity.trust.mutation.summary import KILLED, STILLBORN, SURVIVED, TIMEOUT, Summary, Verdict
 
 EVERY = [m for side in mutants.SIDES for m in mutants.mutants(side)]
 

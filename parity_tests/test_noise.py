@@ -5,15 +5,15 @@ import sys
 import numpy as np
 import pytest
 
-from parity import programs
-from parity.budget import measure
-from parity.case import Case, draw
+from parity.cases.case import Case, draw
 from parity.catalogue import CATALOGUE
-from parity.compare import compare, worst
-from parity.lanes import LANES
-from parity.noise import Noisy, noise, recording
-from parity.programs import build, run_port, run_reference
-from parity.protocol import standard
+from parity.judge.budget import measure
+from parity.judge.compare import compare, worst
+from parity.judge.lanes import LANES
+from parity.judge.noise import Noisy, noise, recording
+from parity.promises import standard
+from parity.sides import programs
+from parity.sides.programs import build, run_port, run_reference
 
 U = 2.0**-24
 
@@ -268,9 +268,9 @@ def test_budgets_are_small_beside_the_values(spec):
 
 @pytest.mark.parametrize("actual", [True, False])
 def test_not_finite_is_said_of_the_actual_run_only(monkeypatch, actual):
-    from parity import budget
     from parity.engine import run_case
-    from parity.noise import Noise
+    from parity.judge import budget
+    from parity.judge.noise import Noise
 
     real = budget.run_reference
 

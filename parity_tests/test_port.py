@@ -17,10 +17,10 @@ from torch.func import functional_call
 
 import reference
 import torch_port
-from parity.case import choices
+from parity.cases.case import choices
 from parity.catalogue import CATALOGUE
-from parity.programs import build
-from parity.protocol import SIZES, standard
+from parity.promises import SIZES, standard
+from parity.sides.programs import build
 from torch_port._checks import check_index
 
 N, T, U, V, D, H = (SIZES[letter] for letter in "NTUVDH")

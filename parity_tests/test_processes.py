@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from parity import cli, engine, lockstep, processes
+from parity import cli, engine, processes
+from parity.training import lockstep
 
 HANG = 60  # seconds after which a test gives up: the aim is 2, but the machine may be loaded
 

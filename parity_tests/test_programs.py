@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from parity import engine
-from parity.case import draw, parse
+from parity.cases.case import draw, parse
 from parity.catalogue import CATALOGUE
-from parity.lanes import LANES
-from parity.protocol import standard
+from parity.judge.lanes import LANES
+from parity.promises import standard
 from reference._layer import Layer
 from torch_port._twin import Slot, Twin
 

@@ -3,7 +3,7 @@
 import pytest
 
 from parity.catalogue import CATALOGUE
-from parity.protocol import CHECKS
+from parity.promises import CHECKS
 
 PROMISES = [pytest.param(spec, check, id=f"{spec.name}-{side}-{name.replace(' ', '-')}")
             for spec in CATALOGUE.values() for side, checks in CHECKS[spec.program].items()

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 import reference
-from parity.case import choices
+from parity.cases.case import choices
 from parity.catalogue import CATALOGUE
-from parity.programs import run_reference
-from parity.protocol import SIZES, standard
+from parity.promises import SIZES, standard
+from parity.sides.programs import run_reference
 from reference._functions import sigmoid
 
 N, T, U, V, D, H = (SIZES[letter] for letter in "NTUVDH")

@@ -12,8 +12,8 @@ import torch
 
 from parity import check, engine, replay
 from parity.catalogue import CATALOGUE
-from parity.lockstep import lockstep
-from parity.protocol import standard
+from parity.promises import standard
+from parity.training.lockstep import lockstep
 
 LAYERS = "Time[DL]*"  # dropout, LSTM: products, gates, a mask, a state, generated weights
 

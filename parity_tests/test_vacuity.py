@@ -7,14 +7,15 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from parity import budget, check
-from parity.bounds import lower, upper
-from parity.budget import measure
+from parity import check
 from parity.catalogue import CATALOGUE
-from parity.lanes import LANES
-from parity.protocol import standard
-from parity.report import Report
-from parity.vacuity import MOST, WRONG, Vision, blind
+from parity.judge import budget
+from parity.judge.budget import measure
+from parity.judge.lanes import LANES
+from parity.judge.report import Report
+from parity.promises import standard
+from parity.trust.bounds import lower, upper
+from parity.trust.vacuity import MOST, WRONG, Vision, blind
 
 LANE = LANES["cpu-float32"]
 AFFINE = CATALOGUE["Affine"]

@@ -9,11 +9,12 @@ import torch
 
 import reference
 import torch_port
-from parity import check, engine, replay, verdict
-from parity.case import draw, parse
+from parity import check, engine, replay
+from parity.cases.case import draw, parse
 from parity.catalogue import CATALOGUE
-from parity.lanes import LANES
-from parity.protocol import standard
+from parity.judge import verdict
+from parity.judge.lanes import LANES
+from parity.promises import standard
 
 DIFFERENT = "both sides are consistent in themselves and differ: from here, either may be right"
 

@@ -14,7 +14,7 @@ from torch import nn
 
 import reference
 import torch_port
-from parity import convert
+from parity.training import convert
 from reference.trainer import MODELS
 from torch_port.stock import PAIRS
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..witness import LIMIT, Differentiator
+from ..judge.witness import LIMIT, Differentiator
 from . import diagnose, samples
 from .findings import BACKWARD, FORWARD, FRAGILE, PROTOCOL, Finding, Result
 from .subject import Function, Subject, draw_cotangents, gradients, quantities

@@ -13,8 +13,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..case import parse
-from ..witness import Differentiator
+from ..cases.case import parse
+from ..judge.witness import Differentiator
 from . import diagnose, samples
 from .checks import FACTOR, LOOSE, WITNESSED, ask_canonical
 from .findings import BACKWARD, FORWARD, Finding

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..case import parse
+from ..cases.case import parse
 from .findings import BACKWARD, Finding
 
 CLOSE = 1e-7  # relative: autograd in float64 against a gradient that is right
@@ -126,8 +126,8 @@ class Report:
                 result.remark(f"autograd of the twin: UNTESTED, {type(error).__name__}: {error}".splitlines()[0])
 
     def _ask(self, result):
-        from ..lanes import LANES
-        from ..programs import run_port
+        from ..judge.lanes import LANES
+        from ..sides.programs import run_port
 
         agreed = 0
         for case_id, (outputs, got) in result.witnessed.items():

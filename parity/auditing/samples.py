@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..case import Case, choices
-from ..spec import axes, shape
+from ..cases.case import Case, choices
+from ..spec.spec import axes, shape
 from .subject import Sample
 
 SIZES = {"N": 3, "T": 5, "U": 4, "V": 9, "D": 7, "H": 2, "...": (3,)}  # all different, as are their doubles

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..case import parse
-from ..spec import axes
+from ..cases.case import parse
+from ..spec.spec import axes
 from . import notebooks, samples, sandbox
 from .subject import FunctionLayer, Subject, quantities
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..noise import Noisy
-from ..spec import axes
+from ..judge.noise import Noisy
+from ..spec.spec import axes
 from .trace import complex_buffers, namespaces
 
 
@@ -25,7 +25,7 @@ class Sample:
         sizes: size of each axis letter.
         warm: inputs of an earlier call of a stateful layer; empty for none.
         words: what is special about it, "with N = 1"; empty for nothing.
-        case: the ``parity.case.Case``; None for inputs that somebody gave.
+        case: the ``parity.cases.case.Case``; None for inputs that somebody gave.
         seed: of what is drawn.
     """
 

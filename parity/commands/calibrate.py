@@ -14,14 +14,14 @@ def arguments(parser):
 
 def run(args):
     """Measures, prints two tables, and gives the exit code: 1 where right results raised an alarm."""
-    from .. import calibration as c
     from ..catalogue import CATALOGUE
     from ..engine import TURN
     from ..errors import UsageError, whole
-    from ..lanes import LANES
+    from ..judge.lanes import LANES
+    from ..judge.report import check_writable, write_json
     from ..processes import parallel
-    from ..report import check_writable, write_json
     from ..screen import console
+    from ..trust import calibration as c
     from .check import progress
 
     for name, least in (("cases", 1), ("jobs", 1), ("seed", 0)):

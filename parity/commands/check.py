@@ -22,7 +22,7 @@ def arguments(parser):
 def run(args):
     """Checks, prints, remembers what failed, and gives the exit code."""
     from ..engine import check
-    from ..report import check_writable, write_json
+    from ..judge.report import check_writable, write_json
     from ..screen import console
     from .memory import Memory
 

@@ -16,9 +16,9 @@ def arguments(parser):
 
 def run(args):
     """Counts, prints, and gives the exit code: 1 for any alarm."""
-    from ..flake import false_alarms
-    from ..report import check_writable, write_json
+    from ..judge.report import check_writable, write_json
     from ..screen import console
+    from ..trust.flake import false_alarms
 
     if args.json:
         check_writable(args.json)

@@ -9,7 +9,7 @@ def arguments(parser):
 def run(args):
     """Prints the catalogue and the lanes."""
     from ..catalogue import CATALOGUE
-    from ..lanes import LANES, select
+    from ..judge.lanes import LANES, select
     from ..screen import console, show, table
 
     def text(group):

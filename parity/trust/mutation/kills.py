@@ -3,8 +3,8 @@
 import time
 from collections import defaultdict
 
-from ..catalogue import CATALOGUE
-from ..lanes import select
+from ...catalogue import CATALOGUE
+from ...judge.lanes import select
 from .equivalents import load
 from .mutants import SIDES, StillbornError, mutants, planted
 from .summary import KILLED, STILLBORN, TIMEOUT, Summary, Verdict

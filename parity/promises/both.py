@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from ..programs import build
-from ..spec import axes
+from ..sides.programs import build
+from ..spec.spec import axes
 from .common import SIZES, arrays_of, raised, standard
 
 

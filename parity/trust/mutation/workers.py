@@ -12,7 +12,7 @@ import resource
 import signal
 from functools import partial
 
-from ..processes import Died, Raised, pool
+from ...processes import Died, Raised, pool
 
 MEMORY = 4 << 30  # bytes that a worker may allocate beyond what it is born with
 PATIENCE = 12

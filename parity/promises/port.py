@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..case import Case
+from ..cases.case import Case
 from ..catalogue import CATALOGUE
-from ..lanes import LANES
-from ..programs import build, run_port
+from ..judge.lanes import LANES
+from ..sides.programs import build, run_port
 from .both import hold_bad_inputs, hold_drawn, hold_generate, hold_ignored, hold_labels, hold_padding
 from .common import SIZES, arrays_of, call_port, forward, raised, standard, twin
 

@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass, field
 
-from .ours import ours
+from ..ours import ours
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Spec:
             entries tell what was drawn.
         variants: other functions it is easily taken for: a class with the same constructor, by words.
         greedy: has ``generate`` and ``score``, and is compared by them too.
-        program: how a case is run, a name in ``parity.programs``.
+        program: how a case is run, a name in ``parity.sides.programs``.
     """
 
     name: str
@@ -93,7 +93,7 @@ class Spec:
 
 
 def _entry(name):
-    from .catalogue import CATALOGUE
+    from ..catalogue import CATALOGUE
 
     return CATALOGUE[name]
 

@@ -10,9 +10,9 @@ import numpy as np
 
 from reference.data import write_atomically
 
+from ..errors import UsageError
+from ..trust.vacuity import MOST, Vision
 from .budget import FACTOR
-from .errors import UsageError
-from .vacuity import MOST, Vision
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,7 @@ class Report:
 
     def table(self):
         """A ``rich`` table: a row a layer, a column a lane, in each cell the largest share used."""
-        from .screen import table
+        from ..screen import table
 
         shown = table(f"largest share of the budget used ({self.cases:,} cases)", "layer",
                       **dict.fromkeys(self.lanes, "right"))
@@ -186,7 +186,7 @@ class Report:
 
     def print(self, console, most=10):
         """Writes table, reasons and the first findings to a ``rich`` console."""
-        from .screen import show
+        from ..screen import show
 
         show(console, self.table())
         for u in self.untested:
@@ -230,7 +230,7 @@ class Report:
     def __str__(self):
         from io import StringIO
 
-        from .screen import console
+        from ..screen import console
 
         text = StringIO()
         self.print(console(file=text))

@@ -7,7 +7,7 @@ import numpy as np
 from reference.trainer import MODELS
 from reference.weights import format_of, read_arrays, write_params
 
-from .errors import UsageError
+from ..errors import UsageError
 
 
 def arguments(parser):
@@ -18,7 +18,7 @@ def arguments(parser):
 
 def run(args):
     """Converts, tells which model it is, and gives the exit code: 1 for a file that is refused."""
-    from .report import check_writable
+    from ..judge.report import check_writable
 
     for path in (args.source, args.target):
         try:

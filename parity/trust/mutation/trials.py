@@ -8,14 +8,14 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from .. import protocol
-from ..budget import measure
-from ..case import draw
-from ..catalogue import CATALOGUE
-from ..compare import compare, worst
-from ..engine import run_case
-from ..lanes import LANES
-from ..programs import run_port, run_reference
+from ... import promises as protocol
+from ...cases.case import draw
+from ...catalogue import CATALOGUE
+from ...engine import run_case
+from ...judge.budget import measure
+from ...judge.compare import compare, worst
+from ...judge.lanes import LANES
+from ...sides.programs import run_port, run_reference
 from .mutants import PORT, REFERENCE, SIDES, sources
 from .workers import Died, forked, limit
 

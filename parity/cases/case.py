@@ -8,8 +8,8 @@ from urllib.parse import quote
 
 import numpy as np
 
-from .errors import UsageError
-from .spec import axes, shape
+from ..errors import UsageError
+from ..spec.spec import axes, shape
 
 FORMAT = "p1"  # grows when the same text would mean other arrays; a golden case in the tests tells
 
@@ -274,7 +274,7 @@ class Case:
 
 @lru_cache(maxsize=4096)
 def _model_shapes(name, sizes):
-    from .catalogue import CATALOGUE
+    from ..catalogue import CATALOGUE
 
     model = CATALOGUE[name].reference(*sizes, rng=np.random.default_rng(0))
     return {label: p.shape for label, p in zip(model.param_names, model.params, strict=True)}
@@ -376,7 +376,7 @@ def parse(text):
     version, name, sizes, pattern, scale, layout, options, seed = fields
     if version != FORMAT:
         refuse(f"has format {version}, this version reads {FORMAT}")
-    from .catalogue import CATALOGUE  # here: values alone need no layers of ours
+    from ..catalogue import CATALOGUE  # here: values alone need no layers of ours
 
     spec = CATALOGUE.get(name)
     if spec is None:

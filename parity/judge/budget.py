@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..sides.programs import run_reference
 from .noise import Noisy, noise, recording
-from .programs import run_reference
 
 FACTOR = 8  # one for all layers, dtypes and devices; right results stay below 3.4 without it
 COPIES = 6

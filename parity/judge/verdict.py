@@ -8,10 +8,10 @@ with it, and says nothing against the other side.
 
 import numpy as np
 
+from ..cases.case import Data
+from ..sides.programs import build, parts, run_port, run_reference
 from .budget import FACTOR
-from .case import Data
 from .lanes import LANES
-from .programs import build, parts, run_port, run_reference
 from .witness import DIRECTIONS, LEVELS, LIMIT, Differentiator
 
 AGREE = 1e-6  # of a quantity's size: far above what float64 loses in an ordinary case, far below a mistake

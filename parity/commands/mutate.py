@@ -4,8 +4,8 @@ import os
 import sys
 import time
 
-from ..commands.check import cores
 from ..errors import UsageError
+from .check import cores
 
 WIDTH = 170  # of the matrix, which has a column a check
 
@@ -27,8 +27,8 @@ def run(args):
     from rich.console import Console
     from rich.progress import Progress
 
-    from ..report import check_writable, write_json
-    from .kills import mutate
+    from ..judge.report import check_writable, write_json
+    from ..trust.mutation.kills import mutate
 
     if args.json:
         check_writable(args.json)

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .budget import measure
-from .case import draw
-from .catalogue import CATALOGUE
-from .compare import compare, worst
-from .lanes import LANES
-from .programs import run_port
+from ..cases.case import draw
+from ..catalogue import CATALOGUE
+from ..judge.budget import measure
+from ..judge.compare import compare, worst
+from ..judge.lanes import LANES
+from ..sides.programs import run_port
 
 PLANTED = 1e-3
 PLANTED_LANE, PLANTED_SCALE = "cpu-float32", 10  # where errors are planted: this lane, scales up to this

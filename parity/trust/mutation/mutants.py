@@ -9,7 +9,7 @@ import types
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..catalogue import CATALOGUE
+from ...catalogue import CATALOGUE
 from .operators import NARROW, OPERATORS, SILENT, narrow
 
 REFERENCE, PORT = SIDES = ("reference", "port")

@@ -18,9 +18,9 @@ from reference.data import load_data, write_atomically, write_dates
 from reference.optimizers import Adam, clip_grads
 from reference.trainer import MODELS
 
-from .errors import UsageError, whole
-from .processes import torch_threads
-from .settings import own_settings
+from ..errors import UsageError, whole
+from ..processes import torch_threads
+from ..settings import own_settings
 
 LIMIT = 1e-12  # in float64, of the size of a loss or a parameter
 HALF = float(np.finfo(np.float32).eps / 2) ** 0.5  # half the digits of float32
@@ -157,7 +157,7 @@ def arguments(parser):
 
 def run(args):
     """Prints a row a step and the verdict, writes what is asked for, and gives the exit code."""
-    from .report import check_writable, write_json
+    from ..judge.report import check_writable, write_json
 
     settings = {name: getattr(args, name) for name in inspect.signature(lockstep).parameters}
     for path in filter(None, (args.plot, args.json)):

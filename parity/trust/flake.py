@@ -3,9 +3,9 @@
 import math
 from dataclasses import dataclass, field
 
+from ..engine import check
+from ..errors import whole
 from .bounds import upper
-from .engine import check
-from .errors import whole
 
 
 @dataclass

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ..judge.compare import compare, worst
 from .bounds import lower
-from .compare import compare, worst
 
 SCALED = 0.01  # relative error that a case has to notice, unless the lane's roundoff asks for more
 MOST = 0.05  # share of ordinary cases that may be blind

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .errors import UsageError
+from ..errors import UsageError
 
 ROUNDOFF = {"float64": 2.0**-53, "float32": 2.0**-24}
 

@@ -4,7 +4,7 @@ import string
 from collections import Counter
 from dataclasses import dataclass, field
 
-from ..catalogue import CATALOGUE
+from ...catalogue import CATALOGUE
 from .mutants import SIDES
 
 KILLED, TIMEOUT, SURVIVED, STILLBORN = "killed", "time-out", "survived", "stillborn"

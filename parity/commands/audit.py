@@ -24,11 +24,11 @@ def run(args):
 
     from reference.data import write_atomically
 
+    from ..auditing import a_file, audit_file
+    from ..auditing.report import Report
     from ..errors import UsageError
     from ..errors import whole as whole_number
-    from ..report import check_writable, write_json
-    from . import a_file, audit_file
-    from .report import Report
+    from ..judge.report import check_writable, write_json
 
     whole_number("jobs", args.jobs, 1)
     for path in filter(None, (args.json, args.html, args.script)):

@@ -7,8 +7,8 @@ oracle's, along which models that generate are scored.
 
 import numpy as np
 
-from .noise import Noise
-from .spec import axes
+from ..judge.noise import Noise
+from ..spec.spec import axes
 
 
 def build(spec, options, data):

@@ -1,0 +1,1 @@
+"""Cases: pure data, drawn and parsed."""

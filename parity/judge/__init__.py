@@ -1,0 +1,1 @@
+"""How far apart two sides are, how far they may be, and who is wrong."""

@@ -1,0 +1,1 @@
+"""How a side of a case is run."""

@@ -1,0 +1,1 @@
+"""What a layer is, said once: axes, arrays, specs."""

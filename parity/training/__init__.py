@@ -1,0 +1,1 @@
+"""Both sides trained in step, and weights from one to the other."""

@@ -1,0 +1,1 @@
+"""What the instrument itself is worth: calibration, false alarms, mutants, vacuity."""
