@@ -1,6 +1,8 @@
 """The catalogue: every layer that exists on both sides, and the only place that names both."""
 
 from .ours import ours
+from .spec.arrays import ids, mask
+from .spec.catalogue import Catalogue
 from .spec.spec import Spec
 from .variants import ResetAfterGRU, ResetAfterTimeGRU
 
@@ -9,7 +11,7 @@ EDGES = ("nonfinite",)
 LOGITS = ("extreme", *EDGES)
 GATES = ("saturated", *EDGES)
 IDS = ("duplicates", *EDGES)
-AT_LEAST_TWO = (2, 3, 4, 6)
+AT_LEAST_TWO = (2, 3, 4, 6) * 6 + (24,)  # a long one now and then
 RESET_AFTER = "the reset gate is applied after the matrix product, as in torch.nn.GRU"
 
 
@@ -38,16 +40,16 @@ def _cell(name, gates, states, **fields):
 
 def _model(name, **fields):
     fields.setdefault("patterns", IDS)
-    return _entry(name, sizes="V D H", recurrent=("encoder.lstm.Wh", "decoder.lstm.Wh", "lstm.Wh"), extreme=1e1,
-                  **fields)
+    return _entry(name, size_arguments="V D H", recurrent=("encoder.lstm.Wh", "decoder.lstm.Wh", "lstm.Wh"),
+                  extreme=1e1, **fields)
 
 
-MASK = {"mask": "bool N T"}
+MASK = {"mask": mask("N T", optional=True)}
+_SOURCE = {"xs": ids("N T", below="V")}
+_TARGET = {"xs": ids("N U", below="V")}
 _SEQ2SEQ: dict = {
-    "inputs": {"xs": "int N T", "ts": "int N U"} | MASK,
-    "optional": ("mask",),
+    "inputs": {"xs": ids("N T", below="V"), "ts": ids("N U", below="V")} | MASK,
     "labels": "ts",
-    "bounds": {"xs": "V", "ts": "V"},
     "outputs": {"loss": ""},
     "ranges": {"U": AT_LEAST_TWO},
     "greedy": True,
@@ -55,15 +57,15 @@ _SEQ2SEQ: dict = {
 _OPTIMIZER = {
     "inputs": {"W": "D H", "b": "H", "dW": "T D H", "db": "T H"},
     "outputs": {"W": "T D H", "b": "T H"},
-    "program": "optimizer",
+    "side": "optimizer",
 }
 
 ENTRIES = [
     _entry("Softmax", inputs={"x": "... V"}, outputs={"y": "... V"}, patterns=LOGITS),
     _entry("Affine", inputs={"x": "N D"}, params={"W": "D H", "b": "H"}, outputs={"y": "N H"}, patterns=EDGES),
-    _entry("Embedding", inputs={"idx": "int N"}, bounds={"idx": "V"}, params={"W": "V D"}, outputs={"y": "N D"},
+    _entry("Embedding", inputs={"idx": ids("N", below="V")}, params={"W": "V D"}, outputs={"y": "N D"},
            patterns=IDS),
-    _entry("SoftmaxWithLoss", inputs={"x": "N V", "t": "int N"}, bounds={"t": "V"}, outputs={"loss": ""}, one_hot="t",
+    _entry("SoftmaxWithLoss", inputs={"x": "N V", "t": ids("N", below="V", one_hot=True)}, outputs={"loss": ""},
            patterns=LOGITS),
     _cell("RNN", "", ("h",)),
     _cell("LSTM", "fgio", ("h", "c")),
@@ -74,36 +76,35 @@ ENTRIES = [
     _entry("TimeBiLSTM", inputs={"xs": "N T D"}, outputs={"hs": "N T 2H"},
            params={"Wx1": "D 4H", "Wh1": "H 4H", "b1": "4H", "Wx2": "D 4H", "Wh2": "H 4H", "b2": "4H"},
            recurrent=("Wh1", "Wh2"), gates="fgio", options={"stateful": (False, True)}, time="T", patterns=GATES),
-    _entry("TimeEmbedding", inputs={"xs": "int N T"}, bounds={"xs": "V"}, params={"W": "V D"},
+    _entry("TimeEmbedding", inputs=_SOURCE, params={"W": "V D"},
            outputs={"ys": "N T D"}, patterns=IDS),
     _entry("TimeAffine", inputs={"xs": "N T D"}, params={"W": "D H", "b": "H"}, outputs={"ys": "N T H"},
            patterns=EDGES),
-    _entry("TimeDropout", inputs={"xs": "N T D", "mask": "bool N T D"}, outputs={"ys": "N T D"},
-           drawn={"mask": "ys"}, options={"dropout_ratio": (0.0, 0.1, 0.5, 0.9)},
+    _entry("TimeDropout", inputs={"xs": "N T D", "mask": mask("N T D", drawn="ys")}, outputs={"ys": "N T D"},
+           options={"dropout_ratio": (0.0, 0.1, 0.5, 0.9)},
            attributes={"train_flg": (True, False)}, patterns=EDGES),
-    _entry("TimeSoftmaxWithLoss", inputs={"xs": "N T V", "ts": "int N T"}, bounds={"ts": "V"}, outputs={"loss": ""},
-           one_hot="ts", options={"ignore_label": (-1, 0)}, patterns=("ignored", *LOGITS)),
+    _entry("TimeSoftmaxWithLoss",
+           inputs={"xs": "N T V", "ts": ids("N T", below="V", one_hot=True, ignored="ignore_label")},
+           outputs={"loss": ""}, options={"ignore_label": (-1, 0)}, patterns=("ignored", *LOGITS)),
     _entry("WeightSum", inputs={"hs": "N T H", "a": "N T"}, outputs={"c": "N H"}, patterns=EDGES),
-    _entry("AttentionWeight", inputs={"hs": "N T H", "h": "N H"} | MASK, optional=("mask",), outputs={"a": "N T"},
+    _entry("AttentionWeight", inputs={"hs": "N T H", "h": "N H"} | MASK, outputs={"a": "N T"},
            extreme=1e2, patterns=LOGITS),
-    _entry("Attention", inputs={"hs": "N T H", "h": "N H"} | MASK, optional=("mask",), outputs={"c": "N H"},
+    _entry("Attention", inputs={"hs": "N T H", "h": "N H"} | MASK, outputs={"c": "N H"},
            kept=("attention_weight",), extreme=1e2, patterns=LOGITS),
-    _entry("TimeAttention", inputs={"hs_enc": "N T H", "hs_dec": "N U H"} | MASK, optional=("mask",),
+    _entry("TimeAttention", inputs={"hs_enc": "N T H", "hs_dec": "N U H"} | MASK,
            outputs={"cs": "N U H"}, kept=("attention_weights",), extreme=1e2, patterns=LOGITS),
-    _model("Encoder", inputs={"xs": "int N T"} | MASK, optional=("mask",), bounds={"xs": "V"}, outputs={"h": "N H"}),
-    _model("Decoder", inputs={"xs": "int N U", "h": "N H"}, bounds={"xs": "V"}, outputs={"score": "N U V"}),
-    _model("PeekyDecoder", inputs={"xs": "int N U", "h": "N H"}, bounds={"xs": "V"}, outputs={"score": "N U V"}),
+    _model("Encoder", inputs=_SOURCE | MASK, outputs={"h": "N H"}),
+    _model("Decoder", inputs=_TARGET | {"h": "N H"}, outputs={"score": "N U V"}),
+    _model("PeekyDecoder", inputs=_TARGET | {"h": "N H"}, outputs={"score": "N U V"}),
     _model("Seq2seq", **_SEQ2SEQ),
     _model("PeekySeq2seq", **_SEQ2SEQ),
-    _model("AttentionEncoder", inputs={"xs": "int N T"} | MASK, optional=("mask",), bounds={"xs": "V"},
-           outputs={"hs": "N T H"}),
-    _model("AttentionDecoder", inputs={"xs": "int N U", "enc_hs": "N T H"} | MASK, optional=("mask",),
-           bounds={"xs": "V"}, outputs={"score": "N U V"}),
+    _model("AttentionEncoder", inputs=_SOURCE | MASK, outputs={"hs": "N T H"}),
+    _model("AttentionDecoder", inputs=_TARGET | {"enc_hs": "N T H"} | MASK, outputs={"score": "N U V"}),
     _model("AttentionSeq2seq", **_SEQ2SEQ, kept=("attention_weights",)),
     _entry("SGD", options={"lr": (0.01, 1.0)}, **_OPTIMIZER),
     _entry("Adam", options={"lr": (0.001, 0.1), "beta1": (0.9, 0.5), "beta2": (0.999, 0.9)}, **_OPTIMIZER),
     _entry("clip_grads", inputs={"dW": "D H", "db": "H"}, outputs={"dW": "D H", "db": "H", "norm": ""},
-           options={"max_norm": (0.25, 5.0)}, program="clip"),
+           options={"max_norm": (0.25, 5.0)}, side="clip"),
 ]
 
-CATALOGUE = {spec.name: spec for spec in ENTRIES}
+CATALOGUE = Catalogue(ENTRIES)

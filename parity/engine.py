@@ -17,11 +17,12 @@ from .judge.report import Report, Untested
 from .judge.verdict import verdict
 from .processes import one_thread, parallel
 from .settings import own_settings, settled
-from .sides.programs import run_port
+from .sides import run_port
 from .trust.vacuity import blind
 
 CASES = 60  # per layer and lane by default
 TURN = 10  # cases of a layer before the next layer's
+BEYOND = "the case lies beyond what half precision can tell"
 EXPLAINED = 5  # cases with findings of which the witnesses say something
 
 
@@ -35,6 +36,7 @@ class Outcome:
             element to judge.
         findings: list of ``Finding``.
         blind: wrong gradients that would not be noticed, see ``vacuity.blind``.
+        untested: quantities that could not be judged, with the reason.
     """
 
     case_id: str
@@ -43,6 +45,7 @@ class Outcome:
     shares: dict = field(default_factory=dict)
     findings: list = field(default_factory=list)
     blind: tuple | None = None
+    untested: dict = field(default_factory=dict)
 
 
 def run_case(case, lanes):
@@ -75,13 +78,15 @@ def outcomes(case, lanes):
 
 def _hold(outcome, case, lane, yardstick):
     sides = {"reference": yardstick.reference, "port": run_port(case, yardstick.data, lane, yardstick.forced)}
+    projected = {side: yardstick.projected(quantities) for side, quantities in sides.items()}
+    outcome.untested = yardstick.untested
     for side, quantities in sides.items():
-        for name, share in compare(yardstick, quantities).items():
+        for name, share in compare(yardstick, quantities, partial=side == "reference").items():
             largest, index = worst(share)
             outcome.shares[name] = max(largest, outcome.shares.get(name) or 0.0) if share.size else None
             if largest <= 1:
                 continue
-            values = {who: float(found[name][index]) for who, found in sides.items()}
+            values = {who: float(found[name][index]) for who, found in projected.items() if name in found}
             right = float(yardstick.oracle[name][index])
             words = {}
             if side == "reference" and np.isfinite(right) and not np.isfinite(values[side]):
@@ -168,7 +173,7 @@ def replay(case_id, lane="*"):
         UsageError: not a case id, or a glob that matches nothing.
     """
     case, lanes = parse(case_id), _select(LANES, "lane", lane)
-    report, running = _report(None, [case.spec], lanes, ())
+    report, running = _report(None, [case.spec], lanes, (), case)
     with one_thread():  # as in the run
         for outcome in outcomes(case, running):
             report.add(outcome)
@@ -176,9 +181,9 @@ def replay(case_id, lane="*"):
     return report
 
 
-def _report(seed, specs, lanes, required):
-    """An empty report, and the lanes that can run."""
-    reasons = {entry: entry.untested() for entry in lanes}
+def _report(seed, specs, lanes, required, case=None):
+    """An empty report, and the lanes that can run, and that one case can run in."""
+    reasons = {entry: entry.untested() or ("" if case is None or entry.admits(case) else BEYOND) for entry in lanes}
     running = [entry for entry, reason in reasons.items() if not reason]
     return Report(
         seed=seed,
@@ -247,14 +252,15 @@ def _words(error):
 
 def _drawn(specs, lanes, seed, cases, minutes):
     """Ids of cases, each with the names of the lanes to run it in; the layers take turns."""
-    names = [entry.name for entry in lanes]
+    kinds = [[entry for entry in lanes if (entry.round is None) is whole] for whole in (True, False)]
     deadline = minutes and time.monotonic() + 60 * minutes
     for first in itertools.count(0, TURN) if minutes else range(0, cases, TURN):
         upto = first + TURN if minutes else min(first + TURN, cases)
         for spec, index in itertools.product(specs, range(first, upto)):
             if deadline and time.monotonic() >= deadline:
                 return
-            yield draw(spec, seed, index).id, names
+            for some in filter(None, kinds):  # half precisions have narrower cases of their own
+                yield draw(spec, seed, index, some[0].admits).id, [entry.name for entry in some]
 
 
 def _chosen(only, specs, lanes):

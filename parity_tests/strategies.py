@@ -1,8 +1,9 @@
 """Hypothesis strategies for cases: they shrink to small sizes, normal values of scale 1, in C order."""
 
+from hypothesis import assume
 from hypothesis import strategies as st
 
-from parity.cases.case import LAYOUTS, SCALES, UNSCALED, Case, choices, least, patterns, permitted
+from parity.cases.case import LAYOUTS, SCALES, UNSCALED, Case, choices, derived, least, patterns, permitted
 
 
 def sizes(spec):
@@ -17,8 +18,8 @@ def sizes(spec):
 
 
 @st.composite
-def cases(draw, spec):
-    """Cases of a layer over sizes, patterns, scales, layouts and options."""
+def cases(draw, spec, lane=None):
+    """Cases of a layer over sizes, patterns, scales, layouts and options; those that a lane admits."""
     size = draw(sizes(spec))
     pattern = draw(st.sampled_from(patterns(spec)))
     scale = 1.0 if pattern in UNSCALED else draw(st.sampled_from(sorted(SCALES, key=lambda s: abs(s - 1))))
@@ -26,4 +27,6 @@ def cases(draw, spec):
     for name in choices(spec):
         options[name] = draw(st.sampled_from(permitted(spec, name, size, pattern, options)))
     layout = draw(st.sampled_from(tuple(LAYOUTS)))
-    return Case(spec, size, pattern, scale, layout, options, draw(st.integers(0, 2**32 - 1)))
+    case = Case(spec, derived(spec, size, options), pattern, scale, layout, options, draw(st.integers(0, 2**32 - 1)))
+    assume((lane is None or lane.admits(case)) and (spec.where is None or spec.where(case.sizes | options)))
+    return case

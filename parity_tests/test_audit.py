@@ -24,8 +24,8 @@ from parity_tests.audit_faults.__main__ import explained, judge, said_rightly
 from parity_tests.audit_faults.faults import FAULTS
 from parity_tests.audit_faults.right import RIGHTS
 
-LAYERS = [name for name, spec in CATALOGUE.items() if spec.program == "layer"]
-SMALL = [name for name, spec in CATALOGUE.items() if spec.program == "layer" and not spec.sizes]
+LAYERS = [name for name, spec in CATALOGUE.items() if spec.side == "textbook"]
+SMALL = [name for name, spec in CATALOGUE.items() if spec.side == "textbook" and not spec.size_arguments]
 FAST = {"autograd": False}
 
 

@@ -6,7 +6,7 @@ import torch
 
 import reference._checks
 import torch_port._checks
-from parity.spec.spec import spec
+from parity.spec import axes as spec
 
 SIDES = [pytest.param(reference._checks, np.zeros, id="reference"),
          pytest.param(torch_port._checks, torch.zeros, id="port")]

@@ -16,14 +16,13 @@ import pytest
 import torch
 
 import parity
-from parity import check, engine
+from parity import check, engine, sides
 from parity.cases.case import draw
 from parity.catalogue import CATALOGUE
 from parity.cli import main
 from parity.commands import memory
 from parity.errors import UsageError
 from parity.judge import verdict
-from parity.sides import programs
 
 QUICK = ["check", "--layer", "Softmax", "--lane", "cpu-float32", "--cases", "8", "--jobs", "1"]
 
@@ -108,7 +107,7 @@ def test_last_failed(capsys, broken):
 
 def test_a_right_run_forgets_what_failed(capsys, broken, monkeypatch):
     assert main(QUICK) == 1 and memory.FILE.exists()
-    monkeypatch.setattr(engine, "run_port", programs.run_port)
+    monkeypatch.setattr(engine, "run_port", sides.run_port)
     assert main(LAST) == 0 and not memory.FILE.exists()
     assert f"remembered in {memory.FILE} fails any more" in capsys.readouterr().out
 
@@ -116,7 +115,7 @@ def test_a_right_run_forgets_what_failed(capsys, broken, monkeypatch):
 def test_only_what_was_run_and_passes_is_forgotten(broken, monkeypatch):
     assert main(QUICK) == 1
     failed = remembered()
-    monkeypatch.setattr(engine, "run_port", programs.run_port)
+    monkeypatch.setattr(engine, "run_port", sides.run_port)
     assert main(["check", "--layer", "Affine", *QUICK[3:]]) == 0
     assert remembered() == failed
     (memory.FILE).write_text(json.dumps([*failed, (failed[0][0], "cpu-float64")]))
@@ -132,7 +131,7 @@ def test_a_damaged_memory_is_named_and_mended(capsys, broken, monkeypatch, text)
     err = capsys.readouterr().err
     assert err.count("\n") == 1 and f"{memory.FILE} is damaged" in err
     with monkeypatch.context() as patch:
-        patch.setattr(engine, "run_port", programs.run_port)
+        patch.setattr(engine, "run_port", sides.run_port)
         assert main(QUICK) == 0 and memory.FILE.read_text() == text
     assert main(QUICK) == 1 and len(remembered()) == 6
     assert "was damaged, and is written anew" in capsys.readouterr().out
@@ -223,7 +222,8 @@ def test_the_closing_line_says_what_was_required(capsys, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert main(["check", "--layer", "Softmax", "--require", "cuda", "--cases", "8", "--jobs", "1"]) == 1
     last = capsys.readouterr().out.splitlines()[-1]
-    assert last.startswith("FAILED: 16 cases") and "cuda-float64 and cuda-float32 required, and cannot run: " in last
+    assert last.startswith("FAILED: 32 cases")
+    assert "cuda-float64 and cuda-float32 and cuda-bfloat16 and cuda-float16 required, and cannot run: " in last
 
 
 def test_a_port_that_raises_for_the_witnesses_only_is_still_a_finding(monkeypatch):
@@ -237,8 +237,7 @@ def test_a_port_that_raises_for_the_witnesses_only_is_still_a_finding(monkeypatc
     report = check("Softmax", "cpu-float32", cases=8)
     assert len(report.findings) == 6
     said = report.findings[0]
-    assert said.verdict == ""
-    assert "the witnesses could not be heard: TypeError: float64 is not for us (" in said.diagnosis
+    assert (said.verdict, said.diagnosis) == ("port", "raises TypeError in float64: float64 is not for us")
     assert not engine.replay(said.case_id, "cpu-float32").ok
 
 
@@ -291,7 +290,7 @@ def test_names_are_never_cut(capsys, monkeypatch, width, argv):
         main(argv)
         out = capsys.readouterr().out
         assert "…" not in out
-        names = {"replay": ["cpu-float64", "grad.x"], "calibrate": ["assert_close", "AttentionSeq2seq"]}
+        names = {"replay": ["cpu-float64", "grad.x"], "calibrate": ["assert_close", "AttentionEncoder"]}
         for name in names.get(argv[0], [*CATALOGUE, "cpu-float64", "cuda-float64"]):
             assert name in out
 
@@ -311,7 +310,7 @@ def test_minutes(capsys):
 
 def test_progress():
     seen = []
-    check("Softmax", "cpu-*", cases=11, progress=lambda *state: seen.append(state))
+    check("Softmax", "cpu-float[36]*", cases=11, progress=lambda *state: seen.append(state))
     assert seen == [(0, 22, "starting"), *((done, 22, "Softmax") for done in range(2, 23, 2))]
 
 

@@ -22,7 +22,10 @@ SMALL = {"batch_size": 8, "hidden_size": 12, "wordvec_size": 6}
 
 @pytest.mark.parametrize(
     ("modules", "heavy"),
-    [("parity.training.lockstep, parity.training.convert, reference", "torch rich matplotlib safetensors"), ("torch_port", "reference")],
+    [
+        ("parity.training.lockstep, parity.training.convert, reference", "torch rich matplotlib safetensors"),
+        ("torch_port", "reference"),
+    ],
     ids=["parity", "torch_port"],
 )
 def test_imports_are_light(modules, heavy):

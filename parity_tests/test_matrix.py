@@ -11,7 +11,7 @@ from parity.judge.lanes import LANES
 
 from .strategies import cases
 
-MATRIX = [pytest.param(spec, lane, id=f"{spec.name}-{lane.dtype}-{lane.device}")
+MATRIX = [pytest.param(spec, lane, id=f"{spec.name}-{lane.torch_dtype}-{lane.device}")
           for spec in CATALOGUE.values() for lane in LANES.values()]
 
 
@@ -26,7 +26,7 @@ def able(lane):
 def test_drawn(spec, lane):
     lanes = able(lane)
     for index in range(12):
-        (outcome,) = run_case(draw(spec, 20, index), lanes)
+        (outcome,) = run_case(draw(spec, 20, index, lane.admits), lanes)
         assert not outcome.findings, "\n".join(map(str, outcome.findings))
 
 
@@ -37,7 +37,7 @@ def test_shrinking(spec, lane):
     @settings(max_examples=8)
     @given(st.data())
     def holds(data):
-        (outcome,) = run_case(data.draw(cases(spec), label="case"), lanes)
+        (outcome,) = run_case(data.draw(cases(spec, lane), label="case"), lanes)
         assert not outcome.findings, "\n".join(map(str, outcome.findings))
 
     holds()

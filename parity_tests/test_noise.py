@@ -12,8 +12,8 @@ from parity.judge.compare import compare, worst
 from parity.judge.lanes import LANES
 from parity.judge.noise import Noisy, noise, recording
 from parity.promises import standard
-from parity.sides import programs
-from parity.sides.programs import build, run_port, run_reference
+from parity.sides import run_port, run_reference, textbook
+from parity.sides.textbook import build
 
 U = 2.0**-24
 
@@ -84,7 +84,7 @@ def test_movement_of_data_is_exact():
     lambda x: x.min(axis=0), lambda x: np.maximum.accumulate(x), lambda x: np.copysign(x, -1),
     lambda x: np.fmod(x, 1), np.sort, lambda x: np.ldexp(x, 3), lambda x: np.where(x > 1, x, -x), np.positive,
     lambda x: np.heaviside(x, 0),
-], ids=str)
+])
 def test_exact_operations_are_exact(function):
     x = (X[:-1] - 1).astype(np.float32)
     with noise(U, "test"):
@@ -107,7 +107,7 @@ def test_exact_operations_are_exact(function):
     lambda x, y: np.linalg.multi_dot([x.reshape(50, 100), y.reshape(100, 50), x[:50]]), lambda x, y: np.std(x),
     lambda x, y: np.einsum("ij,kj->ik", x.reshape(2, -1), y.reshape(2, -1)),
     lambda x, y: np.add.reduce(x, out=np.empty((), np.float32)), lambda x, y: np.matmul(x, y, out=np.empty((), "f4")),
-], ids=str)
+])
 def test_every_form_of_a_sum_errs_and_stays_near(function):
     x = X * np.where(np.arange(len(X)) % 3, np.float32(1), np.float32(1.5))
     found = errors(function, x, x[::-1].copy())
@@ -120,7 +120,7 @@ def test_every_form_of_a_sum_errs_and_stays_near(function):
     ("Affine", {"N": 2048, "D": 5, "H": 4}), ("Affine", {"N": 3, "D": 4097, "H": 2}),
     ("TimeAffine", {"N": 64, "T": 29, "D": 3, "H": 3}), ("Embedding", {"N": 3000, "V": 2, "D": 3}),
     ("WeightSum", {"N": 2, "T": 2000, "H": 3}), ("Softmax", {"...": (2,), "V": 5000}),
-], ids=str)
+])
 def test_the_share_of_right_results_does_not_grow_with_the_length_of_a_sum(name, sizes, lane):
     """With noise on operands and result alone, 117 % at N 2,048 and 380 % at 16,384: false alarms."""
     for seed in range(3):
@@ -243,11 +243,11 @@ def test_every_intermediate_carries_the_noise(spec, monkeypatch):
         sys.setprofile(watch)
         return layer
 
-    monkeypatch.setattr(programs, "build", build_then_watch)
+    monkeypatch.setattr(textbook, "build", build_then_watch)
     case = standard(spec, stateful=True, given=True, masked=True, cut=1)
     data = case.data(lambda a: a.astype(np.float32)).map(lambda a: a.view(Noisy))
     with noise(U, "test"):
-        sys.setprofile(None if spec.program == "layer" else watch)
+        sys.setprofile(None if spec.side == "textbook" else watch)
         try:
             run_reference(case, data, np.zeros((2, 4), int))
         finally:

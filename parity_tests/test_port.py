@@ -20,12 +20,12 @@ import torch_port
 from parity.cases.case import choices
 from parity.catalogue import CATALOGUE
 from parity.promises import SIZES, standard
-from parity.sides.programs import build
+from parity.sides.textbook import build
 from torch_port._checks import check_index
 
 N, T, U, V, D, H = (SIZES[letter] for letter in "NTUVDH")
-LAYERS = [spec for spec in CATALOGUE.values() if spec.program == "layer"]
-WITH_PARAMETERS = [spec for spec in LAYERS if spec.params or spec.sizes]
+LAYERS = [spec for spec in CATALOGUE.values() if spec.side == "textbook"]
+WITH_PARAMETERS = [spec for spec in LAYERS if spec.params or spec.size_arguments]
 MODELS = [spec for spec in LAYERS if spec.greedy]
 ONE_BIAS = ["RNN", "LSTM", "TimeRNN", "TimeLSTM", "TimeBiLSTM"]
 

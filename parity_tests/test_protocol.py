@@ -6,7 +6,7 @@ from parity.catalogue import CATALOGUE
 from parity.promises import CHECKS
 
 PROMISES = [pytest.param(spec, check, id=f"{spec.name}-{side}-{name.replace(' ', '-')}")
-            for spec in CATALOGUE.values() for side, checks in CHECKS[spec.program].items()
+            for spec in CATALOGUE.values() for side, checks in CHECKS[spec.side].items()
             for name, check in checks.items()]
 
 

@@ -14,11 +14,11 @@ import reference
 from parity.cases.case import choices
 from parity.catalogue import CATALOGUE
 from parity.promises import SIZES, standard
-from parity.sides.programs import run_reference
+from parity.sides import run_reference
 from reference._functions import sigmoid
 
 N, T, U, V, D, H = (SIZES[letter] for letter in "NTUVDH")
-LAYERS = [spec for spec in CATALOGUE.values() if spec.program == "layer"]
+LAYERS = [spec for spec in CATALOGUE.values() if spec.side == "textbook"]
 MODELS = [spec for spec in CATALOGUE.values() if spec.greedy]
 CELLS = {"RNN": 1, "LSTM": 4, "GRU": 3}  # gates
 WIDER = np.finfo(np.longdouble).eps < np.finfo(np.float64).eps
@@ -483,7 +483,7 @@ def test_parameters_stand_in_the_order_of_the_textbook(spec):
         assert owner.grads[where] is grad
 
 
-@pytest.mark.parametrize("spec", [spec for spec in LAYERS if spec.sizes], ids=name_of)
+@pytest.mark.parametrize("spec", [spec for spec in LAYERS if spec.size_arguments], ids=name_of)
 def test_models_are_float32_and_follow_their_generator(spec):
     first, same, other = (spec.reference(V, D, H, rng=rng(seed)) for seed in (0, 0, 1))
     assert {p.dtype for p in first.params} == {np.dtype(np.float32)}

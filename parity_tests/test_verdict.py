@@ -276,7 +276,7 @@ def test_a_verdict_that_fails_costs_no_finding(monkeypatch):
 def test_what_is_too_large_to_differentiate_is_asked_along_directions_or_not_at_all(work, says, monkeypatch):
     """Entry by entry, the 1,024 of b alone are 1,024 forwards of 59 million multiplications."""
     monkeypatch.setattr(verdict, "WORK", work)
-    case = parse("p1:Encoder:N=64,T=3,V=3,D=4,H=256:normal:0.1:C::0")
+    case = parse("p1:Encoder:N=64,T=3,V=3,D=4,H=256:normal:0.1:C:masked=0:0")
     left = {"grad.lstm.Wh": {"port": 9.0}, "grad.lstm.b": {"port": 9.0}}
     found = verdict.verdict(case, LANES["cpu-float32"], left)
     assert set(found) == set(left) and all(re.search(says, why) for _, why in found.values())
@@ -294,7 +294,7 @@ def test_directions_show_a_wrong_gradient_of_a_large_array(monkeypatch):
     real = reference.Encoder.backward
     monkeypatch.setattr(reference.Encoder, "backward",
                         lambda self, dh: (real(self, dh), self.grads[2].__imul__(1.01))[0])
-    case = parse("p1:Encoder:N=2,T=3,V=3,D=4,H=48:normal:0.1:C::0")  # 9,216 entries
+    case = parse("p1:Encoder:N=2,T=3,V=3,D=4,H=48:normal:0.1:C:masked=0:0")  # 9,216 entries
     found = verdict.verdict(case, LANES["cpu-float32"], {"grad.lstm.Wh": {"port": 1e4}})
     assert found["grad.lstm.Wh"][0] == "reference backward"
 

@@ -154,14 +154,14 @@ def twin_of(name, like=None):
     from ..catalogue import CATALOGUE
 
     spec = CATALOGUE.get(like or name)
-    return spec if spec is not None and spec.program == "layer" else None
+    return spec if spec is not None and spec.side == "textbook" else None
 
 
 def _known(like):
     if like is not None and twin_of("", like) is None:
         from ..catalogue import CATALOGUE
 
-        layers = [name for name, spec in CATALOGUE.items() if spec.program == "layer"]
+        layers = [name for name, spec in CATALOGUE.items() if spec.side == "textbook"]
         raise UsageError(f"like={like!r}: no such layer, known are {', '.join(layers)}")
 
 

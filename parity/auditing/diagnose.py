@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from ..judge.noise import noise
-from ..spec.spec import axes
+from ..spec.axes import axes
 from . import samples as _samples
 from .subject import Function, Subject, draw_cotangents, gradients, noisy, quantities
 from .trace import LOCAL, LOOPED, Refused, Surgery, Tracer, candidates, describe, somebodys_code

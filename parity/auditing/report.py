@@ -127,7 +127,7 @@ class Report:
 
     def _ask(self, result):
         from ..judge.lanes import LANES
-        from ..sides.programs import run_port
+        from ..sides import run_port
 
         agreed = 0
         for case_id, (outputs, got) in result.witnessed.items():

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from ..cases.case import Case, choices
-from ..spec.spec import axes, shape
+from ..spec.axes import axes, shape
 from .subject import Sample
 
 SIZES = {"N": 3, "T": 5, "U": 4, "V": 9, "D": 7, "H": 2, "...": (3,)}  # all different, as are their doubles
@@ -67,7 +67,7 @@ def fixed_sizes(subject):
     if not own:
         return {}
     fixed = {}
-    if subject.spec.sizes:
+    if subject.spec.size_arguments:
         fixed = dict(zip("VD", own[0].shape, strict=False))  # every model begins with its embedding
         fixed["H"] = own[2].shape[0]
         return {k: v for k, v in fixed.items() if k in subject.spec.letters}

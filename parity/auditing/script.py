@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from ..cases.case import parse
-from ..spec.spec import axes
+from ..spec.axes import axes
 from . import notebooks, samples, sandbox
 from .subject import FunctionLayer, Subject, quantities
 
@@ -262,7 +262,7 @@ class Maker:
             "zeros": ", ".join(f"np.zeros_like({c})" for c in cotangents)}
         name = finding.quantity.removeprefix("grad.")
         pieces |= self._gradient(sample, taken, name, variables)
-        single = bool(spec and spec.sizes)
+        single = bool(spec and spec.size_arguments)
         pieces |= {"step": "1e-2" if single else "1e-5", "tolerance": "1e-3" if single else "1e-5"}
         body = self._body(finding, sample, spec, name, pieces)
         if body is None:
@@ -318,8 +318,8 @@ class Maker:
         usual = samples.base_options(spec)
         options = {k: v for k, v in sample.options.items() if v != usual[k] and k in spec.options}
         words = ", ".join(f"{k}={v!r}" for k, v in options.items())
-        if spec.sizes:
-            sizes = [str(sample.sizes[x]) for x in axes(spec.sizes)[1]]
+        if spec.size_arguments:
+            sizes = [str(sample.sizes[x]) for x in axes(spec.size_arguments)[1]]
             lines = [f"layer = {self.result.name}({', '.join(sizes)})",
                      f"for p, value in zip(layer.params, [{', '.join(variables[n] for n in sample.params)}]):",
                      "    p[...] = value"]

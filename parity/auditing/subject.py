@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..judge.noise import Noisy
-from ..spec.spec import axes
+from ..spec.axes import axes
 from .trace import complex_buffers, namespaces
 
 
@@ -141,8 +141,9 @@ class Subject:
         if self.is_class:
             names = self.constructor()
             options = {k: v for k, v in sample.options.items() if names is None or k in names}
-            if self.spec is not None and self.spec.sizes:
-                layer = adopt(self._model(tuple(sample.sizes[x] for x in axes(self.spec.sizes)[1]), options), params)
+            if self.spec is not None and self.spec.size_arguments:
+                sizes = tuple(sample.sizes[x] for x in axes(self.spec.size_arguments)[1])
+                layer = adopt(self._model(sizes, options), params)
             else:
                 layer = self.kind(*params, **options)
             self.example = layer

@@ -2,14 +2,14 @@
 
 import hashlib
 import math
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import dataclass, field, replace
 from urllib.parse import quote
 
 import numpy as np
 
 from ..errors import UsageError
-from ..spec.spec import axes, shape
+from ..spec.axes import axes, shape
+from ..spec.catalogue import default
 
 FORMAT = "p1"  # grows when the same text would mean other arrays; a golden case in the tests tells
 
@@ -18,6 +18,7 @@ SIZES = (1, 2, 3, 4, 5, 7)
 BATCHES = (0, 1, 1, 2, 3, 5, 8)
 LARGE = (16, 17, 33)  # past the widths at which vector kernels change their path
 LONG = 24  # time steps of a long sequence
+ATTEMPTS = 1000  # at drawing sizes that meet what a layer asks of them
 CHAOTIC = 20  # time steps past which recurrent weights are scaled down, or no budget means anything
 
 # what an id may ask for: far past what is drawn, and less than what fills a machine or takes an hour
@@ -116,19 +117,21 @@ class Data:
 
     Attributes:
         params, inputs, states, cotangents: dict from name to array; a left out input is missing.
+        sizes: size of each axis letter.
     """
 
     params: dict
     inputs: dict
     states: dict
     cotangents: dict
+    sizes: dict = field(default_factory=dict)
 
     def map(self, function):
         """The same with the function applied to every floating array."""
         return Data(*(
             {name: function(a) if a.dtype.kind == "f" else a for name, a in group.items()}
             for group in (self.params, self.inputs, self.states, self.cotangents)
-        ))
+        ), self.sizes)
 
     def frozen(self):
         """The same arrays, read-only: no side may change what the next one is given."""
@@ -173,7 +176,7 @@ class Case:
         """Number of entries of its arrays and of the widest intermediate result, estimated from the sizes alone."""
         spec, n = self.spec, self.sizes
         texts = (*spec.inputs.values(), *spec.outputs.values(), *spec.states.values())
-        own = {word[-1] for text in (spec.sizes, *spec.params.values()) for word in axes(text)[1]}
+        own = {word[-1] for text in (spec.size_arguments, *spec.params.values()) for word in axes(text)[1]}
         every = math.prod(n[letter] for letter in spec.letters if letter not in own and letter != "...")
         every *= math.prod(n.get("...", ()))
         widest = max((s[-1] for s in self._parameter_shapes() if s), default=1)
@@ -191,19 +194,19 @@ class Case:
     @property
     def _rows(self):
         """Rows that meet the parameters: the entries of the inputs, without the axes that the parameters have."""
-        own = {word[-1] for text in (self.spec.sizes, *self.spec.params.values()) for word in axes(text)[1]}
+        own = {word[-1] for text in (self.spec.size_arguments, *self.spec.params.values()) for word in axes(text)[1]}
         return sum(math.prod(shape(" ".join(w for w in axes(text)[1] if w[-1] not in own), self.sizes))
-                   for text in self.spec.inputs.values())
+                   for text in self.spec.inputs.values() if axes(text)[0] != "bool")
 
     def _parameter_shapes(self):
         """Estimated for a model, whose every axis is taken for a linear function of its sizes; exact for a layer."""
         spec, n = self.spec, self.sizes
-        if not spec.sizes:
-            return [shape(text, n) for text in spec.params.values()]
-        letters = axes(spec.sizes)[1]
-        small = (2,) * len(letters)
-        base = parameter_shapes(spec, small)
-        more = [parameter_shapes(spec, tuple(s + (i == j) for j, s in enumerate(small))) for i in range(len(letters))]
+        if not spec.size_arguments:
+            return list(spec.parameter_shapes(n | self.options).values())
+        letters = axes(spec.size_arguments)[1]
+        small = dict.fromkeys(letters, 2)
+        base = spec.parameter_shapes(small)
+        more = [spec.parameter_shapes(small | {letter: 3}) for letter in letters]
         return [tuple(b + sum((grown[name][axis] - b) * (n[letter] - 2) for grown, letter in
                               zip(more, letters, strict=True)) for axis, b in enumerate(s))
                 for name, s in base.items()]
@@ -224,20 +227,26 @@ class Case:
         Args:
             narrow: function that rounds a float64 array to what the lane can represent.
         """
-        spec, n = self.spec, self.sizes
-        params = parameter_shapes(spec, tuple(n.get(letter) for letter in axes(spec.sizes)[1]) if spec.sizes
-                                  else tuple(shape(text, n) for text in spec.params.values()))
-        inputs = {name: self._input(name, text) for name, text in spec.inputs.items()
-                  if name not in spec.optional or self.options["masked"]}
-        states = spec.states if self.options.get("given") else {}
+        spec = self.spec
         data = Data(
-            {name: self._parameter(name, s) for name, s in params.items()},
-            inputs,
-            {name: self._values(name, shape(text, n)) for name, text in states.items()},
-            {name: self._rng(f"cotangent {name}").standard_normal(shape(spec.outputs[name], n))
-             for name in spec.with_cotangents()},
+            {name: self._parameter(name, s) for name, s in spec.parameter_shapes(self.sizes | self.options).items()},
+            self.given(),
+            {name: self._values(name, shape(text, self.sizes)) for name, text in spec.states.items()
+             if self.options.get("given")},
+            {},
+            self.sizes,
         )
-        return data.map(lambda a: LAYOUTS[self.layout](narrow(np.asarray(a))))
+        cotangents = {name: self.cotangent(name, s) for name, s in spec.cotangent_shapes(self, data).items()}
+        return replace(data, cotangents=cotangents).map(lambda a: LAYOUTS[self.layout](narrow(np.asarray(a))))
+
+    def given(self):
+        """The inputs by name, float64 or not floating; without those that are left out."""
+        return {name: self._input(name, text) for name, text in self.spec.inputs.items()
+                if name not in self.spec.optional or self.options["masked"]}
+
+    def cotangent(self, name, shape):
+        """The cotangent of an output: random and signed, for all-ones would not tell a softmax's gradient from zero."""
+        return self._rng(f"cotangent {name}").standard_normal(shape)
 
     def _rng(self, name):
         digest = hashlib.blake2s(f"{self.id} {name}".encode(), digest_size=16).digest()
@@ -258,31 +267,21 @@ class Case:
     def _input(self, name, text):
         kind, dims = axes(text)[0], shape(text, self.sizes)
         rng = self._rng(name)
+        if text.draw is not None:
+            return np.asarray(text.draw(rng, dims, self.sizes | self.options))
         if kind == "float":
             return self._values(name, dims)
         if kind == "bool":
             return rng.random(dims) < 0.7 if rng.random() < 0.8 else np.zeros(dims, bool)
-        upper = self.sizes[self.spec.bounds[name]]
+        upper = self.sizes[text.below] if isinstance(text.below, str) else text.below
         ids = rng.integers(0, upper, dims)
         if self.pattern == "duplicates":
             ids = np.where(rng.random(dims) < 0.8, rng.integers(0, upper), ids)
-        if "ignore_label" in self.options and not self.options["one_hot"]:
+        one_hot = text.one_hot and self.options["one_hot"]
+        if text.ignored and not one_hot:
             share = 1 if self.pattern == "ignored" else 0.3
-            ids = np.where(rng.random(dims) < share, self.options["ignore_label"], ids)
-        return np.eye(upper, dtype=np.int64)[ids] if self.spec.one_hot == name and self.options["one_hot"] else ids
-
-
-@lru_cache(maxsize=4096)
-def _model_shapes(name, sizes):
-    from ..catalogue import CATALOGUE
-
-    model = CATALOGUE[name].reference(*sizes, rng=np.random.default_rng(0))
-    return {label: p.shape for label, p in zip(model.param_names, model.params, strict=True)}
-
-
-def parameter_shapes(spec, sizes):
-    """Shape of each parameter by name: of a model of these sizes, or the shapes themselves."""
-    return _model_shapes(spec.name, sizes) if spec.sizes else dict(zip(spec.params, sizes, strict=True))
+            ids = np.where(rng.random(dims) < share, self.options[text.ignored], ids)
+        return np.eye(upper, dtype=np.int64)[ids] if one_hot else ids
 
 
 def _size_text(size):
@@ -297,7 +296,7 @@ def _option_text(value):
 
 def least(spec, letter):
     """The smallest size that an axis of this layer may have."""
-    return 0 if letter == "N" else min(spec.ranges.get(letter, (1,)))
+    return min(spec.ranges.get(letter, (0,) if letter == "N" else (1,)))
 
 
 def patterns(spec):
@@ -329,36 +328,72 @@ def choices(spec):
     return found
 
 
-def draw(spec, seed, index):
-    """The ``index``-th case of a layer under a seed."""
+def draw(spec, seed, index, admits=lambda case: True):
+    """The ``index``-th case of a layer under a seed.
+
+    Args:
+        spec: the layer.
+        seed, index: whole numbers.
+        admits: function of a case; one for which it is false is drawn again.
+
+    Raises:
+        UsageError: no sizes and options meet what the layer asks of them.
+    """
     digest = hashlib.blake2s(f"{seed} {spec.name} {index}".encode(), digest_size=16).digest()
     rng = np.random.Generator(np.random.PCG64(int.from_bytes(digest, "little")))
+    for _ in range(ATTEMPTS):
+        case = _drawn(spec, rng)
+        if (spec.where is None or spec.where(case.sizes | case.options)) and admits(case):
+            return case
+    raise UsageError(f"{spec.name}: of {ATTEMPTS} draws of sizes and options none is one that `where` admits, "
+                     f"the last {case.sizes | case.options}")
 
+
+def _drawn(spec, rng):
     def pick(values):
         return values[rng.integers(len(values))]
 
     sizes = {}
     for letter in spec.letters:
-        if letter == "...":
+        if letter in spec.ranges:
+            sizes[letter] = pick(spec.ranges[letter])
+        elif letter == "...":
             sizes[letter] = tuple(pick((0, 1, 2, 3)) for _ in range(pick((0, 1, 2, 3))))
         elif letter == "N":
             sizes[letter] = pick(BATCHES)
         else:
             large = (LONG,) if letter in "TU" and spec.recurrent else LARGE
-            sizes[letter] = pick(large if rng.random() < 0.04 else spec.ranges.get(letter, SIZES))
+            sizes[letter] = pick(large if rng.random() < 0.04 else SIZES)
     pattern = pick(("normal",) * 4 + GENERAL + spec.patterns)
-    scale = 1.0 if pattern in UNSCALED else pick(SCALES)
+    scale = 1.0 if pattern in UNSCALED else pick(spec.scales or SCALES)
     options = {}
     for name in choices(spec):
         options[name] = pick(permitted(spec, name, sizes, pattern, options))
+    sizes = derived(spec, sizes, options)
     return Case(spec, sizes, pattern, scale, pick(tuple(LAYOUTS)), options, int(rng.integers(1 << 32)))
 
 
-def parse(text):
+def derived(spec, sizes, options):
+    """The sizes, and those that follow from them.
+
+    Raises:
+        UsageError: a function of them gives no size.
+    """
+    found = dict(sizes)
+    for letter, function in spec.sizes.items():
+        value = function(found | options)
+        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+            raise UsageError(f"{spec.name}: sizes[{letter!r}] gives {value!r} for {found | options}, expected a size")
+        found[letter] = value
+    return found
+
+
+def parse(text, catalogue=None):
     """The case that a text names.
 
     Args:
         text: an id as ``Case.id`` writes it, to the letter.
+        catalogue: of the specs that it may name; None for ours.
 
     Raises:
         UsageError: not a case id, of another format version, a case that this layer cannot have or that is too
@@ -376,17 +411,19 @@ def parse(text):
     version, name, sizes, pattern, scale, layout, options, seed = fields
     if version != FORMAT:
         refuse(f"has format {version}, this version reads {FORMAT}")
-    from ..catalogue import CATALOGUE  # here: values alone need no layers of ours
-
-    spec = CATALOGUE.get(name)
+    catalogue = default() if catalogue is None else catalogue
+    spec = catalogue.get(name)
     if spec is None:
-        refuse(f"unknown layer {name!r}, known are {', '.join(CATALOGUE)}")
+        refuse(f"unknown layer {name!r}, known are {', '.join(catalogue)}")
     for what, value, known in (("pattern", pattern, patterns(spec)), ("layout", layout, LAYOUTS)):
         if value not in known:
             refuse(f"unknown {what} {value!r}, {name} knows {', '.join(known)}")
     try:
         sizes = _parse_sizes(spec, sizes)
         options = _parse_options(spec, options, sizes, pattern)
+        sizes = derived(spec, sizes, options)
+        if spec.where is not None and not spec.where(sizes | options):
+            refuse(f"{name} does not admit {sizes | options}")
         case = Case(spec, sizes, pattern, _parse_scale(scale, pattern), layout, options,
                     _whole("the seed", seed, 0, MOST_SEED - 1))
     except ValueError as error:

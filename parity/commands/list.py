@@ -19,7 +19,7 @@ def run(args):
     columns = "layer", "inputs", "parameters", "outputs", "options"
     layers = table("catalogue", *columns, folded=columns[1:])
     for spec in select(CATALOGUE, args.layer):
-        params = text(spec.params) or (f"sizes {spec.sizes}" if spec.sizes else "")
+        params = text(spec.params) or (f"sizes {spec.size_arguments}" if spec.size_arguments else "")
         options = [*spec.options, *spec.attributes, *(f"[{name}]" for name in spec.optional)]
         layers.add_row(spec.name, text(spec.inputs), params, text(spec.outputs), ", ".join(options).replace("[", "\\["))
     show(screen, layers)

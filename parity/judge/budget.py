@@ -5,15 +5,18 @@ random errors of the size of its roundoff in every operation. The budget is ``FA
 largest distance that such a copy kept from the oracle.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 import numpy as np
 
-from ..sides.programs import run_reference
+from ..errors import UsageError
+from ..sides import run_reference
 from .noise import Noisy, noise, recording
 
 FACTOR = 8  # one for all layers, dtypes and devices; right results stay below 3.4 without it
 COPIES = 6
+DOUBT = 20  # of its own estimated errors, a numerical derivative may be off
 FLOOR = 1 / 4  # of the root mean square of the spread: no element is luckier than its tensor
 
 
@@ -26,12 +29,22 @@ class Yardstick:
         oracle: quantities, in the oracle's dtype.
         reference: quantities as the reference computes them in the lane.
         budget: greatest allowed distance from the oracle, element by element, by quantity.
+        untested: quantities that cannot be judged, with the reason.
+        directions: of gradients of many entries, the vectors ``(k, *shape)`` along which they are judged.
     """
 
     data: object
     oracle: dict
     reference: dict
     budget: dict
+    untested: dict = field(default_factory=dict)
+    directions: dict = field(default_factory=dict)
+
+    def projected(self, quantities):
+        """The quantities as they are judged: large gradients along directions, where nothing else is known."""
+        along = {name: vectors for name, vectors in self.directions.items() if name in quantities}
+        return quantities | {name: np.tensordot(vectors, np.asarray(quantities[name], np.float64), np.ndim(vectors) - 1)
+                             for name, vectors in along.items()}
 
     @property
     def forced(self):
@@ -42,21 +55,110 @@ class Yardstick:
 def measure(case, lane):
     """The yardstick of a case in a lane: the same for every lane of its dtype and roundoff."""
     data = case.data(lane.narrow).frozen()
+    oracle, reference, copies = (_in_torch if eager(case.spec) else _in_numpy)(case, data, lane)
+    yardstick = Yardstick(data, oracle, reference, {
+        name: allowance(value, [copy[name] for copy in copies], lane)
+        for name, value in oracle.items() if value.dtype.kind == "f"})
+    if case.spec.side == "functions" and any(f"grad.{name}" not in oracle for name in case.spec.differentiable()):
+        return _differentiated(case, lane, yardstick)
+    return yardstick
+
+
+def _differentiated(case, lane, yardstick):
+    """The yardstick with the gradients of a reference that is a forward alone.
+
+    They are the numerical derivative's in the wide type; how far from it an honest gradient may be, only the
+    port can tell, under the noise of its own operations.
+    """
+    from ..sides.functions import noisy_port
+
+    data = yardstick.data
+    numerical = derivative(case, data)
+    copies, why = noisy_port(case, data, lane, COPIES)
+    right, errors = dict(numerical.values), dict(numerical.errors)
+    directions = {}
+    for name, (vectors, values, doubt) in numerical.directions.items():
+        directions[f"grad.{name}"], right[name], errors[name] = vectors, values, doubt
+    found = Yardstick(data, dict(yardstick.oracle), yardstick.reference, dict(yardstick.budget), {}, directions)
+    for name, value in right.items():
+        quantity = f"grad.{name}"
+        if why:
+            found.untested[quantity] = why
+            continue
+        found.oracle[quantity] = np.asarray(value, np.float64)
+        spread = [np.asarray(found.projected(copy)[quantity]) for copy in copies]
+        found.budget[quantity] = allowance(found.oracle[quantity], spread, lane) + DOUBT * np.abs(errors[name])
+    return found
+
+
+def derivative(case, data):
+    """The numerical derivative of a pair's reference by each of its floating inputs; a ``witness.Derivative``."""
+    from ..sides.functions import forward
+    from .witness import Differentiator
+
+    wide = data.map(lambda a: np.array(a, np.float64))
+    point = wide.inputs | wide.params
+
+    def function(point):
+        return forward(case.spec, case.options, replace(wide, inputs={n: point[n] for n in wide.inputs},
+                                                        params={n: point[n] for n in wide.params}))
+
+    witness = Differentiator(function, point, tuple(wide.cotangents.values()), case.seed)
+    return witness.elementwise()
+
+
+def _in_numpy(case, data, lane):
+    """Oracle, reference and noisy copies of a reference that computes in NumPy."""
     with np.errstate(all="ignore"):
         oracle = exact(case, data, lane)
     forced = oracle.get("ids")
     noisy = data.map(lambda a: a.view(Noisy))
-    with recording() as ties:
+    with recording(lane.round) as ties:
         reference = run_reference(case, noisy, forced)
+    for name, value in reference.items():
+        if np.asarray(value).dtype.kind == "f" and not isinstance(value, Noisy):
+            raise UsageError(f"{case.spec.name}: the reference drops the noise on the way to {name}, by np.asarray or "
+                             "np.array, math or float() of a value: no budget can be computed for it")
     copies = []
     for number in range(COPIES):
         # one copy also flushes subnormals to zero: vector kernels may, and later factors make it visible
         underflow = 0 if number else lane.underflow
-        with noise(lane.unit_roundoff, f"{case.id} {number}", underflow=underflow, ties=ties):
-            copies.append(run_reference(case, noisy, forced))
-    budget = {name: allowance(value, [np.asarray(copy[name]) for copy in copies], lane)
-              for name, value in oracle.items() if value.dtype.kind == "f"}
-    return Yardstick(data, oracle, {name: np.asarray(value) for name, value in reference.items()}, budget)
+        with noise(lane.unit_roundoff, f"{case.id} {number}", underflow=underflow, ties=ties,
+                   round=lane.round, accumulator=lane.accumulator):
+            copies.append(_plain(run_reference(case, noisy, forced)))
+    return oracle, _plain(reference), copies
+
+
+def _plain(quantities):
+    return {name: np.asarray(value) for name, value in quantities.items()}
+
+
+def _in_torch(case, data, lane):
+    """The same of a reference made of torch's operations."""
+    from ..sides.functions import torch_run
+    from .noise_torch import TorchNoise, Widened
+
+    def run(dtype, device, mode):
+        return torch_run(case.spec, case.spec.reference, case.options, data, dtype, device, mode=mode)
+
+    with lane.mode():
+        reference = run(lane.torch_dtype, lane.device, None)
+        copies = [run(lane.torch_dtype, lane.device, TorchNoise(f"{case.id} {number}")) for number in range(COPIES)]
+        if lane.torch_dtype != "float64":
+            return run("float64", "cpu", Widened()), reference, copies
+    # torch has nothing wider: the plain run is the oracle, and the distances between copies count as well
+    between = [{name: reference[name] + (a[name] - b[name]) for name in reference if reference[name].dtype.kind == "f"}
+               for a, b in pairwise(copies)]
+    return reference, reference, copies + between
+
+
+def eager(spec):
+    """Whether a spec's reference is made of torch's operations."""
+    if spec.side != "functions":
+        return False
+    from ..sides.functions import kind
+
+    return kind(spec) == "torch"
 
 
 def exact(case, data, lane):

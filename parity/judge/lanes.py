@@ -8,7 +8,23 @@ import numpy as np
 
 from ..errors import UsageError
 
-ROUNDOFF = {"float64": 2.0**-53, "float32": 2.0**-24}
+ROUNDOFF = {"float64": 2.0**-53, "float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8}
+FAR = {"wide", "extreme", "saturated", "nonfinite"}  # patterns whose values lie beyond what half precision can tell
+
+
+def _float16(x):
+    return x.astype(np.float16).astype(np.float32)
+
+
+def _bfloat16(x):
+    """Rounded to nearest, ties to even; NumPy has no such type, so it stays float32."""
+    x = np.asarray(x, np.float32)
+    bits = x.view(np.uint32)
+    rounded = ((bits + 0x7FFF + ((bits >> 16) & 1)) & np.uint32(0xFFFF0000)).view(np.float32)
+    return np.where(np.isnan(x), x, rounded)
+
+
+ROUND = {"float16": _float16, "bfloat16": _bfloat16}  # formats in which NumPy does not compute, or not as kernels do
 
 
 @dataclass(frozen=True)
@@ -18,7 +34,8 @@ class Lane:
     Attributes:
         name: ``cpu-float32``.
         device: torch device type.
-        dtype: NumPy dtype of the reference in this lane, and of the numbers that both sides see.
+        dtype: NumPy dtype of the reference in this lane, and of the numbers that both sides see; in half precision
+            float32, rounded after every operation.
         torch_dtype: name of the port's dtype.
         precision: what torch's ``fp32_precision`` switches stand on in this lane.
     """
@@ -35,8 +52,22 @@ class Lane:
 
     @property
     def underflow(self):
-        """Size below which a difference means nothing: the smallest normal number."""
-        return float(np.finfo(self.dtype).smallest_normal)
+        """Size below which a difference means nothing: the smallest normal number; of float16, four subnormals."""
+        return 4 * 2.0**-24 if self.torch_dtype == "float16" else float(np.finfo(self.dtype).smallest_normal)
+
+    @property
+    def round(self):
+        """Function of an array that rounds it to this lane's format; None where NumPy computes in it."""
+        return ROUND.get(self.torch_dtype)
+
+    @property
+    def accumulator(self):
+        """Unit roundoff in which products and sums add up, where that is finer; else 0."""
+        return ROUNDOFF["float32"] if self.round else 0.0
+
+    def admits(self, case):
+        """Whether the case lies within what this lane can tell: u max|logit| stays below 1/8."""
+        return self.round is None or (case.scale <= 1 and case.pattern not in FAR)
 
     @property
     def oracle(self):
@@ -45,7 +76,7 @@ class Lane:
 
     def narrow(self, array):
         """Rounds a float64 array to the numbers that this lane can represent."""
-        return array.astype(self.dtype)
+        return array.astype(self.dtype) if self.round is None else self.round(array)
 
     def untested(self):
         """Why this lane cannot run here, in one sentence; empty where it can."""
@@ -90,8 +121,12 @@ LANES = {
     for lane in (
         Lane("cpu-float64", "cpu", "float64", "float64"),
         Lane("cpu-float32", "cpu", "float32", "float32"),
+        Lane("cpu-bfloat16", "cpu", "float32", "bfloat16"),
+        Lane("cpu-float16", "cpu", "float32", "float16"),
         Lane("cuda-float64", "cuda", "float64", "float64"),
         Lane("cuda-float32", "cuda", "float32", "float32"),
+        Lane("cuda-bfloat16", "cuda", "float32", "bfloat16"),
+        Lane("cuda-float16", "cuda", "float32", "float16"),
     )
 }
 

@@ -65,21 +65,34 @@ class Noise:
         underflow: results below this size become zero, as in arithmetic without subnormals.
         round: function of an array that rounds it to the format; None where the dtype itself does.
         ties: ``Ties`` to record into or to go by; None for comparisons that see the noise.
+        accumulator: u in which products and sums add up, where that is finer than the format; 0 for the same.
     """
 
     current = None
 
-    def __init__(self, unit_roundoff, seed, underflow=0.0, round=None, ties=None):
+    def __init__(self, unit_roundoff, seed, underflow=0.0, round=None, ties=None, accumulator=0.0):
         self.unit_roundoff = unit_roundoff
         self.position = int.from_bytes(hashlib.blake2s(seed.encode(), digest_size=4).digest(), "little")
         self.underflow = underflow
         self.round = round
         self.ties = ties
+        self.accumulator = accumulator
 
     def __call__(self, x, length=1):
         """The array, each entry off by its own relative error, as ``length`` roundings add up to; in its own dtype."""
-        if self.unit_roundoff:
-            pool = factors(self.unit_roundoff * math.sqrt(length), x.real.dtype)
+        x = self.off(x, self.unit_roundoff * math.sqrt(length))
+        if self.underflow:
+            x[np.abs(x) < self.underflow] = 0
+        return x if self.round is None else self.round(x)
+
+    def partial(self, x, length):
+        """A partial sum, after so many more entries; not yet rounded to the format where it adds up in a finer one."""
+        return self.off(x, self.accumulator * math.sqrt(length)) if self.accumulator else self(x, length)
+
+    def off(self, x, size):
+        """The array, each entry off by its own relative error of at most twice this size."""
+        if size:
+            pool = factors(size, x.real.dtype)
             size = x.size
             start = self.position % len(pool)
             self.position += size + 1  # the odd one keeps repeated shapes out of step with the pool
@@ -87,9 +100,7 @@ class Noise:
             if len(factor) < size:
                 factor = np.resize(np.concatenate((factor, pool)), size)
             x = np.asarray(x * factor.reshape(x.shape))
-        if self.underflow:
-            x[np.abs(x) < self.underflow] = 0
-        return x if self.round is None else self.round(x)
+        return x
 
 
 @contextlib.contextmanager
@@ -199,12 +210,11 @@ def _blocks(length):
 
 def _running(parts):
     """The sum of ``(partial result, entries added up in it)``, which errs after each."""
-    total, first = None, True
+    total = None
     for part, length in parts:
-        total = part if first else total + part
-        total = _perturbed(total, length)
-        first = False
-    return total
+        total = np.asarray(part if total is None else total + part)
+        total = Noise.current.partial(total, length)
+    return _perturbed(total) if Noise.current.accumulator else total
 
 
 def _contract(function, operands, along, length):

@@ -9,7 +9,8 @@ with it, and says nothing against the other side.
 import numpy as np
 
 from ..cases.case import Data
-from ..sides.programs import build, parts, run_port, run_reference
+from ..sides import run_port, run_reference
+from ..sides.textbook import build, parts
 from .budget import FACTOR
 from .lanes import LANES
 from .witness import DIRECTIONS, LEVELS, LIMIT, Differentiator
@@ -66,7 +67,7 @@ class _Hearing:
 
     def _same_elsewhere(self):
         """Whether the forwards agree on ordinary values too: where all is zero, different functions may as well."""
-        if self.case.spec.program != "layer" or self.raised:
+        if self.case.spec.side != "textbook" or self.raised:
             return True
         rng = np.random.default_rng([self.case.seed, 7])
         point = {n: 0.5 * rng.standard_normal(a.shape) if a.dtype.kind == "f" else a
@@ -118,7 +119,7 @@ class _Hearing:
     def _output(self, name, differs, said):
         if name not in differs:
             return NOBODY, ""
-        if self.case.spec.program != "layer":
+        if self.case.spec.side != "textbook":
             return UNDECIDED, ("the two programs differ, and have no gradients to ask; a third implementation or the "
                                "source would tell which is right")
         if said and all(who == NOBODY for who, _ in said.values()):
@@ -180,7 +181,7 @@ class _Hearing:
         def moved(count):
             groups = [{n: a if a.dtype.kind != "f" else a * (1 + count * STEP * waves[n]) for n, a in g.items()}
                       for g in (self.data.params, self.data.inputs, self.data.states)]
-            return Data(*groups, self.data.cotangents)
+            return Data(*groups, self.data.cotangents, self.data.sizes)
 
         waves = {n: rng.uniform(-1, 1, a.shape) for g in (self.data.params, self.data.inputs, self.data.states)
                  for n, a in g.items()}
@@ -302,7 +303,8 @@ def _widened(a):
 def _pieces(case, data, here):
     """The data as it is and as moved, and the inputs of each part of either."""
     groups = ("params", "inputs", "states")
-    moved = Data(*({n: here[n] for n in getattr(data, group)} for group in groups), data.cotangents)
+    moved = Data(*({n: here[n] for n in getattr(data, group)} for group in groups), data.cotangents,
+                 data.sizes)
     return moved, *([inputs for inputs, _ in parts(case.spec, case.options, d)] for d in (data, moved))
 
 

@@ -1,7 +1,7 @@
 """What a layer owes its users beside right numbers, as plain functions over a catalogue entry.
 
 Each ``check_*`` takes a spec and raises ``AssertionError`` with a sentence where the promise is
-broken. ``CHECKS`` lists them by program and side; they serve the tests and the mutants.
+broken. ``CHECKS`` lists them by the spec's side, and side; they serve the tests and the mutants.
 """
 
 from .common import SIZES, standard
@@ -12,7 +12,7 @@ from .reference import REFERENCE
 __all__ = ["CHECKS", "PORT", "REFERENCE", "SIZES", "standard"]
 
 CHECKS = {
-    "layer": {"reference": REFERENCE, "port": PORT},
+    "textbook": {"reference": REFERENCE, "port": PORT},
     "optimizer": {"reference": {"moments": check_kept_moments}, "port": {"torch optimizer": check_optimizer}},
     "clip": {"reference": {"clipping": check_clip}, "port": {"clipping": check_clip_port}},
 }

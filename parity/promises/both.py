@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from ..sides.programs import build
-from ..spec.spec import axes
+from ..sides.textbook import build
+from ..spec.axes import axes
 from .common import SIZES, arrays_of, raised, standard
 
 
@@ -13,7 +13,7 @@ def bad_inputs(spec):
     data = arrays_of(case)
     for name in spec.optional:
         data.inputs[name] = np.ones_like(data.inputs[name])  # what is masked may be anything
-    known = {axis[-1] for text in (*spec.params.values(), spec.sizes) for axis in axes(text)[1]}
+    known = {axis[-1] for text in (*spec.params.values(), spec.size_arguments) for axis in axes(text)[1]}
     found = []
 
     def add(what, name, value, error):

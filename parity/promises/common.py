@@ -3,7 +3,7 @@
 import numpy as np
 
 from ..cases.case import Case, choices
-from ..sides.programs import build
+from ..sides.textbook import build
 
 SIZES = {"N": 2, "T": 3, "U": 4, "V": 5, "D": 6, "H": 7, "...": (2, 3)}  # all different
 FLOATS = ("float16", "float32", "float64", "longdouble")

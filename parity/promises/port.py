@@ -8,7 +8,8 @@ import numpy as np
 from ..cases.case import Case
 from ..catalogue import CATALOGUE
 from ..judge.lanes import LANES
-from ..sides.programs import build, run_port
+from ..sides import run_port
+from ..sides.textbook import build
 from .both import hold_bad_inputs, hold_drawn, hold_generate, hold_ignored, hold_labels, hold_padding
 from .common import SIZES, arrays_of, call_port, forward, raised, standard, twin
 

@@ -5,8 +5,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..sides.programs import build, run_reference
-from ..spec.spec import axes
+from ..sides import run_reference
+from ..sides.textbook import build
+from ..spec.axes import axes
 from .both import hold_bad_inputs, hold_drawn, hold_generate, hold_ignored, hold_labels, hold_padding
 from .common import FLOATS, SIZES, arrays_of, backward, call_reference, forward, raised, standard, with_state
 

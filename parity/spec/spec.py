@@ -1,124 +1,150 @@
 """What a catalogue entry says about a layer."""
 
-import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
 
 from ..ours import ours
+from .arrays import Array, array
+from .axes import axes, letters, shape
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Spec:
-    """One layer of the catalogue: both classes, and everything needed to draw and run cases of it.
+    """One layer of the catalogue: both sides, and everything needed to draw and run cases of it.
 
-    Axis strings are those of the reference: a letter an axis, ``"4H"`` a multiple, ``...`` any
-    leading axes, a first word ``int`` or ``bool`` for another kind of dtype than floating.
+    Arrays are described by axis strings (a letter an axis, ``"4H"`` a multiple, ``...`` any leading
+    axes) or, where more is known, by ``ids(...)``, ``mask(...)`` and ``floats(...)``.
 
     Attributes:
         name: of the class on both sides.
         reference: the NumPy class.
         port: where the torch class is, ``"module:name"``; imported when first asked for.
-        inputs: axis string of each argument of ``forward``, in order.
-        outputs: axis string of each result of ``forward``.
-        params: axis string of each parameter, in order; for models, none.
-        sizes: for models, the axis letters of the constructor's size arguments.
-        bounds: of each integer input, the axis letter below which its entries lie.
-        optional: inputs that may be left out.
+        inputs: each argument of ``forward``, in order.
+        outputs: each result of ``forward``; an integer one has no cotangent and must be the same.
+        params: each parameter, in order; for models, none.
+        size_arguments: for models, the axis letters of the constructor's size arguments.
+        sizes: functions of a dict of sizes and options by name, for axis letters whose size follows from others'.
+        ranges: for some axis letters, the sizes among which a case draws.
+        where: function of that dict; sizes and options for which it is false are drawn again.
+        scales: of the values, among which a case draws; None for all.
         labels: the integer input that are labels: where a model's loss ignores one, it may be given.
-        one_hot: the integer input that may also come as one-hot rows.
-        states: axis string of each state that ``set_state`` takes, in order, for stateful layers.
+        states: each state that ``set_state`` takes, in order, for stateful layers.
         kept: results kept aside as attributes.
         options: values of each constructor option among which a case draws.
         attributes: values of each attribute, set after construction, among which a case draws.
-        ranges: for some axis letters, the sizes among which a case draws.
         time: the axis along which a stateful layer's sequence may be cut.
         patterns: edge patterns that matter to this layer, beside those of every layer.
         extreme: size of the values in the pattern ``extreme``.
         recurrent: parameters that multiply the state at every step.
         gates: letters of the gates packed along the last axis of the parameters, in order.
-        drawn: inputs that another's layer may draw for itself, each with the output whose nonzero
-            entries tell what was drawn.
         variants: other functions it is easily taken for: a class with the same constructor, by words.
         greedy: has ``generate`` and ``score``, and is compared by them too.
-        program: how a case is run, a name in ``parity.sides.programs``.
+        side: how a case is run, a name in ``parity.sides``.
     """
 
     name: str
-    reference: object
-    port: str
-    inputs: dict = field(default_factory=dict)
-    outputs: dict = field(default_factory=dict)
-    params: dict = field(default_factory=dict)
-    sizes: str = ""
-    bounds: dict = field(default_factory=dict)
-    optional: tuple = ()
+    reference: Any
+    port: Any
+    inputs: dict[str, Array] = field(default_factory=dict)
+    outputs: dict[str, Array] = field(default_factory=dict)
+    params: dict[str, Array] = field(default_factory=dict)
+    size_arguments: str = ""
+    sizes: dict[str, Callable[[dict[str, Any]], int]] = field(default_factory=dict)
+    ranges: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    where: Callable[[dict[str, Any]], bool] | None = None
+    scales: tuple[float, ...] | None = None
+    states: dict[str, Array] = field(default_factory=dict)
     labels: str = ""
-    one_hot: str = ""
-    states: dict = field(default_factory=dict)
-    kept: tuple = ()
-    options: dict = field(default_factory=dict)
-    attributes: dict = field(default_factory=dict)
-    ranges: dict = field(default_factory=dict)
+    kept: tuple[str, ...] = ()
+    options: dict[str, tuple[Any, ...]] = field(default_factory=dict)
+    attributes: dict[str, tuple[Any, ...]] = field(default_factory=dict)
     time: str = ""
-    patterns: tuple = ()
+    patterns: tuple[str, ...] = ()
     extreme: float = 1e4
-    recurrent: tuple = ()
+    recurrent: tuple[str, ...] = ()
     gates: str = ""
-    drawn: dict = field(default_factory=dict)
-    variants: dict = field(default_factory=dict)
+    variants: dict[str, Any] = field(default_factory=dict)
     greedy: bool = False
-    program: str = "layer"
+    side: str = "textbook"
+
+    def __post_init__(self) -> None:
+        for kind in ("inputs", "outputs", "params", "states"):
+            group = {name: array(text) for name, text in getattr(self, kind).items()}
+            object.__setattr__(self, kind, group)  # frozen for others, not yet for itself
+        for name, text in self.inputs.items():
+            if axes(text)[0] == "int" and text.below == "" and text.draw is None:
+                raise ValueError(f"{self.name}: input {name!r} is {str(text)!r}, expected ids(..., below=...)")
+        bound = {*self.letters, *self.sizes, *self.size_arguments.split()}
+        for name, text in self.outputs.items():
+            unbound = [letter for letter in letters([text]) if letter not in bound]
+            if unbound:
+                raise ValueError(f"{self.name}: output {name!r} has the axis {unbound[0]!r}, which no input has")
 
     @property
-    def port_class(self):
+    def port_class(self) -> Any:
         module, name = self.port.split(":")
         return getattr(ours(module), name)
 
     @property
-    def letters(self):
-        """All axis letters, in order of appearance."""
-        texts = (*self.inputs.values(), *self.params.values(), self.sizes, *self.states.values())
-        words = [word for text in texts for word in axes(text)[1]]
-        return tuple(dict.fromkeys(word if word == "..." else word[-1] for word in words))
+    def letters(self) -> tuple[str, ...]:
+        """All axis letters whose sizes are drawn, in order of appearance."""
+        found = letters((*self.inputs.values(), *self.params.values(), self.size_arguments, *self.states.values(),
+                         *(a.below for a in self.inputs.values() if isinstance(a.below, str))))
+        return tuple(letter for letter in found if letter not in self.sizes)
 
-    def differentiable(self):
+    @property
+    def bounds(self) -> dict[str, Any]:
+        """Of each integer input, the axis letter or the number below which its entries lie."""
+        return {name: a.below for name, a in self.inputs.items() if a.below != ""}
+
+    @property
+    def optional(self) -> tuple[str, ...]:
+        """Inputs that may be left out."""
+        return tuple(name for name, a in self.inputs.items() if a.optional)
+
+    @property
+    def one_hot(self) -> str:
+        """The integer input that may also come as one-hot rows; empty for none."""
+        return next((name for name, a in self.inputs.items() if a.one_hot), "")
+
+    @property
+    def drawn(self) -> dict[str, str]:
+        """Inputs that another's layer may draw for itself, each with the output that tells what was drawn."""
+        return {name: a.drawn for name, a in self.inputs.items() if a.drawn}
+
+    def differentiable(self) -> list[str]:
         """Names of the floating inputs."""
         return [name for name, text in self.inputs.items() if axes(text)[0] == "float"]
 
-    def with_cotangents(self):
+    def with_cotangents(self) -> list[str]:
         """Names of the floating outputs: an integer or a boolean one has no cotangent."""
         return [name for name, text in self.outputs.items() if axes(text)[0] == "float"]
 
-    def __reduce__(self):
+    def parameter_shapes(self, sizes: dict[str, Any]) -> dict[str, tuple[int, ...]]:
+        """Shape of each parameter by name at given sizes of the axes, or of the size arguments."""
+        if not self.size_arguments:
+            return {name: shape(text, sizes) for name, text in self.params.items()}
+        return _model_shapes(self, tuple(sizes[letter] for letter in axes(self.size_arguments)[1]))
+
+    def cotangent_shapes(self, case: Any, data: Any) -> dict[str, tuple[int, ...]]:
+        """Shape of each output that has a cotangent, for a case with the data drawn so far."""
+        return {name: shape(text, case.sizes) for name, text in self.outputs.items() if axes(text)[0] == "float"}
+
+    def __reduce__(self) -> Any:
         return _entry, (self.name,)  # by name: the classes may not pickle, and there is one of each
 
 
-def _entry(name):
-    from ..catalogue import CATALOGUE
-
-    return CATALOGUE[name]
-
-
-def axes(text):
-    """Splits an axis string into its kind (``float``, ``int``, ``bool``) and its axes.
-
-    Raises:
-        ValueError: it has other axes than one letter each, with a number before it or without, after ``...`` or not.
-    """
-    words = text.split()
-    kind = words.pop(0) if words and words[0] in ("float", "int", "bool") else "float"
-    if not all(re.fullmatch(r"([1-9][0-9]*)?[A-Za-z]", word) for word in words[words[:1] == ["..."] :]):
-        raise ValueError(f"axis string {text!r}: expected a kind (float, int, bool) or none, '...' or not, then one "
-                         "letter an axis, each with a number before it or without")
-    return kind, words
+@lru_cache(maxsize=4096)
+def _model_shapes(spec: Spec, sizes: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+    model = spec.reference(*sizes, rng=np.random.default_rng(0))
+    return {label: p.shape for label, p in zip(model.param_names, model.params, strict=True)}
 
 
-def shape(text, sizes):
-    """The shape that an axis string means at given sizes; ``...`` is a tuple of sizes."""
-    result = []
-    for word in axes(text)[1]:
-        if word == "...":
-            result += sizes["..."]
-        else:
-            factor, letter = re.fullmatch(r"(\d*)(\w)", word).groups()
-            result.append(sizes[letter] * int(factor or 1))
-    return tuple(result)
+def _entry(name: str) -> Any:
+    from .catalogue import default
+
+    return default()[name]

@@ -14,7 +14,7 @@ from ..catalogue import CATALOGUE
 from ..judge.budget import measure
 from ..judge.compare import compare, worst
 from ..judge.lanes import LANES
-from ..sides.programs import run_port
+from ..sides import run_port
 
 PLANTED = 1e-3
 PLANTED_LANE, PLANTED_SCALE = "cpu-float32", 10  # where errors are planted: this lane, scales up to this

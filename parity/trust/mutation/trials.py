@@ -15,7 +15,7 @@ from ...engine import run_case
 from ...judge.budget import measure
 from ...judge.compare import compare, worst
 from ...judge.lanes import LANES
-from ...sides.programs import run_port, run_reference
+from ...sides import run_port, run_reference
 from .mutants import PORT, REFERENCE, SIDES, sources
 from .workers import Died, forked, limit
 
@@ -116,7 +116,7 @@ def trials(layers):
             for check in MATRIX:
                 for case in cases(spec):
                     yield Trial(side, check, name, case)
-            for check in protocol.CHECKS[spec.program][side]:
+            for check in protocol.CHECKS[spec.side][side]:
                 yield Trial(side, check, name)
 
 

@@ -1,21 +1,16 @@
-"""How a case is run on either side. Every program gives its quantities as a dict from name to array.
-
-``reference(spec, options, data, forced)`` runs NumPy code in whatever dtype, or array type, the data
-has; ``port(spec, options, data, lane, forced)`` runs its twin in a lane. ``forced`` are ids of the
-oracle's, along which models that generate are scored.
-"""
+"""Textbook layers and their twins: forward, backward, kept results, states, cuts and greedy generation."""
 
 import numpy as np
 
 from ..judge.noise import Noise
-from ..spec.spec import axes
+from ..spec.axes import axes
 
 
 def build(spec, options, data):
     """The reference's layer with the case's parameters and options."""
     named = {name: options[name] for name in spec.options}
-    if spec.sizes:
-        sizes = _model_sizes(spec, data)
+    if spec.size_arguments:
+        sizes = [data.sizes[letter] for letter in axes(spec.size_arguments)[1]]
         layer = spec.reference(*sizes, dtype=np.float32, rng=np.random.default_rng(0), **named)
         layer.bind(data.params.values())
     else:
@@ -23,13 +18,6 @@ def build(spec, options, data):
     for name in spec.attributes:
         setattr(layer, name, options[name])
     return layer
-
-
-def _model_sizes(spec, data):
-    """A model's size arguments, read off its parameters: every model has an embedding and an LSTM."""
-    shapes = {name.rpartition(".")[2] if name.endswith("Wh") else name: p.shape for name, p in data.params.items()}
-    V, D = next(shape for name, shape in shapes.items() if name.endswith("embed.W"))
-    return V, D, shapes["Wh"][0]
 
 
 def parts(spec, options, data):
@@ -69,6 +57,7 @@ def _tuple(x):
 
 
 def layer_reference(spec, options, data, forced=None):
+    """The quantities of a textbook layer, in whatever dtype, or array type, the data has."""
     layer = build(spec, options, data)
     if data.states:
         layer.set_state(*data.states.values())
@@ -93,6 +82,7 @@ def layer_reference(spec, options, data, forced=None):
 
 
 def layer_port(spec, options, data, lane, forced=None):
+    """The quantities of its twin in a lane."""
     import torch
 
     def tensor(array):
@@ -100,7 +90,7 @@ def layer_port(spec, options, data, lane, forced=None):
 
     def leaf(array):
         t = torch.from_numpy(np.array(array)).to(lane.device, getattr(torch, lane.torch_dtype))
-        return _in_layout(t, array).requires_grad_()
+        return in_layout(t, array).requires_grad_()
 
     module = spec.port_class.from_reference(build(spec, options, data), device=lane.device,
                                             dtype=getattr(torch, lane.torch_dtype))
@@ -114,15 +104,15 @@ def layer_port(spec, options, data, lane, forced=None):
         outputs = _tuple(module(*given.values()))
         if {o.device.type for o in outputs} != {lane.device}:
             raise RuntimeError(f"{spec.name} ran on {outputs[0].device.type} in the lane {lane.name}")
-        found = {n: _array(o) for n, o in zip(spec.outputs, outputs, strict=True)}
+        found = {n: as_array(o) for n, o in zip(spec.outputs, outputs, strict=True)}
         for name in spec.kept:
-            found[name] = _array(_stacked(getattr(module, name), torch.stack))
+            found[name] = as_array(_stacked(getattr(module, name), torch.stack))
         named = dict(zip(spec.outputs, outputs, strict=True))
-        wanted = [(named[n], _in_layout(tensor(c).to(named[n].dtype), c)) for n, c in cotangents.items()]
+        wanted = [(named[n], in_layout(tensor(c).to(named[n].dtype), c)) for n, c in cotangents.items()]
         torch.autograd.backward(*zip(*wanted, strict=True))
         found |= {f"grad.{n}": _gradient(t) for n, t in floating.items()}
         if options.get("stateful"):
-            found |= {n: _array(getattr(module, n)) for n in spec.states}
+            found |= {n: as_array(getattr(module, n)) for n in spec.states}
         if states and number == 0:
             found |= {f"grad.{n}0": _gradient(t) for n, t in states.items()}
         runs.append(found)
@@ -130,7 +120,7 @@ def layer_port(spec, options, data, lane, forced=None):
     joined |= {f"grad.{n}": g for n, g in zip(data.params, module.reference_grads(), strict=True)}
     if spec.greedy:
         with torch.no_grad():
-            joined |= {n: _array(q) for n, q in _greedy(module, data, forced, tensor, torch.cat).items()}
+            joined |= {n: as_array(q) for n, q in _greedy(module, data, forced, tensor, torch.cat).items()}
     return joined
 
 
@@ -152,7 +142,8 @@ def _stacked(value, stack):
     return stack(list(value)) if isinstance(value, (list, tuple)) else value
 
 
-def _array(tensor):
+def as_array(tensor):
+    """A tensor as a NumPy array; bfloat16, which NumPy has not, as float32."""
     import torch
 
     tensor = tensor.detach().cpu()
@@ -163,10 +154,10 @@ def _gradient(leaf):
     """A leaf's gradient; zeros where it took no part, as the hand-written backward has it."""
     import torch
 
-    return _array(torch.zeros_like(leaf) if leaf.grad is None else leaf.grad)
+    return as_array(torch.zeros_like(leaf) if leaf.grad is None else leaf.grad)
 
 
-def _in_layout(tensor, array):
+def in_layout(tensor, array):
     """The tensor with strides like the array's; where those are negative, which torch has not, padded ones."""
     if array.ndim == 0 or array.flags.c_contiguous:
         return tensor
@@ -180,71 +171,3 @@ def _in_layout(tensor, array):
         view = tensor.new_zeros((*tensor.shape[:-1], 2 * tensor.shape[-1]))[..., ::2]
     view.copy_(tensor)
     return view
-
-
-def _steps(spec, options, data, update, copy):
-    """Parameters after every step of an optimizer, from the gradients of the steps along T."""
-    names = list(spec.outputs)
-    history = {name: [] for name in names}
-    for t in range(len(data.inputs[f"d{names[0]}"])):
-        update([data.inputs[f"d{name}"][t] for name in names])
-        for name in names:
-            history[name].append(copy(name))
-    return {name: np.stack(values) for name, values in history.items()}
-
-
-def optimizer_reference(spec, options, data, forced=None):
-    params = {name: data.inputs[name].copy() for name in spec.outputs}
-    optimizer = spec.reference(**options)
-    return _steps(spec, options, data, lambda grads: optimizer.update(list(params.values()), grads),
-                  lambda name: params[name].copy())
-
-
-def optimizer_port(spec, options, data, lane, forced=None):
-    import torch
-
-    params = {name: torch.tensor(data.inputs[name].copy(), device=lane.device, requires_grad=True)
-              for name in spec.outputs}
-    optimizer = spec.port_class(list(params.values()), **options)
-
-    def update(grads):
-        for p, g in zip(params.values(), grads, strict=True):
-            p.grad = torch.tensor(g.copy(), device=lane.device)
-        optimizer.step()
-
-    return _steps(spec, options, data, update, lambda name: _array(params[name]).copy())
-
-
-def clip_reference(spec, options, data, forced=None):
-    grads = {name: a.copy() for name, a in data.inputs.items()}
-    norm = spec.reference(list(grads.values()), **options)
-    return grads | {"norm": norm}
-
-
-def clip_port(spec, options, data, lane, forced=None):
-    import torch
-
-    params = {name: torch.zeros(a.shape, dtype=getattr(torch, lane.torch_dtype), device=lane.device,
-                                requires_grad=True) for name, a in data.inputs.items()}
-    for p, a in zip(params.values(), data.inputs.values(), strict=True):
-        p.grad = torch.tensor(a.copy(), device=lane.device)
-    norm = spec.port_class(list(params.values()), **options)
-    return {name: _array(p.grad) for name, p in params.items()} | {"norm": _array(norm)}
-
-
-PROGRAMS = {
-    "layer": (layer_reference, layer_port),
-    "optimizer": (optimizer_reference, optimizer_port),
-    "clip": (clip_reference, clip_port),
-}
-
-
-def run_reference(case, data, forced=None):
-    """The quantities of a case by the reference; ``forced`` are the ids along which to score."""
-    return PROGRAMS[case.spec.program][0](case.spec, case.options, data, forced)
-
-
-def run_port(case, data, lane, forced=None):
-    """The quantities of a case by the port in a lane."""
-    with lane.mode():
-        return PROGRAMS[case.spec.program][1](case.spec, case.options, data, lane, forced)

@@ -1,0 +1,60 @@
+"""Optimizers and gradient clipping on either side: no backward, but steps."""
+
+import numpy as np
+
+from .textbook import as_array
+
+
+def _steps(spec, options, data, update, copy):
+    """Parameters after every step of an optimizer, from the gradients of the steps along T."""
+    names = list(spec.outputs)
+    history = {name: [] for name in names}
+    for t in range(len(data.inputs[f"d{names[0]}"])):
+        update([data.inputs[f"d{name}"][t] for name in names])
+        for name in names:
+            history[name].append(copy(name))
+    return {name: np.stack(values) for name, values in history.items()}
+
+
+def optimizer_reference(spec, options, data, forced=None):
+    """Parameters after every step by the reference."""
+    params = {name: data.inputs[name].copy() for name in spec.outputs}
+    optimizer = spec.reference(**options)
+    return _steps(spec, options, data, lambda grads: optimizer.update(list(params.values()), grads),
+                  lambda name: params[name].copy())
+
+
+def optimizer_port(spec, options, data, lane, forced=None):
+    """Parameters after every step by the port."""
+    import torch
+
+    dtype = getattr(torch, lane.torch_dtype)
+    params = {name: torch.tensor(data.inputs[name].copy(), dtype=dtype, device=lane.device, requires_grad=True)
+              for name in spec.outputs}
+    optimizer = spec.port_class(list(params.values()), **options)
+
+    def update(grads):
+        for p, g in zip(params.values(), grads, strict=True):
+            p.grad = torch.tensor(g.copy(), dtype=dtype, device=lane.device)
+        optimizer.step()
+
+    return _steps(spec, options, data, update, lambda name: as_array(params[name]).copy())
+
+
+def clip_reference(spec, options, data, forced=None):
+    """Clipped gradients and their norm by the reference."""
+    grads = {name: a.copy() for name, a in data.inputs.items()}
+    norm = spec.reference(list(grads.values()), **options)
+    return grads | {"norm": norm}
+
+
+def clip_port(spec, options, data, lane, forced=None):
+    """Clipped gradients and their norm by the port."""
+    import torch
+
+    params = {name: torch.zeros(a.shape, dtype=getattr(torch, lane.torch_dtype), device=lane.device,
+                                requires_grad=True) for name, a in data.inputs.items()}
+    for p, a in zip(params.values(), data.inputs.values(), strict=True):
+        p.grad = torch.tensor(a.copy(), dtype=p.dtype, device=lane.device)
+    norm = spec.port_class(list(params.values()), **options)
+    return {name: as_array(p.grad) for name, p in params.items()} | {"norm": as_array(norm)}
