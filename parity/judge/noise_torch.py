@@ -1,0 +1,250 @@
+"""Monte Carlo arithmetic in torch: eager code run with every operation a little wrong, forward and backward.
+
+What ``noise`` does to NumPy, a dispatch mode does to torch, below autograd, on any device and dtype:
+results of arithmetic are multiplied by ``1 + 2u d``, and so is each floating operand of an operation
+that contracts or is made of several (softmax, norms, losses, convolutions); sums are taken in blocks
+whose partial sums err. Views, copies, comparisons and selections are exact. Half precisions
+accumulate in float32, as their kernels do, and round at the end.
+
+Source: Parker, Monte Carlo Arithmetic, 1997.
+"""
+
+import hashlib
+import math
+from functools import lru_cache
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from .noise import _blocks
+
+HALF = torch.float16, torch.bfloat16
+FLOATING = *HALF, torch.float32, torch.float64
+
+
+def _names(text):
+    return frozenset(text.split())
+
+
+EXACT = _names("""
+clone contiguous copy cat stack hstack vstack split_with_sizes_copy gather take index index_select masked_select where
+masked_fill masked_scatter scatter slice_scatter select_scatter diagonal_scatter as_strided_scatter repeat
+repeat_interleave roll flip rot90 tril triu constant_pad_nd pad reflection_pad1d reflection_pad2d reflection_pad3d
+replication_pad1d replication_pad2d replication_pad3d pixel_shuffle pixel_unshuffle channel_shuffle im2col
+slice_backward select_backward diagonal_backward embedding fill zero lift_fresh lift detach resize set _unsafe_view
+index_fill index_copy empty empty_like empty_strided new_empty new_empty_strided zeros zeros_like new_zeros ones
+ones_like new_ones full full_like new_full arange eye linspace scalar_tensor tril_indices triu_indices one_hot
+max min amax amin aminmax maximum minimum fmax fmin sort topk kthvalue median nanmedian mode argmax argmin argsort
+cummax cummin clamp clamp_min clamp_max relu relu6 hardtanh threshold threshold_backward hardtanh_backward
+max_pool2d_with_indices max_pool3d_with_indices adaptive_max_pool2d adaptive_max_pool3d
+sgn sign neg abs positive floor ceil round trunc frac fmod copysign nextafter heaviside frexp isnan isinf isfinite
+nan_to_num logical_and logical_or logical_not logical_xor bitwise_and bitwise_or bitwise_not bitwise_xor eq ne lt le
+gt ge equal nonzero unique_consecutive _unique2 bincount histc searchsorted bucketize all any count_nonzero
+_local_scalar_dense is_nonzero rand rand_like randn randn_like randint randint_like randperm uniform normal
+bernoulli multinomial exponential isin sym_size real imag view_as_real view_as_complex ones_like conj_physical
+""")
+
+ELEMENTARY = _names("""
+add sub rsub mul div reciprocal sqrt rsqrt exp exp2 expm1 log log2 log10 log1p sin cos tan asin acos atan atan2 sinh
+cosh tanh sigmoid erf erfc pow square hypot
+""")
+
+# made of several operations: each operand errs as well as the result
+COMPOSITE = _names("""
+_softmax _softmax_backward_data _log_softmax _log_softmax_backward_data native_layer_norm native_layer_norm_backward
+native_batch_norm native_batch_norm_backward _native_batch_norm_legit _native_batch_norm_legit_functional
+_native_batch_norm_legit_no_training native_group_norm native_group_norm_backward _fused_rms_norm
+_fused_rms_norm_backward nll_loss_forward nll_loss_backward nll_loss2d_forward nll_loss2d_backward mse_loss
+mse_loss_backward smooth_l1_loss smooth_l1_loss_backward huber_loss huber_loss_backward binary_cross_entropy
+binary_cross_entropy_backward binary_cross_entropy_with_logits convolution convolution_backward
+mkldnn_convolution avg_pool1d avg_pool2d avg_pool2d_backward avg_pool3d avg_pool3d_backward _adaptive_avg_pool2d
+_adaptive_avg_pool2d_backward max_pool2d_with_indices_backward embedding_dense_backward _embedding_bag
+_embedding_bag_forward_only _embedding_bag_backward _embedding_bag_dense_backward index_put _unsafe_index_put
+index_add scatter_add scatter_reduce col2im unfold_backward logsumexp var var_mean std std_mean norm linalg_vector_norm
+prod cumprod logcumsumexp _cdist_forward _cdist_backward grid_sampler_2d grid_sampler_2d_backward
+upsample_bilinear2d upsample_bilinear2d_backward upsample_nearest2d_backward upsample_bicubic2d
+upsample_bicubic2d_backward upsample_linear1d upsample_linear1d_backward native_dropout native_dropout_backward
+constant_pad_nd_backward reflection_pad1d_backward reflection_pad2d_backward replication_pad1d_backward
+replication_pad2d_backward trace linalg_inv_ex linalg_solve_ex _linalg_solve_ex softplus_backward glu glu_backward
+""")
+
+
+@lru_cache(maxsize=8)
+def _pool(dtype, device):
+    generator = torch.Generator().manual_seed(20261120)
+    return (4 * torch.rand(1 << 16, generator=generator, dtype=torch.float64) - 2).to(device, dtype)
+
+
+def unit_roundoff(dtype):
+    """u of a floating dtype of torch."""
+    return torch.finfo(dtype).eps / 2
+
+
+class TorchNoise(TorchDispatchMode):
+    """Within it, torch's operations err.
+
+    Args:
+        seed: text from which the errors follow.
+
+    Attributes:
+        unknown: names of the operations met that no table here knows; they are taken for composite.
+    """
+
+    def __init__(self, seed):
+        super().__init__()
+        self.position = int.from_bytes(hashlib.blake2s(seed.encode(), digest_size=4).digest(), "little")
+        self.unknown = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        name = func.overloadpacket.__name__
+        name = name[:-1] if name.endswith("_") and func._schema.is_mutable else name
+        written = _written(func, args, kwargs)
+        if name in ("_to_copy", "copy"):
+            return self._cast(func, args, kwargs, written)
+        if name in EXACT or _is_view(func):
+            return func(*args, **kwargs)
+        if name in CONTRACTIONS and not written:
+            found = CONTRACTIONS[name](self, func, *args, **kwargs)
+            if found is not NotImplemented:
+                return found
+        if name not in ELEMENTARY:
+            if name not in COMPOSITE and torch.Tag.pointwise not in func.tags and name not in CONTRACTIONS:
+                self.unknown.add(name)
+            keep = {id(t) for t in written}
+            args, kwargs = _map(lambda x: x if id(x) in keep else self.perturbed(x), (args, kwargs))
+        result = func(*args, **kwargs)
+        if written:
+            for tensor in written:
+                if tensor.dtype in FLOATING:
+                    tensor.copy_(self.perturbed(tensor))
+            return result
+        return _map(self.perturbed, result)
+
+    def perturbed(self, x, length=1, roundoff=None):
+        """A tensor, each entry off by its own relative error, as ``length`` roundings add up to; others as they are."""
+        if not isinstance(x, torch.Tensor) or x.dtype not in FLOATING or not x.numel() or x.device.type == "meta":
+            return x
+        u = (roundoff or unit_roundoff(x.dtype)) * math.sqrt(length)
+        wide = torch.float32 if x.dtype in HALF else x.dtype
+        pool = _pool(wide, x.device)
+        size = x.numel()
+        start = self.position % len(pool)
+        self.position += size + 1  # the odd one keeps repeated shapes out of step with the pool
+        errors = pool[start : start + size]
+        if len(errors) < size:
+            errors = torch.cat((errors, pool)).repeat(size // len(pool) + 1)[:size]
+        return (x.to(wide) * (1 + u * errors.reshape(x.shape))).to(x.dtype)
+
+    def _cast(self, func, args, kwargs, written):
+        result = func(*args, **kwargs)
+        source = args[1] if written else args[0]
+        target = written[0] if written else result
+        narrower = (source.dtype in FLOATING and target.dtype in FLOATING
+                    and unit_roundoff(target.dtype) > unit_roundoff(source.dtype))
+        if not narrower:
+            return result
+        if written:
+            target.copy_(self.perturbed(target))
+            return result
+        return self.perturbed(result)
+
+    def contracted(self, function, operands, along, length):
+        """``function(*operands)``, which sums over axis ``along[i]`` of operand i, of so many entries."""
+        operands = [self.perturbed(x) for x in operands]
+        dtype = operands[0].dtype
+        if dtype in HALF:
+            operands = [x.float() for x in operands]
+        total = None
+        for span in _blocks(length) or [slice(0, 0)]:
+            part = function(*(x.narrow(axis, span.start, span.stop - span.start)
+                              for x, axis in zip(operands, along, strict=True)))
+            total = part if total is None else total + part
+            if length > 1 and (dtype not in HALF or length > 16):
+                total = self.perturbed(total, max(span.stop - span.start, 1) if length > 16 else 1)
+        return self.perturbed(total.to(dtype)) if dtype in HALF else total
+
+
+def _mm(noise, func, a, b):
+    return noise.contracted(torch.matmul, (a, b), (a.ndim - 1, max(b.ndim - 2, 0)), a.shape[-1])
+
+
+def _addmm(noise, func, c, a, b, *, beta=1, alpha=1):
+    product = _mm(noise, func, a, b)
+    product = product if alpha == 1 else noise.perturbed(alpha * product)
+    return product if beta == 0 else noise.perturbed((c if beta == 1 else noise.perturbed(beta * c)) + product)
+
+
+def _sum(noise, func, x, dim=None, keepdim=False, *, dtype=None):
+    if x.dtype not in FLOATING or dtype not in (None, x.dtype):
+        return NotImplemented
+    axes = range(x.ndim) if dim is None or dim == [] or not x.ndim else [dim] if isinstance(dim, int) else dim
+    axes = [axis % x.ndim for axis in axes]
+    rest = [a for a in range(x.ndim) if a not in axes]
+    length = math.prod(x.shape[a] for a in axes)
+    rows = x.permute(rest + axes).reshape([x.shape[a] for a in rest] + [length])
+    total = noise.contracted(lambda r: r.sum(-1), (rows,), (rows.ndim - 1,), length)
+    for axis in sorted(axes) if keepdim else ():
+        total = total.unsqueeze(axis)
+    return total
+
+
+def _mean(noise, func, x, dim=None, keepdim=False, *, dtype=None):
+    total = _sum(noise, func, x, dim, keepdim, dtype=dtype)
+    if total is NotImplemented:
+        return total
+    return noise.perturbed(total / (x.numel() / max(total.numel(), 1)) if x.numel() else total / 0)
+
+
+def _cumsum(noise, func, x, dim, *, dtype=None):
+    if x.dtype not in FLOATING or dtype not in (None, x.dtype) or not x.ndim:
+        return NotImplemented
+    found, carry = [], None
+    for span in _blocks(x.shape[dim]):
+        part = noise.perturbed(x.narrow(dim, span.start, span.stop - span.start)).cumsum(dim)
+        part = part if carry is None else part + carry
+        found.append(noise.perturbed(part, span.stop - span.start))
+        carry = found[-1].narrow(dim, -1, 1) if part.shape[dim] else carry
+    return torch.cat(found, dim) if found else x.clone()
+
+
+CONTRACTIONS = {"mm": _mm, "bmm": _mm, "mv": _mm, "dot": _mm, "addmm": _addmm, "baddbmm": _addmm, "addmv": _addmm,
+                "sum": _sum, "mean": _mean, "cumsum": _cumsum}
+
+
+class Widened(TorchDispatchMode):
+    """Within it, code that casts to a narrower type computes in float64 all the same: what the oracle needs."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        kwargs = dict(kwargs or {})
+        if kwargs.get("dtype") in FLOATING:
+            kwargs["dtype"] = torch.float64
+        result = func(*args, **kwargs)
+        if _is_view(func) or _written(func, args, kwargs):
+            return result
+        return _map(lambda x: x.double() if isinstance(x, torch.Tensor) and x.dtype in FLOATING else x, result)
+
+
+def _is_view(func):
+    return any(r.alias_info is not None and not r.alias_info.is_write for r in func._schema.returns)
+
+
+def _written(func, args, kwargs):
+    """The tensors that an in-place operation, or one with ``out=``, writes into."""
+    if not func._schema.is_mutable:
+        return []
+    found = []
+    for place, argument in enumerate(func._schema.arguments):
+        if argument.alias_info is not None and argument.alias_info.is_write:
+            value = args[place] if place < len(args) else kwargs.get(argument.name)
+            values = value if isinstance(value, (list, tuple)) else [value]
+            found += [t for t in values if isinstance(t, torch.Tensor)]
+    return found
+
+
+def _map(function, x):
+    if isinstance(x, (tuple, list)):
+        return type(x)(_map(function, y) for y in x)
+    if isinstance(x, dict):
+        return {key: _map(function, y) for key, y in x.items()}
+    return function(x)
