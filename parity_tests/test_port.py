@@ -513,23 +513,28 @@ WRONG = torch.tensor([[0, V]])
 
 def refused(index):
     try:
-        check_index("here", "xs", index, V)
+        check_index("here", {"xs": index}, V)
     except IndexError as error:
         return f"expected 0 <= index < V = {V}" in str(error)
     return False
 
 
-def test_indices_are_always_checked_on_the_cpu():
-    with torch_port.index_checks(False):
-        assert refused(WRONG)
-        assert not refused(WRONG.to("meta"))
-        for index in (WRONG, -1 - WRONG):
-            with pytest.raises(IndexError, match=r"TimeEmbedding.forward: xs contains index"):
-                torch_port.TimeEmbedding(V, D)(index)
+def test_indices_are_checked_where_there_are_any():
+    assert refused(WRONG)
+    assert not refused(WRONG.to("meta"))
+    for index in (WRONG, -1 - WRONG):
+        with pytest.raises(IndexError, match=r"TimeEmbedding.forward: xs contains index"):
+            torch_port.TimeEmbedding(V, D)(index)
+        with torch_port.index_checks(False), pytest.raises(IndexError, match="index out of range in self"):
+            torch_port.TimeEmbedding(V, D)(index)  # torch's own words, on the CPU
 
 
 def test_indices_elsewhere_are_checked_while_the_switch_is_on():
-    elsewhere = WRONG.as_subclass(Elsewhere)
+    assert_switched(WRONG)
+    assert_switched(WRONG.as_subclass(Elsewhere))
+
+
+def assert_switched(elsewhere):
     assert refused(elsewhere)
     with torch_port.index_checks(False):
         assert not refused(elsewhere)

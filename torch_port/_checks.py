@@ -8,7 +8,7 @@ stands for any number of axes, a first word in lower case asks for a kind of dty
 import operator
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 
 import torch
 from torch import Tensor
@@ -31,11 +31,12 @@ _switch = _Switch()
 
 
 def index_checks(enabled: bool) -> AbstractContextManager[object]:
-    """Switches the range check of indices and labels on CUDA, in this thread.
+    """Switches the range check of indices and labels, in this thread.
 
-    The check waits for the device once a call; it is on at first, because an index out of range
-    kills the CUDA context. A training loop checks its data once and then switches it off. On the
-    CPU the check is always on; under ``torch.compile`` and on the meta device there is none.
+    The check waits for the device once a call, a model's loss included; it is on at first, because
+    an index out of range kills the CUDA context. A training loop checks its data once and then
+    switches it off. Where there are no values to look at, there is none: under ``torch.compile``,
+    ``torch.export``, ``make_fx`` and ``FakeTensorMode`` and on the meta device.
 
     Args:
         enabled: whether to check from now on.
@@ -77,6 +78,11 @@ def parse(axes: str) -> tuple[str, bool, Parts]:
             )
         parts.append((int(number or 1), letter))
     return kind, rest, parts
+
+
+def unchecked() -> AbstractContextManager[object]:
+    """``index_checks(False)`` for indices that are in range; nothing under ``torch.compile``."""
+    return nullcontext() if torch.compiler.is_compiling() else index_checks(False)
 
 
 def check(where: str, **arguments: tuple[Tensor, str]) -> dict[str, int]:
@@ -147,24 +153,46 @@ def _expected(
 
 
 def check_index(
-    where: str, name: str, index: Tensor, upper: int, ignore: int | None = None
+    where: str, indices: dict[str, Tensor], upper: int, ignore: int | None = None
 ) -> None:
-    """Refuses an integer tensor with an entry outside ``[0, upper)`` that is not ``ignore``.
+    """Refuses integer tensors, by name, with an entry outside ``[0, upper)`` that is not ``ignore``.
+
+    Waits for the device once, however many there are.
 
     Raises:
         IndexError: names the first offending index.
     """
-    if torch.compiler.is_compiling() or index.is_meta:
+    if torch.compiler.is_compiling() or not _switch.on:
         return
-    if index.device.type != "cpu" and not _switch.on:
+    values = {name: _values(index) for name, index in indices.items()}
+    wrong = {name: _wrong(index, upper, ignore) for name, index in values.items() if index is not None}
+    if not wrong or not torch.stack([w.any() for w in wrong.values()]).any():
         return
+    name = next(name for name, w in wrong.items() if w.any())
+    refuse_index(where, name, int(values[name][wrong[name]][0]), upper, ignore)  # type: ignore[index]
+
+
+def refuse_index(where: str, name: str, index: int, upper: int, ignore: int | None = None) -> None:
+    """Raises IndexError."""
+    also = "" if ignore is None else f" or {ignore}"
+    raise IndexError(f"{where}: {name} contains index {index}, "
+                     f"expected 0 <= index < V = {upper}{also}")
+
+
+def _wrong(index: Tensor, upper: int, ignore: int | None) -> Tensor:
     wrong = (index < 0) | (index >= upper)
-    if ignore is not None:
-        wrong &= index != ignore
-    if wrong.any():
-        also = "" if ignore is None else f" or {ignore}"
-        raise IndexError(f"{where}: {name} contains index {index[wrong][0]}, "
-                         f"expected 0 <= index < V = {upper}{also}")
+    return wrong if ignore is None else wrong & (index != ignore)
+
+
+def _values(index: Tensor) -> Tensor | None:
+    """What stands under the tensors of ``torch.func``, all of a ``vmap``; None for no values."""
+    modes = torch._C._TorchDispatchModeKey
+    if index.is_meta or torch._C._get_dispatch_mode(modes.FAKE) or torch._C._get_dispatch_mode(modes.PROXY):
+        return None
+    functorch = torch._C._functorch
+    while functorch.is_functorch_wrapped_tensor(index):
+        index = functorch.get_unwrapped(index)
+    return None if isinstance(index, torch._subclasses.FakeTensor) else index
 
 
 def check_sizes(where: str, **sizes: int) -> tuple[int, ...]:

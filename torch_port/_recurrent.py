@@ -6,6 +6,7 @@ from operator import attrgetter
 from typing import Any, ClassVar, Self
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ._checks import check, check_sizes
@@ -28,9 +29,12 @@ class OneBias(nn.Module):
             second = getattr(self, name).detach()
             delattr(self, name)
             self.register_buffer(name, None)
-            setattr(self, name, second)
-        # nn.RNNBase gathers its weights anew
-        self._apply(lambda tensor: tensor)
+            setattr(self, name, second)  # nn.RNNBase takes it up among its weights
+
+    @staticmethod
+    def step(a: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
+        """The next state from the pre-activation and the state."""
+        raise NotImplementedError
 
     def reset_parameters(self) -> None:
         """Draws the textbook's initial weights; both biases are zero."""
@@ -133,6 +137,7 @@ class TimeCell(Twin):
             that and the state after the last step, a tuple of ``(N, H)``.
 
         Raises:
+            RuntimeError: a stateful layer runs within a backward (activation checkpointing).
             TypeError: ``xs`` is not a floating tensor of that dtype.
             ValueError: shapes that do not fit, or a kept state of another batch size.
         """
@@ -140,6 +145,12 @@ class TimeCell(Twin):
             return self._run_from(xs, state)
         if not self.stateful:
             return self._run_from(xs, ())[0]
+        if not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1:
+            raise RuntimeError(
+                f"{type(self).__name__}.forward: runs within a backward, as activation checkpointing "
+                "makes it, from a state that is not the one of the first time; expected "
+                "stateful=False, or state= to be given"
+            )
         hs, last = self._run_from(xs, [getattr(self, name) for name in self.states])
         # copied: a view would keep the states of all time steps alive
         self.set_state(*(value.detach().clone() for value in last))
@@ -158,7 +169,7 @@ class TimeCell(Twin):
             **{name: (value, "N H") for name, value in given.items() if value is not None},
         )
         xs = xs.to(weight.dtype)  # differs under autocast alone
-        zero = xs.new_zeros(len(xs), self.hidden_size)
+        zero = xs.new_zeros(xs.shape[0], self.hidden_size)
         values = (given.get(name) for name in self.states)
         return self._run(xs, [zero if v is None else v.to(weight.dtype) for v in values])
 
@@ -190,7 +201,7 @@ class TimeCell(Twin):
 class FusedTimeCell(TimeCell):
     """A ``TimeCell`` on one of torch's fused kernels."""
 
-    kernel: ClassVar[Callable[..., OneBias]]
+    kernel: ClassVar[type[OneBias]]
     directions: ClassVar[int] = 1
 
     def _build(self, **factory: Any) -> None:
@@ -204,5 +215,29 @@ class FusedTimeCell(TimeCell):
 
     def _run(self, xs: Tensor, state: list[Tensor]) -> tuple[Tensor, tuple[Tensor, ...]]:
         kinds = len(state) // self.directions  # h alone, or h and c
+        if transformed(xs, *state, *self.rnn.parameters()):
+            halves = [self._steps(d, xs, state[d * kinds : (d + 1) * kinds]) for d in range(self.directions)]
+            return torch.cat([hs for hs, _ in halves], dim=2), tuple(s for _, last in halves for s in last)
         hs, last = self.rnn(xs, tuple(torch.stack(state[k::kinds]) for k in range(kinds)))
         return hs, tuple(last[k][d] for d in range(self.directions) for k in range(kinds))
+
+    def _steps(
+        self, direction: int, xs: Tensor, state: Sequence[Tensor]
+    ) -> tuple[Tensor, Sequence[Tensor]]:
+        """One direction, step by step: the kernels know neither ``vmap`` nor forward mode."""
+        suffix = "_l0_reverse" if direction else "_l0"
+        w_ih, w_hh, b_ih, b_hh = (
+            getattr(self.rnn, f"{name}{suffix}")
+            for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        )
+        a = F.linear(xs, w_ih, b_ih + b_hh)
+        hs = []
+        for a_t in reversed(a.unbind(1)) if direction else a.unbind(1):
+            state = type(self).kernel.step(a_t + F.linear(state[0], w_hh), *state)
+            hs.append(state[0])
+        return torch.stack(hs[::-1] if direction else hs, dim=1), state
+
+
+def transformed(*tensors: Tensor) -> bool:
+    """Whether one of them is inside a transformation of ``torch.func``: ``vmap``, ``jvp``, ``grad``."""
+    return any(torch._C._functorch.is_functorch_wrapped_tensor(t) for t in tensors)

@@ -42,6 +42,19 @@ class Slot:
         tensor: Tensor = attrgetter(self.path)(module)
         return tensor
 
+    def leaf(self, module: nn.Module, where: str) -> Tensor:
+        """The torch parameter, where it holds its values by itself.
+
+        Raises:
+            RuntimeError: it is computed from others, by a parametrization or by pruning.
+        """
+        owner, _, name = self.path.rpartition(".")
+        tensor = module.get_submodule(owner)._parameters.get(name)
+        if tensor is None:
+            raise RuntimeError(f"{where}: {self.path} is computed from other parameters (a parametrization, weight "
+                               "normalisation or pruning), expected a parameter; remove that before")
+        return tensor
+
     def within(self, child: str) -> "Slot":
         """The same slot, seen from the parent of the module that is called ``child`` there."""
         second = None if self.second is None else f"{child}.{self.second}"
@@ -120,7 +133,8 @@ class Twin(nn.Module):
         given = {name: getattr(layer, name) for name in cls.options
                  if name in taken and hasattr(layer, name)}
         module = cls(*(params[i].shape[axis] for i, axis in cls.sizes), **given, **factory)
-        module.load_reference_params(layer.params)
+        if not any(p.is_meta for p in module.parameters()) or torch.device(device or "cpu").type != "meta":
+            module.load_reference_params(layer.params)
         module.take_options(layer)
         return module
 
@@ -138,6 +152,7 @@ class Twin(nn.Module):
             params: arrays in the reference's order and layout, of any floating dtype.
 
         Raises:
+            RuntimeError: a parameter is parametrized, pruned or on the meta device.
             TypeError: a parameter is not a floating array.
             ValueError: their number or a shape is not the module's.
         """
@@ -155,7 +170,10 @@ class Twin(nn.Module):
                 raise TypeError(
                     f"{where}: {label} has dtype {param.dtype}, expected a float dtype"
                 )
-            target = slot.of(self)
+            target = slot.leaf(self, where)
+            if target.is_meta:
+                raise RuntimeError(f"{where}: {slot.path} is on the meta device and cannot hold "
+                                   "values, expected a device with memory: to_empty(device=...)")
             shape = tuple(target.T.shape if slot.transposed else target.shape)
             if param.shape != shape:
                 raise ValueError(f"{where}: {label} has shape {param.shape}, expected {shape}")
@@ -179,11 +197,11 @@ class Twin(nn.Module):
             part in the backward.
 
         Raises:
-            RuntimeError: no parameter has a gradient.
+            RuntimeError: no parameter has a gradient, or one is parametrized or pruned.
         """
-        slots = self.all_slots().values()
-        if slots and all(slot.of(self).grad is None for slot in slots):
-            raise RuntimeError(f"{type(self).__name__}.reference_grads: called before backward")
+        slots, where = self.all_slots().values(), f"{type(self).__name__}.reference_grads"
+        if slots and all(slot.leaf(self, where).grad is None for slot in slots):
+            raise RuntimeError(f"{where}: called before backward")
         return [slot.read_grad(self) for slot in slots]
 
     def all_slots(self) -> dict[str, Slot]:

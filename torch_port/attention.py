@@ -113,7 +113,10 @@ class TimeAttention(Twin):
 
     @property
     def attention_weights(self) -> list[Tensor] | None:
-        """Detached weights ``(N, T)`` of each decoder step of the last ``forward``; None before."""
+        """Detached weights ``(N, T)`` of each decoder step of the last ``forward``; None before.
+
+        After ``generate`` of a model, those of all steps that it took.
+        """
         return None if self._weights is None else list(self._weights.unbind(1))
 
     def forward(self, hs_enc: Tensor, hs_dec: Tensor, mask: Tensor | None = None) -> Tensor:

@@ -62,7 +62,7 @@ class Embedding(Twin, nn.Embedding):
         name, axes = self._input
         check(where, **{name: (idx, axes)})
         idx = idx.long()
-        check_index(where, name, idx, self.num_embeddings)
+        check_index(where, {name: idx}, self.num_embeddings)
         return super().forward(idx)
 
 

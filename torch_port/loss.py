@@ -33,7 +33,7 @@ class SoftmaxWithLoss(Twin):
         where = "SoftmaxWithLoss.forward"
         check(where, x=(x, "N V"))
         t = class_indices(where, "t", t, x, "N")
-        return _mean(F.cross_entropy(x, t, reduction="none"), max(len(t), 1))
+        return _mean(F.cross_entropy(x, t, reduction="none"), max(t.shape[0], 1))
 
 
 class TimeSoftmaxWithLoss(Twin):
@@ -94,7 +94,7 @@ def class_indices(
         return (labels.byte() if labels.dtype == torch.bool else labels).argmax(dim=-1)
     check(where, logits=(logits, f"{axes} V"), **{name: (labels, f"int {axes}")})
     labels = labels.long()
-    check_index(where, name, labels, logits.shape[-1], ignore)
+    check_index(where, {name: labels}, logits.shape[-1], ignore)
     return labels
 
 

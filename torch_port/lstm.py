@@ -73,6 +73,13 @@ class OneBiasLSTMCell(OneBias, nn.LSTMCell):
 class OneBiasLSTM(OneBias, nn.LSTM):
     """``nn.LSTM`` with one bias."""
 
+    @staticmethod
+    def step(a: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
+        _, c = state
+        i, f, g, o = a.chunk(4, dim=1)
+        c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+        return torch.sigmoid(o) * torch.tanh(c), c
+
 
 class TimeLSTM(FusedTimeCell):
     """``LSTM`` over the time steps of ``xs`` ``(N, T, D)``; see ``TimeCell`` for the methods.

@@ -10,13 +10,43 @@ from torch.optim import Optimizer
 
 
 class _Stepper(Optimizer):
-    """An ``Optimizer`` that needs only ``update(group, parameters, gradients)``."""
+    """An ``Optimizer`` that needs only ``update(group, parameters, gradients)``.
 
-    def __init__(self, params: Any, defaults: dict[str, Any]) -> None:
-        if defaults["lr"] < 0:
-            name = type(self).__name__
-            raise ValueError(f"{name}: lr is {defaults['lr']}, expected >= 0")
+    It is the textbook's and takes what that takes: what torch's take besides is refused by name, in
+    the constructor and in a parameter group.
+    """
+
+    decays: tuple[str, ...] = ()  # arguments in [0, 1)
+
+    def __init__(self, params: Any, defaults: dict[str, Any], other: dict[str, Any]) -> None:
+        self._refuse(other)
         super().__init__(params, defaults)
+
+    def _refuse(self, other: Iterable[str]) -> None:
+        if names := ", ".join(sorted(other)):
+            name = type(self).__name__
+            raise TypeError(f"{name}: takes no {names}, because its step is exactly the textbook's; "
+                            f"torch.optim.{name} does")
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Adds a group of parameters.
+
+        Args:
+            param_group: dict with ``params`` and arguments of the constructor of its own.
+
+        Raises:
+            TypeError: an argument that the constructor has not.
+            ValueError: a value out of range.
+        """
+        name = type(self).__name__
+        self._refuse(param_group.keys() - self.defaults.keys() - {"params"})
+        group = self.defaults | param_group
+        if group["lr"] < 0:
+            raise ValueError(f"{name}: lr is {group['lr']}, expected >= 0")
+        for decay in self.decays:
+            if not 0 <= group[decay] < 1:
+                raise ValueError(f"{name}: {decay} is {group[decay]}, expected 0 <= {decay} < 1")
+        super().add_param_group(param_group)
 
     @overload
     def step(self, closure: None = None) -> None: ...
@@ -33,11 +63,21 @@ class _Stepper(Optimizer):
 
         Returns:
             The closure's loss, None without a closure.
+
+        Raises:
+            RuntimeError: a gradient is sparse; then nothing has moved.
         """
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        for k, group in enumerate(self.param_groups):
+            for i, p in enumerate(group["params"]):
+                if p.grad is not None and p.grad.layout != torch.strided:
+                    raise RuntimeError(
+                        f"{type(self).__name__}.step: the gradient of parameter {i} of group {k} "
+                        f"is {p.grad.layout}, expected torch.strided"
+                    )
         for group in self.param_groups:
             params = [p for p in group["params"] if p.grad is not None]
             if params:
@@ -58,11 +98,12 @@ class SGD(_Stepper):
         lr: learning rate.
 
     Raises:
+        TypeError: an argument of ``torch.optim.SGD`` that this one has not, such as ``momentum``.
         ValueError: a negative learning rate.
     """
 
-    def __init__(self, params: Any, lr: float = 0.01) -> None:
-        super().__init__(params, {"lr": lr})
+    def __init__(self, params: Any, lr: float = 0.01, **other: Any) -> None:
+        super().__init__(params, {"lr": lr}, other)
 
     def update(self, group: dict[str, Any], p: list[Tensor], g: list[Tensor]) -> None:
         torch._foreach_sub_(p, torch._foreach_mul(g, group["lr"]))
@@ -83,16 +124,22 @@ class Adam(_Stepper):
         beta2: decay of the second moment, in [0, 1).
 
     Raises:
+        TypeError: an argument of ``torch.optim.Adam`` that this one has not, such as
+            ``weight_decay``.
         ValueError: a negative learning rate, or a decay outside [0, 1).
     """
 
+    decays = ("beta1", "beta2")
+
     def __init__(
-        self, params: Any, lr: float = 0.001, beta1: float = 0.9, beta2: float = 0.999
+        self,
+        params: Any,
+        lr: float = 0.001,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        **other: Any,
     ) -> None:
-        for name, beta in (("beta1", beta1), ("beta2", beta2)):
-            if not 0 <= beta < 1:
-                raise ValueError(f"Adam: {name} is {beta}, expected 0 <= {name} < 1")
-        super().__init__(params, {"lr": lr, "beta1": beta1, "beta2": beta2, "iter": 0})
+        super().__init__(params, {"lr": lr, "beta1": beta1, "beta2": beta2, "iter": 0}, other)
 
     def update(self, group: dict[str, Any], p: list[Tensor], g: list[Tensor]) -> None:
         group["iter"] += 1

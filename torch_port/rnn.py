@@ -65,6 +65,10 @@ class OneBiasRNNCell(OneBias, nn.RNNCell):
 class OneBiasRNN(OneBias, nn.RNN):
     """``nn.RNN`` with one bias, and with the state in a tuple, as in ``nn.LSTM``."""
 
+    @staticmethod
+    def step(a: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
+        return (torch.tanh(a),)
+
     def forward(self, xs: Tensor, state: Any) -> Any:  # type: ignore[override]
         hs, h = super().forward(xs, *state)
         return hs, (h,)

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from ._checks import check, check_index, check_sizes, index_checks, integer
+from ._checks import check, check_index, check_sizes, integer, refuse_index, unchecked
 from ._recurrent import Device
 from ._twin import Twin
 from .affine import TimeAffine
@@ -125,10 +125,11 @@ class DecoderBase(Model):
         start_id, sample_size = integer(where, start_id=start_id), integer(where, sample_size=sample_size)
         if sample_size < 0:
             raise ValueError(f"{where}: sample_size is {sample_size}, expected >= 0")
-        check_index(where, "start_id", torch.tensor([start_id]), self.embed.num_embeddings)
-        ids = [torch.full((len(h), 1), start_id, device=h.device)]
+        if not 0 <= start_id < self.embed.num_embeddings:
+            refuse_index(where, "start_id", start_id, self.embed.num_embeddings)
+        ids = [torch.full((h.shape[0], 1), start_id, device=h.device)]
         state: State = (h, None)
-        with index_checks(False):  # an argmax is in range
+        with unchecked():  # an argmax is in range
             for _ in range(sample_size):
                 score, state = self._decode(ids[-1], state, *source)
                 ids.append(score.argmax(dim=-1))  # documented to be the first among equals
@@ -259,14 +260,18 @@ class Seq2seq(Model):
             ValueError: shapes that do not fit.
         """
         where = f"{type(self).__name__}.forward"
-        check(where, xs=(xs, "int N T"), ts=(ts, "int N U"))
+        check(where, xs=(xs, "int N T"), ts=(ts, "int N U"), **mask_axes(mask))
         if ts.shape[1] < 2:
             raise ValueError(f"{where}: ts has shape {tuple(ts.shape)}, "
                              "expected at least 2 columns, start id and answer")
-        ts_in, ignored = ts[:, :-1], self.loss.ignore_label
-        if not 0 <= ignored < self.decoder.embed.num_embeddings:
+        xs = xs if mask is None else xs.masked_fill(~mask, 0)
+        V, ignored = self.decoder.embed.num_embeddings, self.loss.ignore_label
+        ts_in = ts[:, :-1]
+        if not 0 <= ignored < V:
             ts_in = ts_in.masked_fill(ts_in == ignored, 0)  # no id; after it nothing counts
-        loss: Tensor = self.loss(self.score(xs, ts_in, mask), ts[:, 1:])
+        check_index(where, {"xs": xs, "ts": ts.masked_fill(ts == ignored, 0)}, V)
+        with unchecked():
+            loss: Tensor = self.loss(self.score(xs, ts_in, mask), ts[:, 1:])
         return loss
 
     @torch.no_grad()
