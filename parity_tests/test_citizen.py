@@ -5,6 +5,9 @@ Copies, hooks, autocast, optimizers and second derivatives stand in ``test_port`
 
 import copy
 import io
+import json
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -383,3 +386,24 @@ def test_a_penalty_on_gradients_has_a_gradient(spec):
     found = sum((g * d).sum() for g, d in zip(gradient, direction, strict=True)).item()
     # the difference's own errors: rounding over the step, and the third derivative times its square
     assert abs(found - expected) <= 1e-5 * max(abs(found), abs(values[0]))
+
+
+# --- an accelerator without one -----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def accelerator():
+    """What ``parity_tests.accelerator`` finds, in a process of its own."""
+    ran = subprocess.run([sys.executable, "-W", "ignore", "-m", "parity_tests.accelerator"], capture_output=True,
+                         timeout=120, check=True)
+    return json.loads(ran.stdout)
+
+
+@pytest.mark.parametrize("name", torch_port.__all__)
+def test_nothing_leaves_the_device_or_waits_for_it(accelerator, name):
+    assert not accelerator["found"][name]
+
+
+def test_what_would_leave_the_device_or_wait_for_it_is_found(accelerator):
+    assert len(accelerator["faults"]) == 6
+    assert all(accelerator["faults"].values())

@@ -1,0 +1,126 @@
+"""Every name of ``torch_port`` on an accelerator that is not there: what each does wrong, as JSON.
+
+Run in a process of its own, because an accelerator is registered once for all. Tensors have shapes
+and a device and no values (``FakeTensorMode``): a value that is asked for, a copy to the host, a
+tensor made there and two devices in one operation are all found without a GPU. Where torch is built
+with CUDA the device is ``cuda``, else a stand-in that its Python interface for backends makes.
+"""
+
+import json
+import sys
+
+import torch
+from torch._subclasses import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
+
+import torch_port
+from parity.case import choices
+from parity.catalogue import CATALOGUE
+from parity.programs import build
+from parity.protocol import standard
+
+
+class OnDevice(TorchDispatchMode):
+    """Refuses every result that is on the host."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        if any(isinstance(t, torch.Tensor) and t.device.type == "cpu" for t in tree_leaves(result)):
+            raise RuntimeError(f"{func} gives a tensor on the host")
+        return result
+
+
+def device():
+    if torch.backends.cuda.is_built():
+        torch._C._ensureCUDADeviceGuardSet()
+        return "cuda"
+    _setup_privateuseone_for_python_backend("standin")
+    return "standin"
+
+
+def layer(spec, device):
+    """Forward, backward, step, clipping and, where it can, generation; with all that is optional, and without."""
+    for last in (0, -1):
+        case = standard(spec, **{name: values[last] for name, values in choices(spec).items() if values})
+        data = case.data(lambda a: a.astype("float32"))
+        module = spec.port_class.from_reference(build(spec, case.options, data), device=device)
+        state = [torch.zeros(s.shape, device=device, requires_grad=True) for s in data.states.values()]
+        inputs = [torch.zeros(a.shape, dtype=getattr(torch, a.dtype.name), device=device,
+                              requires_grad=a.dtype.kind == "f") for a in data.inputs.values()]
+        with OnDevice():
+            if state:
+                module.set_state(*state)
+            for _ in range(2):
+                outputs = module(*inputs)
+                outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+                torch.autograd.backward([o.sum() for o in outputs])
+            params = [*module.parameters(), *(i for i in inputs if i.requires_grad)]
+            found = {t.device.type for p in params for t in (p, p.grad)} | {o.device.type for o in outputs}
+            if found - {device}:
+                raise RuntimeError(f"results on {found}")
+            torch_port.clip_grads(params, 1.0)
+            torch_port.Adam(params).step() if params else None
+            if spec.greedy:
+                xs, _, *mask = inputs
+                module.generate(xs, 1, 3, *mask)
+
+
+def optimizer(spec, device):
+    params = [torch.zeros(3, 2, device=device, requires_grad=True) for _ in range(2)]
+    for p in params:
+        p.grad = torch.ones_like(p)
+    with OnDevice():
+        made = spec.port_class(params)
+        for _ in range(2):
+            made.step()
+    if {t.device.type for state in made.state.values() for t in state.values()} - {device}:
+        raise RuntimeError("state elsewhere")
+
+
+def clip(spec, device):
+    p = torch.zeros(3, device=device, requires_grad=True)
+    p.grad = torch.ones_like(p)
+    with OnDevice():
+        assert spec.port_class([p], 1.0).device.type == device
+
+
+FAULTS = {  # what would be found in a module that did it
+    "a value": lambda x: x.sum().item(),
+    "a branch on a value": lambda x: 1 if x.any() else 0,
+    "a copy to the host": lambda x: x.cpu(),
+    "a tensor made on the host": lambda x: torch.zeros(3),
+    "two devices": lambda x: x + HOST,
+    "a mask as an index": lambda x: x[x > 0],
+}
+HOST = torch.ones(3)
+
+
+def fault(does, where):
+    x = torch.zeros(3, device=where)
+    with OnDevice():
+        does(x)
+
+
+def main():
+    where, found, faults = device(), {}, {}
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        for name in torch_port.__all__:
+            spec = CATALOGUE[name]
+            try:
+                {"layer": layer, "optimizer": optimizer, "clip": clip}[spec.program](spec, where)
+                found[name] = ""
+            except Exception as error:
+                found[name] = f"{type(error).__name__}: {error}"
+        for name, does in FAULTS.items():
+            try:
+                fault(does, where)
+                faults[name] = ""
+            except Exception as error:
+                faults[name] = f"{type(error).__name__}: {error}"
+    json.dump({"device": where, "found": found, "faults": faults}, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()
