@@ -16,10 +16,10 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
 import torch_port
-from parity.case import choices
+from parity.cases.case import choices
 from parity.catalogue import CATALOGUE
-from parity.programs import build
-from parity.protocol import standard
+from parity.promises import standard
+from parity.sides.textbook import build
 
 
 class OnDevice(TorchDispatchMode):
@@ -109,7 +109,7 @@ def main():
         for name in torch_port.__all__:
             spec = CATALOGUE[name]
             try:
-                {"layer": layer, "optimizer": optimizer, "clip": clip}[spec.program](spec, where)
+                {"textbook": layer, "optimizer": optimizer, "clip": clip}[spec.side](spec, where)
                 found[name] = ""
             except Exception as error:
                 found[name] = f"{type(error).__name__}: {error}"

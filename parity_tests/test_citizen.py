@@ -19,13 +19,13 @@ from torch.utils.checkpoint import checkpoint
 
 import torch_port
 from parity.catalogue import CATALOGUE
-from parity.protocol import SIZES
+from parity.promises import SIZES
 from parity_tests.test_port import ids, name_of, outputs_of, same, seq2seq, twin
 
 N, T, U, V, D, H = (SIZES[letter] for letter in "NTUVDH")
-LAYERS = [spec for spec in CATALOGUE.values() if spec.program == "layer"]
+LAYERS = [spec for spec in CATALOGUE.values() if spec.side == "textbook"]
 MODELS = [spec for spec in LAYERS if spec.greedy]
-WITH_PARAMETERS = [spec for spec in LAYERS if spec.params or spec.sizes]
+WITH_PARAMETERS = [spec for spec in LAYERS if spec.params or spec.size_arguments]
 STATEFUL = ["TimeRNN", "TimeLSTM", "TimeGRU", "TimeBiLSTM"]
 U64 = 2.0**-53
 
@@ -319,7 +319,7 @@ def test_gradients_of_each_sample_add_up_to_the_batch(spec):
 
 
 @pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")  # within torch's own jvp
-@pytest.mark.parametrize("spec", [spec for spec in LAYERS if spec.differentiable() or spec.params or spec.sizes],
+@pytest.mark.parametrize("spec", [s for s in LAYERS if s.differentiable() or s in WITH_PARAMETERS],
                          ids=name_of)
 def test_forward_mode_is_the_transpose_of_backward(spec):
     """Along one direction in inputs and parameters: (J t) . c = t . (J' c)."""
