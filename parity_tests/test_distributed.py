@@ -127,6 +127,23 @@ def test_a_run_of_two_is_that_of_one_can_be_paused_and_continued_by_any_number(f
     assert losses == [2, 2]
 
 
+RIGHT = """if True:
+    from torch_port.training import run as training
+    def answer(self, x):
+        known = {q.tobytes(): a for q, a in zip(*self.data.test)}
+        return [known[row.tobytes()][1:] for row in x] if len(x) else 0
+    training.Run._answer = answer
+    training.TOGETHER = 3
+"""
+
+
+def test_evaluation_is_shared_and_summed(forks, dates, tmp_path):
+    """20 pairs in rounds of 9: the last round leaves two to three processes."""
+    team = forks.team(3, *SHORT, "--epochs", 1, "--data", dates, "--out", tmp_path / "out", before=RIGHT)
+    ends(team)
+    assert "epoch 1: 100.00% of 20 exactly right" in team[0].out and team[0].out.count("☑") == 10
+
+
 def test_a_dead_process_ends_the_others_with_a_word(forks, dates, tmp_path):
     begin = time.monotonic()
     first, second, third = team = forks.team(

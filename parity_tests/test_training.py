@@ -12,6 +12,7 @@ import types
 import numpy as np
 import pytest
 import torch
+import torch._dynamo
 
 import reference
 import torch_port
@@ -591,3 +592,37 @@ def test_heat_maps_show_characters_on_both_axes(monkeypatch):
         assert ax.yaxis_inverted()  # the answer reads downwards
     assert [len(ax.collections) for ax in axes] == [1, 1, 1, 0]
     assert np.array_equal(axes[0].collections[0].get_array().reshape(2, 3), weights)
+
+
+# --- the optimizer in a loop that is compiled ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("optimizer", [torch_port.Adam, torch_port.SGD])
+def test_a_compiled_step_is_not_compiled_anew_for_every_learning_rate(optimizer):
+    def run(compiled):
+        torch.manual_seed(0)
+        params = [torch.nn.Parameter(torch.randn(3)) for _ in range(2)]
+        stepper = optimizer(params, lr=torch.tensor(0.01, dtype=torch.float64) if compiled else 0.01)
+        step = torch.compile(stepper.step, backend=count) if compiled else stepper.step
+        for i in range(6):
+            for p in params:
+                p.grad = torch.randn(3)
+            rate = 0.01 * (1 - i / 6)
+            if compiled:
+                stepper.param_groups[0]["lr"].fill_(rate)
+            else:
+                stepper.param_groups[0]["lr"] = rate
+            step()
+        return params
+
+    graphs = []
+
+    def count(graph, inputs):
+        graphs.append(graph)
+        return aot_eager(graph, inputs)
+
+    aot_eager = torch._dynamo.lookup_backend("aot_eager")
+    torch.compiler.reset()
+    found, expected = run(True), run(False)
+    assert len(graphs) <= 3  # to make the moments, to use them, and for any number of steps
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))

@@ -95,14 +95,15 @@ class SGD(_Stepper):
 
     Args:
         params: tensors or parameter groups.
-        lr: learning rate.
+        lr: learning rate, a float or, so that a schedule does not compile a compiled step anew, a scalar
+            float64 tensor.
 
     Raises:
         TypeError: an argument of ``torch.optim.SGD`` that this one has not, such as ``momentum``.
         ValueError: a negative learning rate.
     """
 
-    def __init__(self, params: Any, lr: float = 0.01, **other: Any) -> None:
+    def __init__(self, params: Any, lr: float | Tensor = 0.01, **other: Any) -> None:
         super().__init__(params, {"lr": lr}, other)
 
     def update(self, group: dict[str, Any], p: list[Tensor], g: list[Tensor]) -> None:
@@ -119,7 +120,8 @@ class Adam(_Stepper):
 
     Args:
         params: tensors or parameter groups.
-        lr: learning rate.
+        lr: learning rate, a float or, so that a schedule does not compile a compiled step anew, a scalar
+            float64 tensor.
         beta1: decay of the first moment, in [0, 1).
         beta2: decay of the second moment, in [0, 1).
 
@@ -134,7 +136,7 @@ class Adam(_Stepper):
     def __init__(
         self,
         params: Any,
-        lr: float = 0.001,
+        lr: float | Tensor = 0.001,
         beta1: float = 0.9,
         beta2: float = 0.999,
         **other: Any,
