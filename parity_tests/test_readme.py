@@ -32,11 +32,12 @@ import parity
 import reference
 import torch_port
 from parity import cli
-from torch_port import train
+from torch_port import predict, train
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
+TRAINING = {"parity-train": train, "parity-predict": predict}
 KINDS = {"python", "text", "console", "sh", "usage"}
 
 # too long for a test, seconds at least on a fast machine: what is run instead, whose lines must have the same form
@@ -45,7 +46,7 @@ LONG = {
     "parity lockstep": "parity lockstep --steps 4 --hidden-size 8 --batch-size 8",
     "parity lockstep --dtype float32 --plot lockstep.png":
         "parity lockstep --steps 4 --hidden-size 8 --batch-size 8 --dtype float32",
-    "parity-train": "parity-train --data dates.txt --epochs 1 --hidden-size 8 --no-plots",
+    "parity-train": "parity-train --data dates.txt --epochs 1 --hidden-size 8 --no-plots --out new",
 }
 
 # the same for Python: the sizes that make a block long
@@ -57,7 +58,7 @@ SMALLER = {
 }
 
 # not ours to run: they install, or run what this test is part of
-FOREIGN = {"python -m pip install", "tox", "export PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu"}
+FOREIGN = {"python -m pip install", "tox", "torchrun", "export PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu"}
 
 # what differs from machine to machine: how far beyond rounding something is
 VARIES = [(r"[\d.]+e\+\d+ (budgets|times)", r"# \1")]
@@ -143,6 +144,7 @@ def trained(tmp_path_factory):
     reference.write_dates(folder / "dates.txt", 1000)
     assert train.main(["--data", str(folder / "dates.txt"), "--out", str(folder / "trained"), "--epochs", "1",
                        "--hidden-size", "8", "--wordvec-size", "4", "--no-plots"]) == 0
+    (folder / "questions.txt").write_text("8/24/95\n", encoding="utf-8")
     return folder
 
 
@@ -204,22 +206,22 @@ def assert_same_form(shown, printed, where):
 
 def parser_of(words):
     """The parser of one of our commands, and the words that are left for it."""
-    if words[0] == "parity-train":
-        return train.parser(), words[1:]
+    if words[0] in TRAINING:
+        return TRAINING[words[0]].parser(), words[1:]
     parser = argparse.ArgumentParser(f"parity {words[1]}")
     importlib.import_module(cli.COMMANDS[words[1]][0]).arguments(parser)
     return parser, words[2:]
 
 
 def ours(command):
-    return command.split()[0] in ("parity", "parity-train")
+    return command.split()[0] in ("parity", *TRAINING)
 
 
 def run(command):
     """Runs one of our commands here; its exit code."""
     words = shlex.split(command)
     try:
-        return train.main(words[1:]) if words[0] == "parity-train" else cli.main(words[1:])
+        return TRAINING.get(words[0], cli).main(words[1:])
     except SystemExit as end:
         return end.code
 
@@ -290,7 +292,8 @@ def test_usage(block):
 
 
 def test_every_option_and_every_command_that_is_mentioned_exists():
-    parsers = [parser_of(["parity", name])[0] for name in cli.COMMANDS] + [train.parser()]
+    parsers = [parser_of(["parity", name])[0] for name in cli.COMMANDS]
+    parsers += [module.parser() for module in TRAINING.values()]
     options = {option for parser in parsers for action in parser._actions for option in action.option_strings}
     inline = re.findall(r"`([^`\n]+)`", re.sub(r"(?m)^```.*?^```", "", README, flags=re.DOTALL))
     mentioned = {option for code in inline if not code.startswith("python -m") for option in
@@ -304,7 +307,7 @@ def test_every_option_and_every_command_that_is_mentioned_exists():
 def test_what_is_installed_exists():
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     project, shipped = settings["project"], settings["tool"]["hatch"]["build"]["targets"]["sdist"]["include"]
-    assert project["scripts"].keys() == {"parity", "parity-train"}
+    assert project["scripts"].keys() == {"parity", *TRAINING}
     for extras in re.findall(r"(?:\.|numpy-torch-parity)\[([a-z,]+)\]", README):
         assert set(extras.split(",")) <= set(project["optional-dependencies"])
     for file in re.findall(r"-c (\S+)", " ".join(COMMANDS)):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from .training.process import CLOSED_PIPE, Pause, Screen, Signals, Stop, complain
 from .training.settings import Request, UsageError, parse
+from .training.settings import parser as parser
 
 if TYPE_CHECKING:
     from .training.run import Run
