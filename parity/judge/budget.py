@@ -42,7 +42,8 @@ class Yardstick:
 
     def projected(self, quantities):
         """The quantities as they are judged: large gradients along directions, where nothing else is known."""
-        along = {name: vectors for name, vectors in self.directions.items() if name in quantities}
+        along = {name: vectors for name, vectors in self.directions.items()
+                 if name in quantities and np.shape(quantities[name]) == vectors.shape[1:]}
         return quantities | {name: np.tensordot(vectors, np.asarray(quantities[name], np.float64), np.ndim(vectors) - 1)
                              for name, vectors in along.items()}
 
