@@ -108,3 +108,8 @@ ENTRIES = [
 ]
 
 CATALOGUE = Catalogue(ENTRIES)
+
+# at what `parity calibrate --growth` looks: layers with an axis that they sum over, and layers at sizes in real use
+GROWING = (("Affine", "N"), ("Affine", "D"), ("WeightSum", "T"), ("Softmax", "V"), ("SoftmaxWithLoss", "V"),
+           ("SoftmaxWithLoss", "N"))
+REAL = (("TimeLSTM", {"N": 32, "T": 29, "D": 16, "H": 128}), ("Attention", {"N": 64, "T": 29, "H": 256}))

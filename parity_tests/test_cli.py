@@ -365,11 +365,3 @@ def test_other_code_in_this_folder_is_named_in_one_line(capsys, tmp_path):
         assert main(["list", "--layer", "Softmax"]) == 0
         err = capsys.readouterr().err
         assert err.count("\n") == 1 and where in err and os.path.join("reference", "gru.py") in err
-
-
-def test_calibrate_finds_planted_errors_and_no_false_alarm(capsys):
-    assert main(["calibrate", "--cases", "120", "--jobs", "1", "--json", "c.json"]) == 0
-    with open("c.json") as file:
-        found = json.load(file)
-    assert found["cases"] == 120 and not found["alarms"]
-    assert found["rules"]["parity"]["found, all patterns"] > 0.5

@@ -1,7 +1,7 @@
 """How often the budget is wrong about right results, and how often it finds a planted error.
 
-Beside it, on the same cases, fixed tolerances in common use. A planted error is a relative one of
-1e-3 in a single non-zero element of a single gradient of the port.
+Beside it, on the same cases, fixed tolerances in common use. Errors are planted in a gradient of the port:
+relative ones of several sizes, in a single non-zero element or in all.
 """
 
 import hashlib
@@ -12,20 +12,26 @@ import numpy as np
 from ..cases.case import draw
 from ..catalogue import CATALOGUE
 from ..judge.budget import measure
-from ..judge.compare import compare, worst
-from ..judge.lanes import LANES
+from ..judge.compare import compare, shares, worst
+from ..judge.lanes import LANES, select
 from ..sides import run_port
 
-PLANTED = 1e-3
-PLANTED_LANE, PLANTED_SCALE = "cpu-float32", 10  # where errors are planted: this lane, scales up to this
+LANE_GLOB = "cpu-*"  # the lanes measured
+# error planted: its relative size, and whether in all elements instead of one
+ERRORS = {"0.1 %": (1e-3, False), "1 %": (1e-2, False), "10 %": (0.1, False), "50 %": (0.5, False),
+          "10 % in all": (0.1, True)}
+PLANTED, PLANTED_LANE = "0.1 %", "cpu-float32"  # by which the rules are compared
+PLANTED_SCALE = 10  # errors are planted at scales up to this
 ORDINARY = "normal"  # the pattern of values reported apart
 
 # rule: (rtol, atol) by dtype; |actual - expected| <= atol + rtol |expected|. The defaults of
 # torch.testing.assert_close and numpy.allclose, and what is usual for gradients.
+DTYPES = ("float64", "float32", "bfloat16", "float16")
 RULES = {
-    "assert_close": {"float32": (1.3e-6, 1e-5), "float64": (1e-7, 1e-7)},
-    "allclose": dict.fromkeys(("float32", "float64"), (1e-5, 1e-8)),
-    "1e-4 / 1e-3": dict.fromkeys(("float32", "float64"), (1e-3, 1e-4)),
+    "assert_close": {"float64": (1e-7, 1e-7), "float32": (1.3e-6, 1e-5), "bfloat16": (1.6e-2, 1e-5),
+                     "float16": (1e-3, 1e-5)},
+    "allclose": dict.fromkeys(DTYPES, (1e-5, 1e-8)),
+    "1e-4 / 1e-3": dict.fromkeys(DTYPES, (1e-3, 1e-4)),
 }
 BUDGET = "parity"
 
@@ -38,8 +44,8 @@ class Trial:
         layer, lane, pattern, case_id: which.
         share: the largest share of the budget that right results used.
         alarms: rules that called them wrong.
-        planted: whether there was a gradient to plant an error in.
-        found: rules that called the planted error wrong.
+        planted: whether there was a gradient to plant errors in.
+        found: by planted error, the rules that called it wrong.
     """
 
     layer: str
@@ -49,7 +55,7 @@ class Trial:
     share: float
     alarms: set = field(default_factory=set)
     planted: bool = False
-    found: set = field(default_factory=set)
+    found: dict = field(default_factory=dict)
 
 
 def trial(case, lane):
@@ -58,25 +64,28 @@ def trial(case, lane):
     right = yardstick.reference
     port = run_port(case, yardstick.data, lane, yardstick.forced)
     sides = [compare(yardstick, quantities) for quantities in (right, port)]
-    share = max(worst(s)[0] for shares in sides for s in shares.values())
+    share = max(worst(s)[0] for side in sides for s in side.values())
     result = Trial(case.spec.name, lane.name, case.pattern, case.id, share)
     if share > 1:
         result.alarms.add(BUDGET)
     for rule in RULES:
         if not all(_close(port[name], right[name], rule, lane) for name in port if port[name].dtype.kind == "f"):
             result.alarms.add(rule)
-    wrong = _plant(case, port) if lane.name == PLANTED_LANE and case.scale <= PLANTED_SCALE else None
-    if wrong:
-        name, value = wrong
+    place = _place(case, port) if case.scale <= PLANTED_SCALE else None
+    if place:
         result.planted = True
-        if worst(compare(yardstick, port | {name: value})[name])[0] > 1:
-            result.found.add(BUDGET)
-        result.found |= {rule for rule in RULES if not _close(value, right[name], rule, lane)}
+        name, index = place
+        for error, (size, everywhere) in ERRORS.items():
+            wrong = port[name].copy()
+            wrong[... if everywhere else index] *= 1 + size
+            result.found[error] = {rule for rule in RULES if not _close(wrong, right[name], rule, lane)}
+            if worst(shares(wrong, yardstick.oracle[name], yardstick.budget[name]))[0] > 1:
+                result.found[error].add(BUDGET)
     return result
 
 
-def _plant(case, quantities):
-    """A gradient with an error planted in one element, and its name; None where all are zero."""
+def _place(case, quantities):
+    """The name of a gradient and the index of an element that is not zero; None where all are."""
     digest = hashlib.blake2s(f"{case.id} planted".encode(), digest_size=8).digest()
     rng = np.random.Generator(np.random.PCG64(int.from_bytes(digest, "little")))
     gradients = {name: q for name, q in quantities.items() if name.startswith("grad.")}
@@ -84,21 +93,18 @@ def _plant(case, quantities):
     if not places:
         return None
     name, where = places[rng.integers(len(places))]
-    index = tuple(where[rng.integers(len(where))])
-    value = quantities[name].copy()
-    value[index] *= 1 + PLANTED
-    return name, value
+    return name, tuple(where[rng.integers(len(where))])
 
 
 def _close(actual, expected, rule, lane):
-    rtol, atol = RULES[rule][lane.dtype]
+    rtol, atol = RULES[rule][lane.torch_dtype]
     return np.allclose(actual, expected, rtol=rtol, atol=atol, equal_nan=True)
 
 
 def trials(name, seed, index, lane_names):
     """The trials of a case of a layer; what a worker does."""
     for lane in lane_names:
-        yield _tried(draw(CATALOGUE[name], seed, index), LANES[lane])
+        yield _tried(_drawn(name, seed, index, lane), LANES[lane])
 
 
 def lost(reason, done, name, seed, index, lane_names):
@@ -106,8 +112,11 @@ def lost(reason, done, name, seed, index, lane_names):
     if len(done) == len(lane_names):  # it died of what came after
         return None, None
     lane, *left = lane_names[len(done):]
-    case = draw(CATALOGUE[name], seed, index)
-    return _alarm(case, lane), (name, seed, index, left) if left else None
+    return _alarm(_drawn(name, seed, index, lane), lane), (name, seed, index, left) if left else None
+
+
+def _drawn(name, seed, index, lane):
+    return draw(CATALOGUE[name], seed, index, LANES[lane].admits)
 
 
 def _tried(case, lane):
@@ -123,7 +132,26 @@ def _alarm(case, lane):
     return Trial(case.spec.name, lane, case.pattern, case.id, float("inf"), {BUDGET, *RULES})
 
 
-def rate(results, what, rule, among=lambda trial: True):
-    """Share of the results among which a rule raised an alarm (``alarms``) or found the error (``found``)."""
-    counted = [rule in getattr(t, what) for t in results if among(t)]
-    return sum(counted) / len(counted) if counted else float("nan")
+def lanes():
+    """Why each lane that is measured cannot run here, by name; empty where it can."""
+    return {lane.name: lane.untested() for lane in select(LANES, LANE_GLOB)}
+
+
+def half(lane):
+    """Whether a lane, by name, computes in half precision."""
+    return LANES[lane].round is not None
+
+
+def alarmed(results, rule):
+    """Share of the results that a rule called wrong."""
+    return _share(rule in t.alarms for t in results)
+
+
+def found(results, error, rule=BUDGET):
+    """Share of the results with planted errors in which a rule found that one."""
+    return _share(rule in t.found[error] for t in results if t.planted)
+
+
+def _share(answers):
+    answers = list(answers)
+    return sum(answers) / len(answers) if answers else float("nan")
