@@ -65,7 +65,8 @@ def test_the_machinery_names_no_layer():
 
 @pytest.mark.parametrize("statement", ["import parity, reference", "import parity.cli; parity.cli.main(['list'])",
                                        "from parity.cli import main; main(['check', '--help'])",
-                                       "import torch_port"])
+                                       "import torch_port", "from torch_port.train import main; main(['--help'])",
+                                       "from torch_port.predict import main; main(['--help'])"])
 def test_torch_is_not_loaded_before_it_is_used(statement):
     code = f"import sys\ntry:\n    {statement}\nexcept SystemExit:\n    pass\nassert 'torch' not in sys.modules"
     if "list" in statement:

@@ -423,6 +423,12 @@ def test_an_epoch_is_saved_before_it_can_be_lost_on_the_screen(dates, run, monke
     assert [r["event"] for r in log(result.folder)] == ["start", "step", "epoch", "paused"]
 
 
+def test_what_is_too_large_is_said_in_one_line(dates, run):
+    result = run("--data", dates, "--hidden-size", 10**9)
+    assert result.code == 1 and result.err.count("\n") == 1
+    assert result.err.startswith("parity-train: this is too large here: ") and not result.folder.exists()
+
+
 # --- settings ---------------------------------------------------------------------------------------------
 
 

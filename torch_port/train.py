@@ -35,6 +35,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         except (UsageError, OSError) as error:
             complain(str(error))
             return _leave(2, own)
+        except (MemoryError, RuntimeError) as error:
+            text = (str(error).splitlines() or ["not enough memory"])[0]
+            if isinstance(error, RuntimeError) and "memory" not in text and "overflow" not in text:
+                raise
+            complain(f"this is too large here: {text}")
+            return _leave(1, own)
         except KeyboardInterrupt:
             return _leave(128 + (signals.number or 2), own)
 
@@ -90,7 +96,9 @@ def _train(run: "Run", signals: Signals) -> int:
         except Pause as pause:
             run.note("paused", step=run.step)
             run.save()
-            (complain if pause.number == CLOSED_PIPE else run.say)(f"paused after step {run.step:,}; {onward}")
+            if run.team.first:
+                say = complain if pause.number == CLOSED_PIPE else run.say
+                say(f"paused after step {run.step:,}; {onward}")
             return 128 + pause.number
         signals.patient = False
         run.finish()
