@@ -1,7 +1,8 @@
 """The instrument: proves that a NumPy layer and its PyTorch twin agree, and audits hand-written gradients.
 
-``check`` and ``replay`` hold the twins of the catalogue against each other; ``audit`` and
-``assert_gradients`` judge anybody's layer. Nothing heavy is imported before it is used.
+``check``, ``replay`` and ``assert_parity`` hold two sides against each other: the twins of the catalogue, or anybody's
+``Pair`` of a reference and its port; ``audit`` and ``assert_gradients`` judge anybody's layer. Nothing heavy is
+imported before it is used.
 """
 
 import importlib
@@ -9,6 +10,12 @@ import importlib
 _EXPORTS = {
     "check": "parity.engine",
     "replay": "parity.engine",
+    "assert_parity": "parity.engine",
+    "Pair": "parity.spec.pair",
+    "built": "parity.spec.pair",
+    "floats": "parity.spec.arrays",
+    "ids": "parity.spec.arrays",
+    "mask": "parity.spec.arrays",
     "audit": "parity.auditing",
     "assert_gradients": "parity.auditing",
 }

@@ -3,12 +3,13 @@
 import itertools
 import time
 import traceback
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 
 from .cases.case import draw, parse
-from .catalogue import CATALOGUE
 from .errors import UsageError, amount, whole
 from .judge.budget import measure
 from .judge.compare import Finding, compare, worst
@@ -18,6 +19,8 @@ from .judge.verdict import verdict
 from .processes import one_thread, parallel
 from .settings import own_settings, settled
 from .sides import run_port
+from .spec.catalogue import Catalogue
+from .spec.spec import Spec
 from .trust.vacuity import blind
 
 CASES = 60  # per layer and lane by default
@@ -37,6 +40,7 @@ class Outcome:
         findings: list of ``Finding``.
         blind: wrong gradients that would not be noticed, see ``vacuity.blind``.
         untested: quantities that could not be judged, with the reason.
+        pairs: where the layer is described, see ``Spec.path``.
     """
 
     case_id: str
@@ -46,6 +50,7 @@ class Outcome:
     findings: list = field(default_factory=list)
     blind: tuple | None = None
     untested: dict = field(default_factory=dict)
+    pairs: str | None = None
 
 
 def run_case(case, lanes):
@@ -65,7 +70,7 @@ def outcomes(case, lanes):
     """The outcomes of ``run_case``, each as it is known."""
     yardsticks = {}
     for lane in lanes:
-        outcome = Outcome(case.id, case.spec.name, lane.name)
+        outcome = Outcome(case.id, case.spec.name, lane.name, pairs=case.spec.path)
         try:
             key = lane.dtype, lane.unit_roundoff
             if key not in yardsticks:
@@ -100,15 +105,16 @@ def _hold(outcome, case, lane, yardstick):
 def _finding(outcome, check, quantity, verdict="", diagnosis="", index=None, port=None, reference=None, oracle=None,
              share=float("inf")):
     return Finding(check, outcome.layer, outcome.lane, quantity, verdict, diagnosis, index, port, reference, oracle,
-                   share, outcome.case_id)
+                   share, outcome.case_id, outcome.pairs)
 
 
-def check(layer="*", lane="*", *, cases=None, minutes=None, only=None, seed=0, jobs=1, require=(), progress=None,
-          seen=None):
-    """Holds the twins against each other on drawn cases.
+def check(layer="*", lane="*", *, catalogue=None, cases=None, minutes=None, only=None, seed=0, jobs=1, require=(),
+          progress=None, seen=None):
+    """Holds the two sides of layers against each other on drawn cases.
 
     Args:
-        layer: glob over the names of the catalogue.
+        layer: a ``Pair``, several, or a glob over the names of the catalogue.
+        catalogue: a ``Catalogue``, or the path of a Python file with pairs; by default this project's own layers.
         lane: glob over the names of the lanes.
         cases: number of cases per layer and lane; by default 60.
         minutes: draw cases for so long instead.
@@ -123,17 +129,21 @@ def check(layer="*", lane="*", *, cases=None, minutes=None, only=None, seed=0, j
         A ``Report``: ``.ok``, ``.reasons``, ``.rows``, ``.findings``.
 
     Raises:
-        UsageError: a glob that matches nothing, a number out of range, or arguments that contradict each other.
+        UsageError: a glob that matches nothing, a number out of range, arguments that contradict each other, or
+            pairs that other processes cannot load.
     """
+    catalogue, layer = _asked(layer, catalogue)
     if sum(given is not None for given in (cases, minutes, only)) > 1:
         raise UsageError("expected one of cases, minutes and only")
     cases = CASES if cases is None else whole("cases", cases, 1)
     minutes = None if minutes is None else amount("minutes", minutes)
     seed, jobs = whole("seed", seed, 0), whole("jobs", jobs, 1)
-    specs, lanes = _select(CATALOGUE, "layer", layer), _select(LANES, "lane", lane)
+    specs, lanes = _select(catalogue, "layer", layer), _select(LANES, "lane", lane)
     report, running = _report(seed, specs, lanes, _required(require, lanes, lane))
+    if jobs > 1:
+        catalogue.__reduce__()  # before the work: whether other processes can load it
     if only is not None:
-        chosen = _chosen(only, specs, running)
+        chosen = _chosen(only, specs, running, catalogue)
         report.asked = list(dict.fromkeys((case.spec.name, name) for case, name in chosen))
         tasks, total = [(case.id, [name]) for case, name in chosen], len(chosen)
     else:
@@ -143,7 +153,8 @@ def check(layer="*", lane="*", *, cases=None, minutes=None, only=None, seed=0, j
     if progress:
         progress(0, total, "starting")
     try:
-        for some in parallel(_outcomes_of, tasks if running else [], jobs, _lost):
+        for some in parallel(partial(_outcomes_of, catalogue), tasks if running else [], jobs,
+                             partial(_lost, catalogue)):
             for outcome in some:
                 report.add(outcome)
                 if seen:
@@ -151,7 +162,7 @@ def check(layer="*", lane="*", *, cases=None, minutes=None, only=None, seed=0, j
             if progress:
                 progress(report.cases, total, some[-1].layer)
         with one_thread():  # as in the run
-            _explain(report)
+            _explain(report, catalogue)
     except KeyboardInterrupt:
         report.interrupted = True
     report.seconds = time.monotonic() - start
@@ -159,12 +170,14 @@ def check(layer="*", lane="*", *, cases=None, minutes=None, only=None, seed=0, j
 
 
 @own_settings()
-def replay(case_id, lane="*"):
+def replay(case_id, lane="*", pairs=None):
     """Runs one case again.
 
     Args:
         case_id: text of the case.
         lane: glob over the names of the lanes.
+        pairs: that it may name: a ``Pair``, several, a ``Catalogue``, or the path of a Python file with pairs; by
+            default this project's own layers.
 
     Returns:
         A ``Report`` of that case.
@@ -172,13 +185,41 @@ def replay(case_id, lane="*"):
     Raises:
         UsageError: not a case id, or a glob that matches nothing.
     """
-    case, lanes = parse(case_id), _select(LANES, "lane", lane)
+    catalogue = Catalogue.of(pairs)
+    case, lanes = parse(case_id, catalogue), _select(LANES, "lane", lane)
     report, running = _report(None, [case.spec], lanes, (), case)
     with one_thread():  # as in the run
         for outcome in outcomes(case, running):
             report.add(outcome)
-        _explain(report)
+        _explain(report, catalogue)
     return report
+
+
+def assert_parity(pair, cases=20, lane="cpu-*", seed=0, **options):
+    """Holds a ``Pair``, or several, to ``check``.
+
+    Args:
+        pair, cases, lane, seed, options: as for ``check``.
+
+    Raises:
+        AssertionError: it is no pass; the message is the report.
+        UsageError: as ``check``.
+    """
+    __tracebackhide__ = True
+    report = check(pair, lane, cases=cases, seed=seed, **options)
+    if not report.ok:
+        raise AssertionError(f"\n{report}")
+
+
+def _asked(layer, catalogue):
+    """The catalogue, and the glob over its names, that were asked for."""
+    if isinstance(layer, str):
+        return Catalogue.of(catalogue), layer
+    if catalogue is not None:
+        raise UsageError(f"catalogue is given, and layer is {layer!r}, expected a glob such as '*'")
+    if not isinstance(layer, Spec) and not isinstance(layer, Iterable):
+        raise UsageError(f"layer is {layer!r}, expected a glob such as '*', a Pair or several")
+    return Catalogue.of(layer), "*"
 
 
 def _report(seed, specs, lanes, required, case=None):
@@ -217,7 +258,7 @@ def _required(require, lanes, pattern):
 
 
 @own_settings()
-def _explain(report):
+def _explain(report, catalogue):
     """Says of some findings who is wrong, of each layer and quantity before the same again: hearing all takes long."""
     left, kinds = {}, {}
     for finding in report.findings:
@@ -228,7 +269,7 @@ def _explain(report):
     heard, seen, count = {}, set(), 0
     while len(heard) < min(len(left), 4 * EXPLAINED) and count < EXPLAINED:
         key = max((key for key in left if key not in heard), key=lambda key: bool(kinds[key] - seen))
-        heard[key] = _heard(*key, left[key])
+        heard[key] = _heard(*key, left[key], catalogue)
         seen |= kinds[key]
         count += any(who for who, _ in heard[key].values())
     for number, finding in enumerate(report.findings):
@@ -237,10 +278,10 @@ def _explain(report):
             report.findings[number] = replace(finding, verdict=who, diagnosis=why)
 
 
-def _heard(case_id, lane, left):
+def _heard(case_id, lane, left, catalogue):
     """The verdict on what left its budget in a case; where the witnesses cannot speak, why."""
     try:
-        return verdict(parse(case_id), LANES[lane], left)
+        return verdict(parse(case_id, catalogue), LANES[lane], left)
     except Exception as error:  # somebody's code: that it fails here too belongs to what is found
         return dict.fromkeys(left, ("", f"the witnesses could not be heard: {_words(error)}"))
 
@@ -263,7 +304,7 @@ def _drawn(specs, lanes, seed, cases, minutes):
                 yield draw(spec, seed, index, some[0].admits).id, [entry.name for entry in some]
 
 
-def _chosen(only, specs, lanes):
+def _chosen(only, specs, lanes, catalogue):
     """The pairs of ``only`` whose layer and lane are among these, parsed; refuses what is no such pair."""
     layers, names = {spec.name for spec in specs}, {entry.name for entry in lanes}
     found = []
@@ -273,22 +314,23 @@ def _chosen(only, specs, lanes):
         case_id, name = pair
         if name not in LANES:
             raise UsageError(f"only holds the lane {name!r}, known are {', '.join(LANES)}")
-        case = parse(case_id)
+        case = parse(case_id, catalogue)
         if case.spec.name in layers and name in names:
             found.append((case, name))
     return found
 
 
-def _outcomes_of(case_id, lane_names):
+def _outcomes_of(catalogue, case_id, lane_names):
     """What a worker does."""
-    return settled(outcomes(parse(case_id), [LANES[name] for name in lane_names]))
+    return settled(outcomes(parse(case_id, catalogue), [LANES[name] for name in lane_names]))
 
 
-def _lost(reason, done, case_id, lane_names):
+def _lost(catalogue, reason, done, case_id, lane_names):
     """The outcome of a case in the lane in which its worker died, and what is left of the case."""
     if len(done) == len(lane_names):  # it died of what came after
         return None, None
     lane, *left = lane_names[len(done):]
-    outcome = Outcome(case_id, parse(case_id).spec.name, lane)
+    spec = parse(case_id, catalogue).spec
+    outcome = Outcome(case_id, spec.name, lane, pairs=spec.path)
     outcome.findings.append(_finding(outcome, "raised", "*", diagnosis=f"the worker process died: {reason}"))
     return outcome, (case_id, left) if left else None

@@ -23,6 +23,7 @@ from parity.cli import main
 from parity.commands import memory
 from parity.errors import UsageError
 from parity.judge import verdict
+from parity.spec.catalogue import Catalogue
 
 QUICK = ["check", "--layer", "Softmax", "--lane", "cpu-float32", "--cases", "8", "--jobs", "1"]
 
@@ -61,7 +62,7 @@ def test_a_wrong_layer_ends_with_1_and_a_command_that_replays_it(capsys, broken)
 
 @pytest.mark.parametrize("argv", [
     ["check", "--layer", "Nothing"], ["check", "--lane", "gpu"], ["check", "--cases", "0"], ["check", "--cases", "x"],
-    ["check", "--cases", "1", "--minutes", "1"], ["check", "--jobs", "0"], ["check", "--seed", "-1"], ["check", "x"],
+    ["check", "--cases", "1", "--minutes", "1"], ["check", "--jobs", "0"], ["check", "--seed", "-1"], ["check", "x"], ["check", "x", "y"],
     ["check", "--json", "/nowhere/x.json"], ["check", "--require", "tpu"], ["replay"], ["replay", "x"], ["nonsense"],
 ])
 def test_wrong_usage_ends_with_2_and_one_line_that_says_what(capsys, argv):
@@ -169,10 +170,9 @@ def test_flags_that_mean_nothing_end_with_2(capsys, flags):
     assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_an_empty_catalogue_is_no_pass(monkeypatch):
-    monkeypatch.setattr(engine, "CATALOGUE", {})
+def test_an_empty_catalogue_is_no_pass():
     with pytest.raises(UsageError, match="none to choose from"):
-        check()
+        check(catalogue=Catalogue([]))
 
 
 def test_a_number_of_numpys_is_a_number():

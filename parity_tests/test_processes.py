@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from parity import cli, engine, processes
+from parity.catalogue import CATALOGUE
 from parity.training import lockstep
 
 HANG = 60  # seconds after which a test gives up: the aim is 2, but the machine may be loaded
@@ -68,9 +69,9 @@ def test_workers_are_gone_when_the_work_is_left_early():
     assert not multiprocessing.active_children()
 
 
-def deadly(case_id, lane_names):
+def deadly(catalogue, case_id, lane_names):
     """The work of a check that a case ends in one lane."""
-    for outcome in engine.outcomes(engine.parse(case_id), [engine.LANES[name] for name in lane_names]):
+    for outcome in engine.outcomes(engine.parse(case_id, catalogue), [engine.LANES[name] for name in lane_names]):
         if ":ties:" in case_id and outcome.lane == "cpu-float32":
             os.kill(os.getpid(), signal.SIGKILL)
         yield outcome
@@ -111,7 +112,7 @@ def two_threads():
 
 
 @pytest.mark.parametrize("run", [
-    lambda: engine.replay(engine.draw(engine.CATALOGUE["Softmax"], 0, 0).id, "cpu-float32"),
+    lambda: engine.replay(engine.draw(CATALOGUE["Softmax"], 0, 0).id, "cpu-float32"),
     lambda: engine.check("Softmax", "cpu-float32", cases=1),
     lambda: lockstep.lockstep("plain", steps=1, batch_size=2, hidden_size=2, wordvec_size=2),
 ], ids=["replay", "check", "lockstep"])

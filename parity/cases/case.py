@@ -171,6 +171,14 @@ class Case:
         return ":".join((FORMAT, self.spec.name, sizes, self.pattern, f"{self.scale:g}", self.layout, options,
                          str(self.seed)))
 
+    def __str__(self):
+        return self.id
+
+    @property
+    def filled(self):
+        """Whether no axis is of size 0: whether there is something to judge."""
+        return all(self.sizes.get("...", ())) and all(n for letter, n in self.sizes.items() if letter != "...")
+
     @property
     def entries(self):
         """Number of entries of its arrays and of the widest intermediate result, estimated from the sizes alone."""

@@ -6,6 +6,8 @@ import os
 
 def arguments(parser):
     """Adds the command's arguments."""
+    parser.add_argument("pairs", nargs="?", metavar="FILE",
+                        help="Python file with pairs of your own, which is run (this project's own layers)")
     parser.add_argument("--layer", default="*", metavar="GLOB", help="layers to check, such as 'Time*' (all)")
     parser.add_argument("--lane", default="*", metavar="GLOB", help="lanes to run in, such as 'cpu-*' (all)")
     amount = parser.add_mutually_exclusive_group()
@@ -28,11 +30,11 @@ def run(args):
 
     if args.json:
         check_writable(args.json)
-    memory = Memory()
+    memory = Memory(args.pairs)
     only = memory.recall() if args.last_failed else None
     with progress(args.minutes is None) as advance:
-        report = check(args.layer, args.lane, cases=args.cases, minutes=args.minutes, only=only, seed=args.seed,
-                       jobs=args.jobs, require=args.require, progress=advance, seen=memory.saw)
+        report = check(args.layer, args.lane, catalogue=args.pairs, cases=args.cases, minutes=args.minutes,
+                       only=only, seed=args.seed, jobs=args.jobs, require=args.require, progress=advance, seen=memory.saw)
     screen, line = console(), memory.keep()
     try:
         report.print(screen)

@@ -3,14 +3,16 @@
 
 def arguments(parser):
     """Adds the command's arguments."""
+    parser.add_argument("pairs", nargs="?", metavar="FILE",
+                        help="Python file with pairs of your own, which is run (this project's own layers)")
     parser.add_argument("--layer", default="*", metavar="GLOB", help="layers to show (all)")
 
 
 def run(args):
     """Prints the catalogue and the lanes."""
-    from ..catalogue import CATALOGUE
     from ..judge.lanes import LANES, select
     from ..screen import console, show, table
+    from ..spec.catalogue import Catalogue
 
     def text(group):
         return ", ".join(f"{name} ({axes})" if axes else name for name, axes in group.items())
@@ -18,7 +20,7 @@ def run(args):
     screen = console()
     columns = "layer", "inputs", "parameters", "outputs", "options"
     layers = table("catalogue", *columns, folded=columns[1:])
-    for spec in select(CATALOGUE, args.layer):
+    for spec in select(Catalogue.of(args.pairs), args.layer):
         params = text(spec.params) or (f"sizes {spec.size_arguments}" if spec.size_arguments else "")
         options = [*spec.options, *spec.attributes, *(f"[{name}]" for name in spec.optional)]
         layers.add_row(spec.name, text(spec.inputs), params, text(spec.outputs), ", ".join(options).replace("[", "\\["))

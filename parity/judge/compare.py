@@ -1,5 +1,6 @@
 """Holding what a side computed against the yardstick: shares of the budget, and findings."""
 
+import shlex
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -21,6 +22,7 @@ class Finding:
         oracle: its value by the reference's own code in a wider dtype: the yardstick, and wrong where that code is.
         share: distance of the side that left the budget from the oracle, in budgets.
         case_id: text that replays the case.
+        pairs: path of the file that describes the pair; "" where it lives in memory alone, None for our own layers.
     """
 
     check: str
@@ -35,15 +37,20 @@ class Finding:
     oracle: float | None
     share: float
     case_id: str
+    pairs: str | None = None
 
     @property
     def replay(self):
-        """The command that shows this finding again."""
-        return f"parity replay '{self.case_id}' --lane {self.lane}"
+        """The command that shows this finding again; of a pair that no file describes, a line of Python."""
+        if self.pairs == "":
+            return f"print(pair.run({self.case_id!r}, lane={self.lane!r}))  # pair: {self.layer}"
+        file = f"--pairs {shlex.quote(self.pairs)} " if self.pairs else ""
+        return f"parity replay {file}'{self.case_id}' --lane {self.lane}"
 
     def script(self):
         """A program of a few lines that shows this finding again."""
-        return f"from parity import replay\n\nprint(replay({self.case_id!r}, lane={self.lane!r}))\n"
+        pairs = f", pairs={self.pairs!r}" if self.pairs else ""
+        return f"from parity import replay\n\nprint(replay({self.case_id!r}, lane={self.lane!r}{pairs}))\n"
 
     def to_json(self):
         """The finding as a dict of plain values."""

@@ -8,11 +8,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from reference.data import write_atomically
-
 from ..errors import UsageError
+from ..ours import ours
 from ..trust.vacuity import MOST, Vision
 from .budget import FACTOR
+
+
+NOTHING = "no case, or no gradient with an entry in it"
+EMPTY = "empty in every case"
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,7 @@ class Report:
     interrupted: bool = False
     vision: dict = field(default_factory=dict)
     _rows: dict = field(default_factory=dict)
+    _why: dict = field(default_factory=dict)
 
     def add(self, outcome):
         """Takes in what came out of one case in one lane."""
@@ -66,11 +70,14 @@ class Report:
         self.findings += outcome.findings
         self.vision.setdefault((outcome.layer, outcome.lane), Vision()).add(outcome.case_id, outcome.blind)
         failed = {finding.quantity for finding in outcome.findings}
-        for quantity, share in (dict.fromkeys(failed, np.inf) | outcome.shares).items():
+        for quantity, why in outcome.untested.items():
+            self._why.setdefault((outcome.layer, outcome.lane, quantity), why)
+        judged = dict.fromkeys(outcome.untested) | dict.fromkeys(failed, np.inf) | outcome.shares
+        for quantity, share in judged.items():
             key = outcome.layer, outcome.lane, quantity
             row = self._rows.setdefault(key, {"layer": key[0], "lane": key[1], "quantity": key[2], "cases": 0,
                                               "worst": None, "status": "untested", "case_id": None})
-            if share is None:  # an empty array: nothing to judge
+            if share is None:  # an empty array, or no yardstick: nothing to judge
                 continue
             row["cases"] += 1
             if row["worst"] is None or share > row["worst"]:
@@ -91,8 +98,20 @@ class Report:
              "status": "fail" if u.required else "untested", "case_id": None, "reason": u.reason}
             for u in self.untested for layer in self.layers
         ]
-        return [*(row if row["status"] != "untested" else row | {"reason": "empty in every case"}
-                  for row in self._rows.values()), *missing]
+        return [*(row if row["status"] != "untested" else row | {"reason": self._why.get(key, EMPTY)}
+                  for key, row in self._rows.items()), *missing]
+
+    @property
+    def without(self):
+        """Of pairs (layer, lane), the quantities that no case judged for another reason than that they are empty.
+
+        A dict from (layer, lane, reason) to their names.
+        """
+        found = {}
+        for key, why in self._why.items():
+            if self._rows[key]["status"] == "untested":
+                found.setdefault((*key[:2], why), []).append(key[2])
+        return found
 
     @property
     def unjudged(self):
@@ -122,8 +141,11 @@ class Report:
         elif not self.cases:
             found.append("nothing was judged: no case was run")
         elif unjudged and not self.interrupted:
-            found.append(f"nothing was judged of {_some(f'{layer} in {lane}' for layer, lane in unjudged)}: "
-                         "no case, or no gradient with an entry in it")
+            why = {(layer, lane): reason for layer, lane, reason in self.without}
+            for reason in dict.fromkeys(why.get(pair, NOTHING) for pair in unjudged):
+                some = _some(f"{layer} in {lane}" for layer, lane in unjudged
+                             if why.get((layer, lane), NOTHING) == reason)
+                found.append(f"nothing was judged of {some}: {reason}")
         if self.interrupted:
             found.append("interrupted")
         return found
@@ -192,6 +214,9 @@ class Report:
         for u in self.untested:
             console.print(f"{u.lane}: UNTESTED, {u.reason}", style="red" if u.required else "yellow",
                           highlight=False, soft_wrap=True)
+        for (layer, lane, why), names in self.without.items():
+            console.print(f"{layer} in {lane}: {', '.join(names)} UNTESTED, {why}", style="yellow", highlight=False,
+                          markup=False, soft_wrap=True)
         for finding in self.findings[:most]:
             console.print(f"\n{finding}", highlight=False, markup=False, soft_wrap=True)
         if len(self.findings) > most:
@@ -282,4 +307,7 @@ def check_writable(path):
 
 def write_json(path, value):
     """Writes a value as JSON, all of it or nothing; see ``reference.data.write_atomically``."""
+    ours("reference")  # here: what somebody's pairs are judged with needs no layer of ours
+    from reference.data import write_atomically
+
     write_atomically(path, (json.dumps(value, indent=1) + "\n").encode())

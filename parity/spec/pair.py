@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..errors import UsageError
+from ..errors import UsageError, whole
 from .axes import axes
 from .spec import Spec
 
@@ -46,7 +46,6 @@ class Pair(Spec):
             last, a cache; else ``(*cotangents, *inputs)``. It gives the gradients of the inputs, in order.
         port_backward: the same for a port of NumPy functions.
         reference_kind, port_kind: ``numpy``, ``torch`` or ``jax``; found out where it is not said.
-        path: of the file that it was read from.
 
     The other attributes are those of ``Spec``; options are handed to both sides by name.
 
@@ -58,21 +57,21 @@ class Pair(Spec):
     port_backward: Callable[..., Any] | None = None
     reference_kind: str | None = None
     port_kind: str | None = None
-    path: str | None = None
+    path: str | None = field(default="", kw_only=True)
     side: str = "functions"
-    places: dict[str, tuple[Any, ...]] = field(default_factory=dict, init=False)
-    names: tuple[str, ...] = field(default=(), init=False)
+    places: dict[str, tuple[Any, ...]] = field(default_factory=dict)
+    names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         self._refuse()
-        places, params = {}, {}
+        places, params = dict(self.places), {}  # a copy of a pair brings its own
         for name, value in self.params.items():
             if name in self.inputs or isinstance(value, tuple) or not _axis_string(value):
                 places[name] = value if isinstance(value, tuple) else (value,)
             else:
                 params[name] = value
         named = self.outputs if isinstance(self.outputs, dict) else {}
-        names = (self.outputs,) if isinstance(self.outputs, str) else tuple(self.outputs)
+        names = (self.outputs,) if isinstance(self.outputs, str) else tuple(self.outputs) or self.names
         kind = self.port_kind or ("numpy" if self.port_backward else "torch")
         for key, value in {"places": places, "params": params, "names": names, "outputs": named,
                            "port_kind": kind}.items():
@@ -123,20 +122,41 @@ class Pair(Spec):
 
         return super().cotangent_shapes(case, data) if self.outputs else output_shapes(self, case.options, data)
 
-    def cases(self, count: int, seed: int = 0) -> list[Any]:
-        """The first cases under a seed, for ``pytest.mark.parametrize``."""
-        from ..cases.case import draw
+    def cases(self, count: int, seed: int = 0, lane: str | None = None) -> list[Any]:
+        """The first cases under a seed that have something to judge, for ``pytest.mark.parametrize``.
 
-        return [draw(self, seed, index) for index in range(count)]
+        Args:
+            count, seed: whole numbers.
+            lane: glob over the lanes that must all admit them; half precisions take narrower cases. None for any.
+
+        Raises:
+            UsageError: a wrong argument, or there are no such cases.
+        """
+        from ..cases.case import draw
+        from ..judge.lanes import LANES, select
+
+        count, seed = whole("cases", count, 1), whole("seed", seed, 0)
+        lanes = [] if lane is None else select(LANES, lane)
+
+        def admits(case: Any) -> bool:
+            return case.filled and all(lane.admits(case) for lane in lanes)
+
+        return [draw(self, seed, index, admits) for index in range(count)]
 
     def run(self, case: Any, lane: str = "*") -> Any:
         """The ``Report`` of one case, given as a ``Case`` or as its id, in the lanes of a glob."""
         from ..engine import replay
 
-        return replay(case if isinstance(case, str) else case.id, lane, pairs=self)
+        return replay(str(case), lane, pairs=self)
 
     def __reduce__(self) -> Any:
-        raise UsageError(f"Pair {self.name}: cannot be handed to another process")
+        from .catalogue import Catalogue
+
+        return _entry, (Catalogue([self], self.path or None), self.name)
+
+
+def _entry(catalogue: Any, name: str) -> Any:
+    return catalogue[name]
 
 
 def _axis_string(value: Any) -> bool:

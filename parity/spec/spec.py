@@ -44,6 +44,7 @@ class Spec:
         variants: other functions it is easily taken for: a class with the same constructor, by words.
         greedy: has ``generate`` and ``score``, and is compared by them too.
         side: how a case is run, a name in ``parity.sides``.
+        path: of the file that it was read from; "" where it lives in memory alone, None for our own layers.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Spec:
     variants: dict[str, Any] = field(default_factory=dict)
     greedy: bool = False
     side: str = "textbook"
+    path: str | None = None
 
     def __post_init__(self) -> None:
         for kind in ("inputs", "outputs", "params", "states"):
