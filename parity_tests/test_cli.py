@@ -62,7 +62,8 @@ def test_a_wrong_layer_ends_with_1_and_a_command_that_replays_it(capsys, broken)
 
 @pytest.mark.parametrize("argv", [
     ["check", "--layer", "Nothing"], ["check", "--lane", "gpu"], ["check", "--cases", "0"], ["check", "--cases", "x"],
-    ["check", "--cases", "1", "--minutes", "1"], ["check", "--jobs", "0"], ["check", "--seed", "-1"], ["check", "x"], ["check", "x", "y"],
+    ["check", "--cases", "1", "--minutes", "1"], ["check", "--jobs", "0"], ["check", "--seed", "-1"], ["check", "x"],
+    ["check", "x", "y"],
     ["check", "--json", "/nowhere/x.json"], ["check", "--require", "tpu"], ["replay"], ["replay", "x"], ["nonsense"],
 ])
 def test_wrong_usage_ends_with_2_and_one_line_that_says_what(capsys, argv):

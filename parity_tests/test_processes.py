@@ -79,7 +79,7 @@ def deadly(catalogue, case_id, lane_names):
 
 def test_a_case_that_kills_its_worker_is_a_finding_and_the_rest_goes_on(monkeypatch):
     def run():
-        return engine.check("Softmax", "cpu-*", cases=12, jobs=2)
+        return engine.check("Softmax", "cpu-float[36]?", cases=12, jobs=2)
 
     right = run()
     monkeypatch.setattr(engine, "_outcomes_of", deadly)

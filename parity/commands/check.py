@@ -34,7 +34,8 @@ def run(args):
     only = memory.recall() if args.last_failed else None
     with progress(args.minutes is None) as advance:
         report = check(args.layer, args.lane, catalogue=args.pairs, cases=args.cases, minutes=args.minutes,
-                       only=only, seed=args.seed, jobs=args.jobs, require=args.require, progress=advance, seen=memory.saw)
+                       only=only, seed=args.seed, jobs=args.jobs, require=args.require, progress=advance,
+                       seen=memory.saw)
     screen, line = console(), memory.keep()
     try:
         report.print(screen)

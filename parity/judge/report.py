@@ -13,7 +13,6 @@ from ..ours import ours
 from ..trust.vacuity import MOST, Vision
 from .budget import FACTOR
 
-
 NOTHING = "no case, or no gradient with an entry in it"
 EMPTY = "empty in every case"
 

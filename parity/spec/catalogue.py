@@ -84,8 +84,8 @@ class Catalogue(Mapping[str, Spec]):
         table = Catalogue.load(self.path) if self.path is not None else default()
         if self._specs and all(spec is table.get(name) for name, spec in self._specs.items()):
             return (Catalogue.load, (self.path,)) if self.path is not None else (_ours, (list(self._specs),))
-        raise UsageError(f"the pairs {', '.join(self)} live in this process alone: use jobs=1, or define them at module "
-                         "level of a file of their own and give its path")
+        raise UsageError(f"the pairs {', '.join(self)} live in this process alone: use jobs=1, or define them at "
+                         "module level of a file of their own and give its path")
 
 
 @lru_cache(maxsize=64)
