@@ -65,6 +65,8 @@ def layer(spec, device):
             if spec.greedy:
                 xs, _, *mask = inputs
                 module.generate(xs, 1, 3, *mask)
+                module.generate(xs, 1, 3, *mask, beam_width=2, scores=True)
+                module.sample(xs, 1, 3, *mask, top_k=2)
 
 
 def optimizer(spec, device):

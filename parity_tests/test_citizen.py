@@ -19,7 +19,8 @@ from torch.utils.checkpoint import checkpoint
 
 import torch_port
 from parity.catalogue import CATALOGUE
-from parity.promises import SIZES
+from parity.promises import SIZES, standard
+from parity.sides.textbook import build
 from parity_tests.test_port import ids, name_of, outputs_of, same, seq2seq, twin
 
 N, T, U, V, D, H = (SIZES[letter] for letter in "NTUVDH")
@@ -407,3 +408,80 @@ def test_nothing_leaves_the_device_or_waits_for_it(accelerator, name):
 def test_what_would_leave_the_device_or_wait_for_it_is_found(accelerator):
     assert len(accelerator["faults"]) == 6
     assert all(accelerator["faults"].values())
+
+
+# --- generation ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", [{}, {"end_id": 2}, {"beam_width": 3}, {"beam_width": 4, "end_id": 0},
+                                 {"beam_width": 2, "end_id": 1, "length_penalty": 0.0}], ids=str)
+@pytest.mark.parametrize("spec", MODELS, ids=name_of)
+def test_answers_and_scores_are_those_of_the_reference(spec, how):
+    for seed in range(6):
+        case = standard(spec, seed, masked=bool(seed % 2))
+        data = case.data(lambda a: a)
+        layer = build(spec, case.options, data)
+        xs, _, *mask = data.inputs.values()
+        found, scores = spec.port_class.from_reference(layer).generate(
+            *map(torch.from_numpy, [xs]), 1, 8, *map(torch.from_numpy, mask), scores=True, **how)
+        expected, wanted = layer.generate(xs, 1, 8, *mask, scores=True, **how)
+        assert found.tolist() == expected.tolist()
+        assert close([scores], [torch.from_numpy(wanted)], 64 * 8 * (D + H))
+
+
+def frequencies(drawn):
+    return torch.bincount(drawn.flatten(), minlength=V) / drawn.numel()
+
+
+@pytest.mark.parametrize(("temperature", "top_k"), [(1.0, None), (0.5, None), (2.0, 3), (1.0, 1), (1e-3, None)])
+@pytest.mark.parametrize("spec", MODELS, ids=name_of)
+def test_samples_follow_the_softmax(spec, temperature, top_k):
+    model, rows = seq2seq(spec.name), 5_000
+    xs, start = ids(1, T).expand(rows, T), torch.ones(1, 1, dtype=torch.int64)
+    logits = model.score(xs[:1], start)[0, 0].detach()
+    if top_k:
+        logits = logits.masked_fill(logits < logits.sort().values[-top_k], -torch.inf)
+    expected = torch.softmax(logits / temperature, 0)
+    found = frequencies(model.sample(xs, 1, 1, temperature=temperature, top_k=top_k,
+                                     generator=torch.Generator().manual_seed(0)))
+    # 5 standard deviations of a binomial share
+    assert ((found - expected).abs() <= 5 * (expected * (1 - expected) / rows).sqrt() + 1e-12).all()
+
+
+def test_samples_follow_their_generator_and_end():
+    model, xs = seq2seq(), ids(50, T)
+    before = torch.get_rng_state()
+    first, same_, other = (model.sample(xs, 1, 9, generator=torch.Generator().manual_seed(s)) for s in (0, 0, 1))
+    assert torch.equal(first, same_)
+    assert not torch.equal(first, other)
+    assert torch.equal(torch.get_rng_state(), before)
+    drawn, scores = model.sample(xs, 1, 9, end_id=2, generator=torch.Generator().manual_seed(0), scores=True)
+    over = (drawn == 2).cumsum(1) > 0
+    assert (drawn[over] == 2).all()
+    fed = torch.cat((torch.ones(50, 1, dtype=torch.int64), drawn[:, :-1]), 1)
+    logp = model.score(xs, fed).log_softmax(2).gather(2, drawn[:, :, None])[:, :, 0]
+    counted = (over.cumsum(1) <= 1)
+    assert close([scores], [(logp * counted).sum(1) / counted.sum(1)], 64 * 9 * (D + H))
+    assert model.sample(xs[:0], 1, 3).shape == (0, 3)
+
+
+@pytest.mark.parametrize(("how", "words"), [
+    ({"temperature": 0.0}, "temperature is 0.0, expected > 0"), ({"temperature": -1.0}, "temperature is -1.0"),
+    ({"temperature": float("nan")}, "temperature is nan"), ({"temperature": float("inf")}, "temperature is inf"),
+    ({"top_k": 0}, "top_k is 0, expected >= 1"),
+], ids=str)
+def test_sampling_refuses(how, words):
+    with pytest.raises(ValueError, match=rf"AttentionSeq2seq.sample: {words}"):
+        seq2seq().sample(ids(N, T), 0, 2, **how)
+
+
+@pytest.mark.parametrize("beam_width", [1, 3])
+def test_decoding_stops_when_all_answers_have_ended(beam_width):
+    model, steps = seq2seq(), []
+    with torch.no_grad():
+        model.decoder.affine.bias[2] = 1e6
+    model.decoder.lstm.register_forward_hook(lambda *_: steps.append(1))
+    found = model.generate(ids(N, T), 0, 50, end_id=2, beam_width=beam_width)
+    assert len(steps) < 5
+    assert (found == 2).all()
+    assert found.shape == (N, 50)

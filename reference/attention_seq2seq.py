@@ -88,7 +88,7 @@ class AttentionDecoder(Decoder):
         self._check_states("forward", enc_hs, mask, xs=(xs, "int N U"))
         enc_hs, last = valid(enc_hs, mask), last_valid(enc_hs, mask)
         self.lstm.set_state(enc_hs[last])
-        score = self._attend(xs, enc_hs, mask)
+        score = self._scores(xs, enc_hs, mask)
         self._save(score.shape, enc_hs.shape, last, mask)
         return score
 
@@ -97,7 +97,7 @@ class AttentionDecoder(Decoder):
         check(f"{type(self).__name__}.{method}", Wh=(self.lstm.params[1], "H 4H"), **more,
               enc_hs=(enc_hs, "N T H"), **given)
 
-    def _attend(self, xs, enc_hs, mask):
+    def _scores(self, xs, enc_hs, mask):
         dec_hs = self.lstm.forward(self.embed.forward(xs))
         c = self.attention.forward(enc_hs, dec_hs, mask)
         return self.affine.forward(np.concatenate((c, dec_hs), axis=2))
@@ -123,26 +123,31 @@ class AttentionDecoder(Decoder):
         denc_hs[last] += self.lstm.dh
         return valid(denc_hs, mask)
 
-    def generate(self, enc_hs, start_id, sample_size, mask=None):
-        """Greedy decoding: at every step the id of the highest score, the first among equals.
+    def generate(self, enc_hs, start_id, sample_size, mask=None, **how):
+        """Decoding, greedy or by beam search; among equals, the first.
 
         Args:
             enc_hs: encoder states ``(N, T, H)``, floating.
             start_id: first input id, 0 <= id < V.
             sample_size: number of ids, >= 0.
             mask: boolean ``(N, T)``, true at valid source positions; None for all.
+            how: ``end_id``, ``beam_width``, ``length_penalty``, ``scores``, as in ``Seq2seq.generate``.
 
         Returns:
-            ids ``(N, sample_size)``, integer.
+            As there.
 
         Raises:
-            IndexError: ``start_id`` out of range.
-            TypeError: a dtype of the wrong kind.
-            ValueError: shapes that do not fit, or a negative size.
+            As there.
         """
         self._check_states("generate", enc_hs, mask)
         enc_hs, last = valid(enc_hs, mask), last_valid(enc_hs, mask)
-        return self._greedy(enc_hs[last], start_id, sample_size, lambda ids: self._attend(ids, enc_hs, mask))
+        return self._search(enc_hs[last], (enc_hs, mask), start_id, sample_size, **how)
+
+    def _kept(self):
+        return self.attention.attention_weights
+
+    def _keep(self, steps):
+        self.attention.attention_weights = steps
 
 
 def last_valid(hs, mask):
@@ -156,7 +161,8 @@ class AttentionSeq2seq(Seq2seq):
     """A ``Seq2seq`` with attention; arguments and errors as there.
 
     Attributes:
-        attention_weights: list of the weights ``(N, T)`` of each decoder step of the last ``forward``.
+        attention_weights: list of the weights ``(N, T)`` of each decoder step of the last ``forward`` or
+            ``generate``; of a beam, those of the answer that is given.
 
     Source: Luong et al. 2015; Saito, Deep Learning from Scratch 2, chapter 8.
     """

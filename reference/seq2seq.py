@@ -3,6 +3,7 @@
 import numpy as np
 
 from ._checks import check, check_index, integer
+from ._functions import log_softmax
 from ._layer import Composite, like, normal
 from .affine import TimeAffine
 from .embedding import TimeEmbedding
@@ -161,37 +162,80 @@ class Decoder(Composite):
         self.embed.backward(self.lstm.backward(self.affine.backward(dscore)))
         return self.lstm.dh
 
-    def generate(self, h, start_id, sample_size):
-        """Greedy decoding: at every step the id of the highest score, the first among equals.
+    def generate(self, h, start_id, sample_size, **how):
+        """Decoding, greedy or by beam search; among equals, the first.
 
         Args:
             h: encoder state ``(N, H)``, floating.
             start_id: first input id, 0 <= id < V.
             sample_size: number of ids, >= 0.
+            how: ``end_id``, ``beam_width``, ``length_penalty``, ``scores``, as in ``Seq2seq.generate``.
 
         Returns:
-            ids ``(N, sample_size)``, integer.
+            As there.
 
         Raises:
-            IndexError: ``start_id`` out of range.
-            TypeError: ``h`` is not a floating array.
-            ValueError: shapes that do not fit, or a negative size.
+            As there.
         """
         check(f"{type(self).__name__}.generate", Wh=(self.lstm.params[1], "H 4H"), h=(h, "N H"))
-        return self._greedy(h, start_id, sample_size, lambda ids: self._scores(ids, h))
+        return self._search(h, (h,), start_id, sample_size, **how)
 
-    def _greedy(self, h, start_id, sample_size, scores):
-        where = f"{type(self).__name__}.generate"
-        start_id, sample_size = integer(where, start_id=start_id), integer(where, sample_size=sample_size)
-        if sample_size < 0:
-            raise ValueError(f"{where}: sample_size is {sample_size}, expected >= 0")
-        (W,) = self.embed.params
-        check_index(where, "start_id", np.array([start_id]), len(W))
-        ids = np.full((len(h), sample_size + 1), start_id)
-        self.lstm.set_state(h)
-        for u in range(sample_size):
-            ids[:, u + 1] = scores(ids[:, u : u + 1])[:, 0].argmax(axis=-1)
-        return ids[:, 1:]
+    def _search(self, first, message, start_id, sample_size, *, end_id=None, beam_width=1, length_penalty=1.0,
+                scores=False):
+        """Answers from the state ``first`` ``(N, H)``; what ``_scores`` gets beside the ids is ``message``."""
+        where, (W,) = f"{type(self).__name__}.generate", self.embed.params
+        N, V = len(first), len(W)
+        start_id, U = integer(where, start_id=start_id), integer(where, sample_size=sample_size)
+        K = integer(where, beam_width=beam_width)
+        for name, value, least in (("sample_size", U, 0), ("beam_width", K, 1), ("length_penalty", length_penalty, 0)):
+            if not value >= least:
+                raise ValueError(f"{where}: {name} is {value}, expected >= {least}")
+        check_index(where, "start_id", np.array([start_id]), V)
+        if end_id is not None:
+            end_id = integer(where, end_id=end_id)
+            check_index(where, "end_id", np.array([end_id]), V)
+        # K answers a sample, one after the other; at first all but one of them are impossible
+        message = [None if a is None else np.repeat(a, K, axis=0) for a in message]
+        self.lstm.set_state(np.repeat(first, K, axis=0))
+        ids = np.full((N * K, U + 1), start_id)
+        total, length = np.where(np.arange(K) == 0, 0, np.full((N, K), -np.inf)), np.zeros((N, K), dtype=int)
+        ended, over = np.zeros((N, K), dtype=bool), np.where(np.arange(V) == end_id, 0, -np.inf)
+        kept = []
+        for u in range(U):
+            logits = self._scores(ids[:, u : u + 1], *message)[:, 0].reshape(N, K, V)
+            logits = np.where(ended[:, :, None], over, logits)  # what has ended goes on with its end alone
+            length = length + ~ended
+            if K == 1:
+                best = logits[:, 0].argmax(axis=1)[:, None]
+            if K > 1 or scores:
+                sums = total[:, :, None] + log_softmax(logits.astype(np.result_type(logits, np.float64)))
+            if K > 1:
+                rank = sums / length[:, :, None] ** length_penalty
+                best = np.argsort(-rank.reshape(N, K * V), axis=1, kind="stable")[:, :K]
+            if K > 1 or scores:
+                total = np.take_along_axis(sums.reshape(N, K * V), best, axis=1)
+            parent = best // V
+            rows = (np.arange(N)[:, None] * K + parent).ravel()
+            ids = ids[rows]
+            ids[:, u + 1] = (best % V).ravel()
+            ended, length = (np.take_along_axis(a, parent, axis=1) for a in (ended, length))
+            self.lstm.set_state(self.lstm.h[rows], self.lstm.c[rows])
+            kept = [w[rows] for w in (*kept, *self._kept())]
+            if end_id is not None:
+                ended = ended | (best % V == end_id)
+                if ended.all():
+                    ids[:, u + 2 :] = end_id
+                    break
+        self._keep([w[::K] for w in kept])
+        found = ids[::K, 1:]
+        return (found, total[:, 0] / np.maximum(length[:, 0], 1) ** length_penalty) if scores else found
+
+    def _kept(self):
+        """What the last step of decoding leaves to be kept of all, arrays with a row an answer."""
+        return []
+
+    def _keep(self, steps):
+        """Keeps it, of all steps."""
 
 
 class PeekyDecoder(Decoder):
@@ -331,25 +375,34 @@ class Seq2seq(Composite):
         self._saved()
         self.encoder.backward(self.decoder.backward(self.loss.backward(dout)))
 
-    def generate(self, xs, start_id, sample_size, mask=None):
-        """Greedy answers.
+    def generate(self, xs, start_id, sample_size, mask=None, **how):
+        """Answers, greedy or by beam search; among equals, the first.
 
         Args:
             xs: source ids ``(N, T)``, integer.
             start_id: first input id of the decoder.
             sample_size: number of ids, >= 0.
             mask: boolean ``(N, T)``, true at valid source positions; None for all.
+            end_id: id after which an answer is over: the rest of it are ``end_id`` too, and decoding stops when
+                all are; None for none.
+            beam_width: answers followed at every step, >= 1; 1 is greedy decoding.
+            length_penalty: exponent, >= 0, of the length by which the log-probability of an answer is divided,
+                its end counted; 0 divides by nothing.
+            scores: whether to give the score of each answer too.
 
         Returns:
-            ids ``(N, sample_size)``, integer.
+            ids ``(N, sample_size)``, integer; with ``scores`` a tuple of them and the log-probability of each
+            answer, in nats, over its length as above: ``(N,)``, float64 or wider.
 
         Raises:
-            IndexError: an id out of range.
-            TypeError: a dtype of the wrong kind.
-            ValueError: shapes that do not fit, or a negative size.
+            IndexError: ``start_id`` or ``end_id`` out of range.
+            TypeError: a dtype of the wrong kind, or a number that is no integer where one is needed.
+            ValueError: shapes that do not fit, or a number out of its range.
+
+        Source: Wu et al. 2016 for the length.
         """
         message, *rest = self._message(xs, mask)
-        return self.decoder.generate(message, start_id, sample_size, *rest)
+        return self.decoder.generate(message, start_id, sample_size, *rest, **how)
 
 
 class PeekySeq2seq(Seq2seq):

@@ -42,6 +42,7 @@ class AttentionDecoder(DecoderBase):
     """
 
     beside = (0, 1)
+    attention: TimeAttention
 
     def _build(self, V: int, D: int, H: int, **factory: Any) -> None:
         super()._build(V, D, H, **factory)
@@ -69,9 +70,14 @@ class AttentionDecoder(DecoderBase):
         return self._decode(xs, (last_valid(enc_hs, mask), None), enc_hs, mask)[0]
 
     def generate(
-        self, enc_hs: Tensor, start_id: int, sample_size: int, mask: Tensor | None = None
-    ) -> Tensor:
-        """Greedy decoding: at every step the id of the highest score, the first among equals.
+        self,
+        enc_hs: Tensor,
+        start_id: int,
+        sample_size: int,
+        mask: Tensor | None = None,
+        **how: Any,
+    ) -> Any:
+        """Decoding, greedy or by beam search; among equals, the first.
 
         Args:
             enc_hs: encoder states ``(N, T, H)``, dtype of the weights (any floating one under
@@ -79,17 +85,25 @@ class AttentionDecoder(DecoderBase):
             start_id: first input id, 0 <= id < V.
             sample_size: number of ids, >= 0.
             mask: boolean ``(N, T)``, true at valid source positions; None for all.
+            how: ``end_id``, ``beam_width``, ``length_penalty``, ``scores``, as in
+                ``Seq2seq.generate``.
 
         Returns:
-            ids ``(N, sample_size)``, int64.
+            As there.
 
         Raises:
-            IndexError: ``start_id`` out of range.
-            TypeError: a dtype of the wrong kind.
-            ValueError: shapes that do not fit, or a negative size.
+            As there.
         """
         where = self._check("generate", enc_hs=(enc_hs, "N T H"), **mask_axes(mask))
-        return self._greedy(where, last_valid(enc_hs, mask), start_id, sample_size, enc_hs, mask)
+        first = last_valid(enc_hs, mask)
+        return self._search(where, first, start_id, sample_size, enc_hs, mask, **how)
+
+    def _kept(self) -> list[Tensor]:
+        return self.attention.attention_weights or []
+
+    def _keep(self, steps: list[Tensor]) -> None:
+        if steps:
+            self.attention._weights = torch.stack(steps, dim=1)
 
     def _decode(self, xs: Tensor, state: State, *source: Any) -> tuple[Tensor, State]:
         enc_hs, mask = source
@@ -118,7 +132,10 @@ class AttentionSeq2seq(Seq2seq):
 
     @property
     def attention_weights(self) -> list[Tensor] | None:
-        """The weights of the decoder's attention: see ``TimeAttention``."""
+        """The weights of the decoder's attention, detached: a list of ``(N, T)``, one a step.
+
+        Those of the last ``forward`` or ``generate``; of a beam, those of the answer that is given.
+        """
         attention: TimeAttention = self.decoder.attention  # type: ignore[assignment]
         return attention.attention_weights
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ._checks import check, check_index, check_sizes, integer, refuse_index, unchecked
@@ -118,22 +119,116 @@ class DecoderBase(Model):
         check(where, **{f"lstm.{slot.path}": (slot.of(self.lstm), "4H H")}, **arguments)
         return where
 
+    def _repeated(self, source: Sequence[Any], times: int) -> list[Any]:
+        return [a if a is None or times == 1 else a.repeat_interleave(times, 0) for a in source]
+
     @torch.no_grad()
-    def _greedy(
-        self, where: str, h: Tensor, start_id: int, sample_size: int, *source: Any
-    ) -> Tensor:
-        start_id, sample_size = integer(where, start_id=start_id), integer(where, sample_size=sample_size)
-        if sample_size < 0:
-            raise ValueError(f"{where}: sample_size is {sample_size}, expected >= 0")
-        if not 0 <= start_id < self.embed.num_embeddings:
-            refuse_index(where, "start_id", start_id, self.embed.num_embeddings)
-        ids = [torch.full((h.shape[0], 1), start_id, device=h.device)]
+    def _search(
+        self,
+        where: str,
+        first: Tensor,
+        start_id: int,
+        sample_size: int,
+        *source: Any,
+        end_id: int | None = None,
+        beam_width: int = 1,
+        length_penalty: float = 1.0,
+        scores: bool = False,
+        choose: Callable[[Tensor], Tensor] | None = None,
+    ) -> Any:
+        """Answers from the state ``first`` ``(N, H)``; ``choose`` gives ids ``(N,)`` of logits ``(N, V)``."""
+        N, V = first.shape[0], self.embed.num_embeddings
+        start_id, U = integer(where, start_id=start_id), integer(where, sample_size=sample_size)
+        K = integer(where, beam_width=beam_width)
+        for name, value, least in (("sample_size", U, 0), ("beam_width", K, 1), ("length_penalty", length_penalty, 0)):
+            if not value >= least:
+                raise ValueError(f"{where}: {name} is {value}, expected >= {least}")
+        if not 0 <= start_id < V:
+            refuse_index(where, "start_id", start_id, V)
+        if end_id is not None and not 0 <= (end_id := integer(where, end_id=end_id)) < V:
+            refuse_index(where, "end_id", end_id, V)
+        # K answers a sample, one after the other; at first all but one of them are impossible
+        source = tuple(self._repeated(source, K))
+        (h,) = self._repeated([first], K)
         state: State = (h, None)
-        with unchecked():  # an argmax is in range
-            for _ in range(sample_size):
-                score, state = self._decode(ids[-1], state, *source)
-                ids.append(score.argmax(dim=-1))  # documented to be the first among equals
-        return torch.cat(ids, dim=1)[:, 1:]
+        numbers: dict[str, Any] = {"device": first.device, "dtype": torch.float64}
+        ids = torch.full((N * K, 1), start_id, device=first.device)
+        total = torch.zeros(N, K, **numbers).masked_fill_(torch.arange(K, device=first.device) > 0, -torch.inf)
+        length = torch.zeros(N, K, **numbers)
+        ended = torch.zeros(N, K, dtype=torch.bool, device=first.device)
+        over = torch.full((V,), -torch.inf, device=first.device)
+        if end_id is not None:
+            over[end_id] = 0
+        kept: list[Tensor] = []
+        with unchecked():  # what is chosen is in range
+            for _ in range(U):
+                step, state = self._decode(ids[:, -1:], state, *source)
+                logits = step.view(N, K, V)
+                if end_id is not None:  # what has ended goes on with its end alone
+                    logits = torch.where(ended[:, :, None], over.to(logits.dtype), logits)
+                length = length + ~ended
+                if K == 1:
+                    choice = (choose or _first_argmax)(logits[:, 0])[:, None]
+                if K > 1 or scores:
+                    sums = total[:, :, None] + torch.log_softmax(logits.double(), dim=2)
+                if K > 1:
+                    rank = (sums / length[:, :, None] ** length_penalty).view(N, K * V)
+                    choice = rank.sort(dim=1, descending=True, stable=True).indices[:, :K]
+                if K > 1 or scores:
+                    total = sums.view(N, K * V).gather(1, choice)
+                kept += self._kept()
+                if K > 1:
+                    parent = choice // V
+                    rows = (torch.arange(N, device=first.device)[:, None] * K + parent).flatten()
+                    ids, kept = ids[rows], [w[rows] for w in kept]
+                    state = [None if s is None else s[rows] for s in state]
+                    ended, length = ended.gather(1, parent), length.gather(1, parent)
+                ids = torch.cat((ids, (choice % V).view(N * K, 1)), dim=1)
+                if end_id is not None:
+                    ended = ended | (choice % V == end_id)
+                    if ended.all():
+                        break
+        self._keep([w[::K] for w in kept])
+        found = ids[::K, 1:]
+        if found.shape[1] < U:
+            found = F.pad(found, (0, U - found.shape[1]), value=end_id)
+        if not scores:
+            return found
+        return found, total[:, 0] / length[:, 0].clamp(min=1) ** length_penalty
+
+    def _kept(self) -> list[Tensor]:
+        """What the last step of decoding leaves to be kept of all, with a row an answer."""
+        return []
+
+    def _keep(self, steps: list[Tensor]) -> None:
+        """Keeps it, of all steps."""
+
+
+def _first_argmax(logits: Tensor) -> Tensor:
+    return logits.argmax(dim=-1)  # documented to be the first among equals
+
+
+def drawn(
+    where: str, temperature: float, top_k: int | None, generator: torch.Generator | None
+) -> Callable[[Tensor], Tensor]:
+    """Draws ids ``(N,)`` from logits ``(N, V)``; see ``Seq2seq.sample``."""
+    if not 0 < temperature < float("inf"):
+        raise ValueError(f"{where}: temperature is {temperature}, expected > 0 and finite")
+    if top_k is not None and integer(where, top_k=top_k) < 1:
+        raise ValueError(f"{where}: top_k is {top_k}, expected >= 1")
+
+    def choose(logits: Tensor) -> Tensor:
+        logits = logits.double()
+        if top_k is not None and top_k < logits.shape[1]:
+            least = logits.topk(top_k, dim=1).values[:, -1:]
+            logits = logits.masked_fill(logits < least, -torch.inf)
+        # the largest is subtracted first: a small temperature overflows nothing
+        weights = ((logits - logits.amax(1, keepdim=True)) / temperature).exp()
+        if not weights.shape[0]:
+            return weights.new_zeros(0, dtype=torch.int64)
+        return torch.multinomial(weights, 1, generator=generator)[:, 0]
+
+    return choose
 
 
 class Decoder(DecoderBase):
@@ -160,24 +255,24 @@ class Decoder(DecoderBase):
         self._check("forward", xs=(xs, "int N U"), h=(h, "N H"))
         return self._decode(xs, (h, None), h)[0]
 
-    def generate(self, h: Tensor, start_id: int, sample_size: int) -> Tensor:
-        """Greedy decoding: at every step the id of the highest score, the first among equals.
+    def generate(self, h: Tensor, start_id: int, sample_size: int, **how: Any) -> Any:
+        """Decoding, greedy or by beam search; among equals, the first.
 
         Args:
             h: encoder state ``(N, H)``, dtype of the weights (any floating one under autocast).
             start_id: first input id, 0 <= id < V.
             sample_size: number of ids, >= 0.
+            how: ``end_id``, ``beam_width``, ``length_penalty``, ``scores``, as in
+                ``Seq2seq.generate``.
 
         Returns:
-            ids ``(N, sample_size)``, int64.
+            As there.
 
         Raises:
-            IndexError: ``start_id`` out of range.
-            TypeError: ``h`` is not a floating tensor of that dtype.
-            ValueError: shapes that do not fit, or a negative size.
+            As there.
         """
         where = self._check("generate", h=(h, "N H"))
-        return self._greedy(where, h, start_id, sample_size, h)
+        return self._search(where, h, start_id, sample_size, h, **how)
 
     def _decode(self, xs: Tensor, state: State, *source: Any) -> tuple[Tensor, State]:
         hs, state = self.lstm(self.embed(xs), state=state)
@@ -276,26 +371,80 @@ class Seq2seq(Model):
 
     @torch.no_grad()
     def generate(
-        self, xs: Tensor, start_id: int, sample_size: int, mask: Tensor | None = None
-    ) -> Tensor:
-        """Greedy answers; neither mode nor state change.
+        self,
+        xs: Tensor,
+        start_id: int,
+        sample_size: int,
+        mask: Tensor | None = None,
+        **how: Any,
+    ) -> Any:
+        """Answers, greedy or by beam search; among equals, the first. Neither mode nor state change.
 
         Args:
             xs: source ids ``(N, T)``, integer.
             start_id: first input id of the decoder.
             sample_size: number of ids, >= 0.
             mask: boolean ``(N, T)``, true at valid source positions; None for all.
+            end_id: id after which an answer is over: the rest of it are ``end_id`` too, and
+                decoding stops when all are, for which it waits for the device at every step; None
+                for none.
+            beam_width: answers followed at every step, >= 1; 1 is greedy decoding.
+            length_penalty: exponent, >= 0, of the length by which the log-probability of an answer
+                is divided, its end counted; 0 divides by nothing.
+            scores: whether to give the score of each answer too.
 
         Returns:
-            ids ``(N, sample_size)``, int64.
+            ids ``(N, sample_size)``, int64; with ``scores`` a tuple of them and the log-probability
+            of each answer, in nats, over its length as above: ``(N,)``, float64.
 
         Raises:
-            IndexError: an id out of range (on CUDA, see ``index_checks``).
-            TypeError: a dtype of the wrong kind.
-            ValueError: shapes that do not fit, or a negative size.
+            IndexError: ``start_id`` or ``end_id`` out of range, or an id (see ``index_checks``).
+            TypeError: a dtype of the wrong kind, or a number that is no integer where one is needed.
+            ValueError: shapes that do not fit, or a number out of its range.
+
+        Source: Wu et al. 2016 for the length.
         """
         message, *rest = self._message(xs, mask)
-        return self.decoder.generate(message, start_id, sample_size, *rest)
+        return self.decoder.generate(message, start_id, sample_size, *rest, **how)
+
+    @torch.no_grad()
+    def sample(
+        self,
+        xs: Tensor,
+        start_id: int,
+        sample_size: int,
+        mask: Tensor | None = None,
+        *,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        generator: torch.Generator | None = None,
+        end_id: int | None = None,
+        length_penalty: float = 1.0,
+        scores: bool = False,
+    ) -> Any:
+        """Answers whose ids are drawn, each from the softmax of its logits. Neither mode nor state change.
+
+        Args:
+            xs, start_id, sample_size, mask, end_id, length_penalty, scores: as in ``generate``;
+                scores are those of the model, whatever the temperature.
+            temperature: by which logits are divided before the softmax, > 0; small is greedy.
+            top_k: how many of the highest logits are drawn from, and those equal to the last of
+                them; None for all.
+            generator: draws, on the device of the model; None for torch's own.
+
+        Returns:
+            As ``generate``.
+
+        Raises:
+            As ``generate``.
+
+        Source: Fan et al. 2018 for the top k.
+        """
+        choose = drawn(f"{type(self).__name__}.sample", temperature, top_k, generator)
+        return self.generate(
+            xs, start_id, sample_size, mask,
+            end_id=end_id, length_penalty=length_penalty, scores=scores, choose=choose,
+        )
 
 
 class PeekySeq2seq(Seq2seq):

@@ -83,6 +83,7 @@ def hold_generate(spec, make, call):
     for start in (True, np.int64(1), np.uint8(1)):
         same = np.array_equal(call(layer, "generate", given, start, steps), ids)
         assert same, f"a start id {start!r} is another than 1"
+    _hold_search(call, layer, given, ids, floating, steps)
     assert call(layer, "generate", given, 1, 0).shape == (len(given), 0), "no ids asked for, and some given"
     letter = axes(spec.inputs[source])[1][-1]
     wrong = [("a start id out of range", (given, SIZES["V"], 1), IndexError),
@@ -98,6 +99,64 @@ def hold_generate(spec, make, call):
         error = raised(lambda arguments=arguments: call(layer, "generate", *arguments))
         assert isinstance(error, expected), f"generate from {what} raises {error!r}, expected {expected.__name__}"
         assert not floating or str(error).startswith(f"{spec.name}.generate: "), f"{what}: {error} does not say where"
+
+
+def _log_probabilities(call, layer, given, ids, floating):
+    """Of each of the ids ``(N, U)`` after those before it and the start id 1, and of the model's other choices."""
+    fed = np.concatenate((np.ones_like(ids[:, :1]), ids[:, :-1]), axis=1)
+    score = call(layer, "forward", fed, given) if floating else call(layer, "score", given, fed)
+    score = score - score.max(axis=-1, keepdims=True)
+    return score - np.log(np.exp(score).sum(axis=-1, keepdims=True))
+
+
+def _hold_search(call, layer, given, greedy, floating, steps):
+    """Ends, scores and beams of ``generate``: by their definitions, the best of a beam by trying all answers."""
+    V, N = SIZES["V"], len(given)
+    bound = 2.0**-53 * 64 * steps * (SIZES["D"] + SIZES["H"])
+
+    def total(ids, end, penalty):
+        """The score of answers by definition, of several to each sample one after the other."""
+        asked = np.repeat(given, len(ids) // N, axis=0)
+        logp = np.take_along_axis(_log_probabilities(call, layer, asked, ids, floating), ids[:, :, None], 2)[:, :, 0]
+        over = np.cumsum(ids == end, axis=1) - (ids == end) > 0  # after the first end
+        return np.where(over, 0, logp).sum(axis=1) / (~over).sum(axis=1) ** penalty, over
+
+    for end, penalty in ((None, 1.0), (int(greedy[0, 2]), 1.0), (int(greedy[0, 2]), 0.0), (0, 0.5)):
+        ids, scores = call(layer, "generate", given, 1, steps, end_id=end, length_penalty=penalty, scores=True)
+        expected, over = total(ids, -1 if end is None else end, penalty)
+        assert np.array_equal(ids, np.where(over, end or 0, greedy)), f"greedy answers that end with {end}: {ids}"
+        assert np.abs(scores - expected).max() <= bound * np.abs(expected).max(), f"scores {scores}, not {expected}"
+        same = call(layer, "generate", given, 1, steps, end_id=end)
+        assert np.array_equal(same, ids), "the scores change the answers"
+        every = np.stack(np.meshgrid(*[range(V)] * 3, indexing="ij"), -1).reshape(-1, 3)
+        tried, over = total(np.tile(every, (N, 1)), -1 if end is None else end, penalty)
+        for_good = (~over | (np.tile(every, (N, 1)) == end)).all(axis=1)  # after its end an answer is its end alone
+        tried = np.where(for_good, tried, -np.inf).reshape(N, len(every))
+        how = {"end_id": end, "length_penalty": penalty, "scores": True}
+        ids, scores = call(layer, "generate", given, 1, 3, beam_width=V**3, **how)
+        assert np.abs(scores - tried.max(axis=1)).max() <= bound * np.abs(scores).max(), \
+            f"the best score of all answers is {tried.max(axis=1)}, the widest beam gives {scores}"
+        second, first = np.sort(tried, axis=1)[:, -2:].T
+        clear = first - second > bound * np.abs(first)
+        assert np.array_equal(ids[clear], every[tried.argmax(axis=1)][clear]), "the widest beam misses the best answer"
+        narrow, less = call(layer, "generate", given, 1, 3, beam_width=2, **how)
+        expected, _ = total(narrow, -1 if end is None else end, penalty)
+        assert np.abs(less - expected).max() <= bound * np.abs(expected).max(), "a beam's scores are not its answers'"
+        if hasattr(layer, "attention_weights"):
+            kept = np.stack([np.asarray(w) for w in layer.attention_weights])
+            _log_probabilities(call, layer, given, narrow, floating)
+            expected = np.stack([np.asarray(w) for w in layer.attention_weights])
+            assert np.abs(kept - expected[: len(kept)]).max() <= bound, "the attention is that of another answer"
+            assert len(kept) == len(expected) or end is not None, "the attention of some steps is lost"
+    for what, how, expected in (("end id out of range", {"end_id": V}, IndexError),
+                                ("negative end id", {"end_id": -1}, IndexError),
+                                ("end id that is no integer", {"end_id": 1.0}, TypeError),
+                                ("beam of none", {"beam_width": 0}, ValueError),
+                                ("half a beam", {"beam_width": 1.5}, TypeError),
+                                ("negative length penalty", {"length_penalty": -1.0}, ValueError),
+                                ("length penalty that is no number", {"length_penalty": np.nan}, ValueError)):
+        error = raised(lambda how=how: call(layer, "generate", given, 1, 2, **how))
+        assert isinstance(error, expected) and next(iter(how)) in str(error), f"{what}: {error!r}"
 
 
 def hold_labels(spec, make, call):

@@ -43,15 +43,17 @@ def raised(call):
     return None
 
 
-def call_reference(layer, method, *arrays):
-    return getattr(layer, method)(*arrays)
+def call_reference(layer, method, *arrays, **how):
+    return getattr(layer, method)(*arrays, **how)
 
 
-def call_port(module, method, *arrays):
+def call_port(module, method, *arrays, **how):
     import torch
 
     arguments = (torch.from_numpy(np.array(a)) if isinstance(a, np.ndarray) else a for a in arrays)
-    result = module(*arguments) if method == "forward" else getattr(module, method)(*arguments)
+    result = module(*arguments) if method == "forward" else getattr(module, method)(*arguments, **how)
+    if how.get("scores"):
+        return tuple(r.numpy() for r in result)
     result = result[0] if isinstance(result, tuple) else result
     assert method != "generate" or not result.requires_grad, "generate leaves a graph"
     return result.detach().numpy()
