@@ -75,7 +75,7 @@ def _differentiated(case, lane, yardstick):
 
     data = yardstick.data
     numerical = derivative(case, data)
-    copies, why = noisy_port(case, data, lane, COPIES)
+    moves, why = noisy_port(case, data, lane, COPIES)
     right, errors = dict(numerical.values), dict(numerical.errors)
     directions = {}
     for name, (vectors, values, doubt) in numerical.directions.items():
@@ -87,7 +87,7 @@ def _differentiated(case, lane, yardstick):
             found.untested[quantity] = why
             continue
         found.oracle[quantity] = np.asarray(value, np.float64)
-        spread = [np.asarray(found.projected(copy)[quantity]) for copy in copies]
+        spread = [found.oracle[quantity] + found.projected(move)[quantity] for move in moves]
         found.budget[quantity] = allowance(found.oracle[quantity], spread, lane) + DOUBT * np.abs(errors[name])
     return found
 

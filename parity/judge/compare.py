@@ -60,9 +60,11 @@ class Finding:
         where = f"[{', '.join(map(str, self.index))}]" if self.index else ""
         text = f"{self.layer}.{self.quantity}{where} in {self.lane}"
         if self.oracle is not None:
-            text += f": port {self.port:.9g}, reference {self.reference:.9g}"
+            values = {"port": self.port, "reference": self.reference}
+            text += ": " + ", ".join(f"{who} {value:.9g}" for who, value in values.items() if value is not None)
+            source = "code in a wider dtype" if self.reference is not None else "numerical derivative"
             text += (f"\n  the {self.check} is {self.share:.3g} budgets from the oracle, {self.oracle:.9g} "
-                     f"(the reference's code in a wider dtype)")
+                     f"(the reference's {source})")
         else:
             text += f", {self.check}"
         said = f"{self.verdict}{': ' if self.verdict and self.diagnosis else ''}{self.diagnosis}"

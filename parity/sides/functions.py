@@ -106,25 +106,32 @@ def forward(spec, options, data):
 
 
 def noisy_port(case, data, lane, count):
-    """Quantities of the port under noise, ``count`` times, and why they do not tell; empty where they do."""
+    """How far noise moves the quantities of the port, ``count`` times, and why that does not tell; empty where it does.
+
+    Moves, not values: a port with a wrong gradient has wrong copies, and must not be measured by its own mistake.
+    """
     if case.spec.port_kind != "torch":
         return [], f"the reference has no backward, and a port of {case.spec.port_kind} has no noise: give backward="
     from ..judge.noise_torch import TorchNoise
 
     spec, copies, unknown = case.spec, [], set()
+
+    def run(mode):
+        return torch_run(spec, spec.port, case.options, data, lane.torch_dtype, lane.device, spec.places, mode)
+
     with lane.mode():
+        plain = run(None)
         for number in range(count):
             mode = TorchNoise(f"{case.id} {number}")
-            copies.append(torch_run(spec, spec.port, case.options, data, lane.torch_dtype, lane.device, spec.places,
-                                    mode))
+            copies.append(run(mode))
             unknown |= mode.unknown
     if unknown:
         return [], ("the reference has no backward, and the port has operations without noise: "
                     f"{', '.join(sorted(unknown))}")
-    gradients = [name for name in copies[0] if name.startswith("grad.") and copies[0][name].any()]
-    if gradients and all(np.array_equal(copies[0][n], copy[n], equal_nan=True) for n in gradients for copy in copies):
+    gradients = [name for name in plain if name.startswith("grad.") and plain[name].any()]
+    if gradients and all(np.array_equal(plain[n], copy[n], equal_nan=True) for n in gradients for copy in copies):
         return [], "the reference has no backward, and the port is not made of torch's own operations: give backward="
-    return copies, ""
+    return [{n: copy[n].astype(np.float64) - plain[n] for n in plain if n.startswith("grad.")} for copy in copies], ""
 
 
 def _tuple(x):
@@ -138,7 +145,7 @@ def _call(spec, function, inputs, options):
 def _outputs(spec, found):
     """The results of a NumPy reference without its cache."""
     found = _tuple(found)
-    if spec.backward is not None and style(spec.backward, len(found), len(spec.inputs)) == "cache":
+    if spec.backward is not None and style(spec.backward, found, len(spec.inputs)) == "cache":
         return found[:-1]
     return found
 
@@ -147,7 +154,7 @@ def _numpy(spec, function, backward, options, data):
     found = _tuple(_call(spec, function, data.inputs, options))
     if backward is None:
         return _arrays(name_outputs(spec, found))
-    cached = style(backward, len(found), len(spec.inputs)) == "cache"
+    cached = style(backward, found, len(spec.inputs)) == "cache"
     outputs = name_outputs(spec, found[:-1] if cached else found)
     cotangents = [data.cotangents[name] for name in outputs if name in data.cotangents]
     gradients = _tuple(backward(*cotangents, *(found[-1:] if cached else given(spec, data))))
@@ -263,16 +270,17 @@ def _torch_forward(spec, function, options, data, dtype, device, places):
                                      f"{tuple(own[place].shape)}")
                 own[place].copy_(torch.from_numpy(value.copy()))
             leaves[name] = own[place], back or (lambda g: g)
-        elif name in data.params:
+        elif name in data.params or (holds and name in places):
             raise ValueError(f"the module has no parameter {place!r} for {name}, it has {', '.join(own) or 'none'}")
     for name in spec.inputs:
         if name in leaves:
             continue
         array = data.inputs.get(name)
-        argument = None if array is None else tensor(array, name)
+        _, forth, back = (*places.get(name, (name,)), None, None)[:3]
+        argument = None if array is None else tensor(array if forth is None else forth(np.asarray(array)), name)
         arguments.append((name, argument))
         if argument is not None and argument.requires_grad:
-            leaves[name] = argument, lambda g: g
+            leaves[name] = argument, back or (lambda g: g)
     before = {name: (t, t.detach().clone()) for name, t in arguments if t is not None}
     named = {} if holds else {name: options[name] for name in spec.options}
     outputs = _tuple(module(*(t for _, t in arguments), **named))

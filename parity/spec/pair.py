@@ -1,7 +1,7 @@
 """Any two things that should compute the same function: a reference that is believed, and its port."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -167,12 +167,12 @@ def _axis_string(value: Any) -> bool:
     return True
 
 
-def style(backward: Callable[..., Any], outputs: int, inputs: int) -> str:
+def style(backward: Callable[..., Any], results: Sequence[Any], inputs: int) -> str:
     """How a backward is called: ``cache`` (cotangents and a cache) or ``inputs`` (cotangents and inputs).
 
     Args:
         backward: the function.
-        outputs: number of results of the forward, a cache counted with them.
+        results: of the forward, a cache last among them; only floating ones have cotangents.
         inputs: number of inputs of the forward.
 
     Raises:
@@ -185,9 +185,15 @@ def style(backward: Callable[..., Any], outputs: int, inputs: int) -> str:
         taken = []
     most = len(taken)
     least = sum(p.default is p.empty for p in taken)
-    if outputs > 1 and least <= outputs <= most:
+    cached = 1 + sum(map(_floating, results[:-1]))
+    plain = sum(map(_floating, results)) + inputs
+    if len(results) > 1 and least <= cached <= most:
         return "cache"
-    if least <= outputs + inputs <= most or not taken:
+    if least <= plain <= most or not taken:
         return "inputs"
-    raise UsageError(f"backward takes {most} arguments, expected {outputs} (cotangents and the cache that forward "
-                     f"returned last) or {outputs + inputs} (cotangents and inputs)")
+    raise UsageError(f"backward takes {most} arguments, expected {cached} (cotangents and the cache that forward "
+                     f"returned last) or {plain} (cotangents and inputs); integer outputs have no cotangent")
+
+
+def _floating(value: Any) -> bool:
+    return getattr(getattr(value, "dtype", None), "kind", "f" if isinstance(value, float) else "") == "f"
