@@ -35,9 +35,9 @@ def test_calibrate_finds_planted_errors_and_no_false_alarm(capsys):
 
 def test_calibrate_shows_the_alarms_of_a_budget_too_small_and_their_lanes(capsys, monkeypatch):
     monkeypatch.setattr(budget, "FACTOR", 0.1)
-    assert main(["calibrate", "--cases", "120", "--jobs", "1"]) == 1
+    assert main(["calibrate", "--layer", "Affine", "--cases", "40", "--jobs", "1"]) == 1
     shown = capsys.readouterr().out
-    assert "FAILED: 120 cases; " in shown
+    assert "FAILED: 40 cases; " in shown
     alarms = re.findall(r"parity replay '(.+)' --lane (.+)", shown)
     assert len({lane for _, lane in alarms}) == 4
     for case_id, lane in alarms:

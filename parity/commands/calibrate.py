@@ -9,6 +9,8 @@ def arguments(parser):
     """Adds the command's arguments."""
     parser.add_argument("--cases", type=int, metavar="N",
                         help="cases over all layers and lanes (40000); each takes about 25 ms of a processor")
+    parser.add_argument("--layer", default="*", metavar="GLOB", help="layers to measure (all)")
+    parser.add_argument("--lane", default="cpu-*", metavar="GLOB", help="lanes to measure in (%(default)s)")
     parser.add_argument("--growth", action="store_true",
                         help="instead, the largest share of the budget by the length of a sum, 4 to 16,384, and at "
                              "sizes in real use; --cases is then the number for each (8)")
@@ -31,22 +33,24 @@ def _rates(args, cases):
     from ..catalogue import CATALOGUE
     from ..engine import TURN
     from ..errors import UsageError
+    from ..judge.lanes import LANES, select
     from ..judge.report import check_writable, write_json
     from ..processes import parallel
     from ..screen import console
     from ..trust import calibration as c
     from .check import progress
 
-    reasons = c.lanes()
+    layers = [spec.name for spec in select(CATALOGUE, args.layer)] if CATALOGUE else []
+    reasons = {lane.name: lane.untested() for lane in select(LANES, args.lane)}
     lanes = tuple(name for name, reason in reasons.items() if not reason)
-    if not CATALOGUE or not lanes:
-        raise UsageError(f"nothing to measure: {len(CATALOGUE)} layers, {len(lanes)} lanes that can run here")
+    if not layers or not lanes:
+        raise UsageError(f"nothing to measure: {len(layers)} layers, {len(lanes)} lanes that can run here")
     if args.json:
         check_writable(args.json)
-    each = -(-cases // (len(CATALOGUE) * len(lanes)))
-    tasks = ((name, args.seed, index, lanes) for first in range(0, each, TURN) for name in CATALOGUE
+    each = -(-cases // (len(layers) * len(lanes)))
+    tasks = ((name, args.seed, index, lanes) for first in range(0, each, TURN) for name in layers
              for index in range(first, min(first + TURN, each)))
-    results, total = [], each * len(CATALOGUE) * len(lanes)
+    results, total = [], each * len(layers) * len(lanes)
     interrupted = False
     with progress() as advance:
         advance(0, total, "starting")
@@ -154,7 +158,8 @@ def _growth(args):
     if args.json:
         check_writable(args.json)
     with progress() as advance:
-        report, worst = g.growth(cases=args.cases or g.CASES, seed=args.seed, jobs=args.jobs, progress=advance)
+        report, worst = g.growth(args.layer, args.lane, cases=args.cases or g.CASES, seed=args.seed, jobs=args.jobs,
+                                 progress=advance)
     try:
         _print_growth(console(), report, worst)
     finally:  # though nobody reads the tables
@@ -181,9 +186,11 @@ def _print_growth(screen, report, worst):
     for (name, length), shares in worst.items():
         if not length:
             sizes.add_row(name, *cells(shares.values()))
-    show(screen, sums)
-    screen.print(f"(sums of {', '.join(names)})", highlight=False, soft_wrap=True)
-    show(screen, sizes)
+    if names:
+        show(screen, sums)
+        screen.print(f"(sums of {', '.join(names)})", highlight=False, soft_wrap=True)
+    if sizes.row_count:
+        show(screen, sizes)
     for finding in report.findings:
         screen.print(f"{finding}\n", highlight=False, markup=False, soft_wrap=True)
     said = "no false alarm" if report.ok else f"FAILED: {'; '.join(report.reasons)}"

@@ -13,10 +13,9 @@ from ..cases.case import draw
 from ..catalogue import CATALOGUE
 from ..judge.budget import measure
 from ..judge.compare import compare, shares, worst
-from ..judge.lanes import LANES, select
+from ..judge.lanes import LANES
 from ..sides import run_port
 
-LANE_GLOB = "cpu-*"  # the lanes measured
 # error planted: its relative size, and whether in all elements instead of one
 ERRORS = {"0.1 %": (1e-3, False), "1 %": (1e-2, False), "10 %": (0.1, False), "50 %": (0.5, False),
           "10 % in all": (0.1, True)}
@@ -130,11 +129,6 @@ def _tried(case, lane):
 def _alarm(case, lane):
     """The trial of what gave no result: every rule calls it wrong."""
     return Trial(case.spec.name, lane, case.pattern, case.id, float("inf"), {BUDGET, *RULES})
-
-
-def lanes():
-    """Why each lane that is measured cannot run here, by name; empty where it can."""
-    return {lane.name: lane.untested() for lane in select(LANES, LANE_GLOB)}
 
 
 def half(lane):

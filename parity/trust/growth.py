@@ -1,23 +1,26 @@
 """The largest share of the budget by the length of a sum, and at sizes in real use."""
 
+from fnmatch import fnmatchcase
+
 import numpy as np
 
 from ..cases.case import LAYOUTS, Case, choices, permitted
 from ..catalogue import CATALOGUE, GROWING, REAL
 from ..engine import check
+from ..errors import UsageError
 from ..judge.lanes import LANES, select
 
 LENGTHS = tuple(4**k for k in range(1, 8))
 CASES = 8  # a row and lane
 OTHER = 3  # size of the axes that do not grow
 PATTERNS = ("normal", "uniform")
-LANE_GLOB = "cpu-*"
 
 
-def growth(*, cases=CASES, seed=0, jobs=1, progress=None):
+def growth(layer="*", lane="cpu-*", *, cases=CASES, seed=0, jobs=1, progress=None):
     """Holds twins against each other at growing lengths.
 
     Args:
+        layer, lane: globs over those that are asked about, and over the lanes.
         cases: number of cases of each layer, size and lane.
         seed: from which all values follow.
         jobs, progress: of ``parity.check``.
@@ -25,15 +28,22 @@ def growth(*, cases=CASES, seed=0, jobs=1, progress=None):
     Returns:
         The ``Report``, and by row (``Affine N`` and a length, or a layer and its sizes) and lane the largest share,
         None where there was no case.
+
+    Raises:
+        UsageError: nothing is asked about such layers, no such lane can run here, or a number out of range.
     """
     rows = {}
-    for layer, letter in GROWING:
-        others = dict.fromkeys(CATALOGUE[layer].letters, OTHER)
-        rows |= {(f"{layer} {letter}", length): (layer, others | {letter: length}) for length in LENGTHS}
-    for layer, sizes in REAL:
-        rows[f"{layer} {' '.join(f'{k}={v}' for k, v in sizes.items())}", None] = layer, sizes
-    row_of = {case.id: row for row, (layer, sizes) in rows.items() for case in _cases(layer, sizes, seed, cases)}
-    lanes = [lane.name for lane in select(LANES, LANE_GLOB) if not lane.untested()]
+    for name, letter in GROWING:
+        others = dict.fromkeys(CATALOGUE[name].letters, OTHER)
+        rows |= {(f"{name} {letter}", length): (name, others | {letter: length}) for length in LENGTHS}
+    for name, sizes in REAL:
+        rows[f"{name} {' '.join(f'{k}={v}' for k, v in sizes.items())}", None] = name, sizes
+    rows = {row: about for row, about in rows.items() if fnmatchcase(about[0], layer)}
+    lanes = [entry.name for entry in select(LANES, lane) if not entry.untested()]
+    if not rows or not lanes:
+        raise UsageError(f"nothing to measure: {layer!r} matches none of "
+                         f"{', '.join(dict.fromkeys(name for name, _ in (*GROWING, *REAL)))}, or no lane can run here")
+    row_of = {case.id: row for row, (name, sizes) in rows.items() for case in _cases(name, sizes, seed, cases)}
     worst = {row: dict.fromkeys(lanes) for row in rows}
 
     def seen(outcome):
@@ -41,7 +51,7 @@ def growth(*, cases=CASES, seed=0, jobs=1, progress=None):
         largest = max([share for share in outcome.shares.values() if share is not None], default=np.inf)
         of[outcome.lane] = max(of[outcome.lane] or 0.0, largest)
 
-    report = check(lane=LANE_GLOB, only=[(case_id, lane) for case_id in row_of for lane in lanes], jobs=jobs,
+    report = check(lane=lane, only=[(case_id, lane) for case_id in row_of for lane in lanes], jobs=jobs,
                    progress=progress, seen=seen)
     return report, worst
 
