@@ -240,7 +240,7 @@ def test_one_signal_saves_a_checkpoint_and_says_how_to_continue(forks, dates, tm
     number = getattr(signal, number)
     process = stepping(forks.start(*ENDLESS, "--data", dates, "--out", tmp_path / "a b"))
     process.send(number)
-    process.wait(20)
+    process.wait()
     assert process.code == 128 + number and process.err == ""
     said = process.out.splitlines()[-1]
     step = int(re.match(r"paused after step ([\d,]+); ", said)[1].replace(",", ""))
@@ -250,7 +250,7 @@ def test_one_signal_saves_a_checkpoint_and_says_how_to_continue(forks, dates, tm
     again = forks.start("--resume", tmp_path / "a b")
     again.until(lambda: f"continued after {step:,} of" in again.out and " loss " in again.out)
     again.send(number)
-    assert again.wait(20).code == 128 + number
+    assert again.wait().code == 128 + number
 
 
 @pytest.mark.parametrize("pause", [0, 0.002, 0.02])
@@ -261,7 +261,7 @@ def test_two_signals_end_it_at_once_and_the_last_checkpoint_stands(forks, dates,
     process.send(signal.SIGINT)
     time.sleep(pause)
     process.send(signal.SIGINT)
-    process.wait(20)
+    process.wait()
     assert process.code == 130 and "Traceback" not in process.err + process.out
     assert f"continue with: parity-train --resume {tmp_path / 'out'}" in process.err + process.out
     unpack(tmp_path / "out" / "last.pt")
@@ -348,7 +348,7 @@ def test_a_reader_that_goes_away_is_a_pause_without_a_word_on_the_screen(forks, 
     process = forks.start(*ENDLESS, "--data", dates, "--out", tmp_path / "out", out=pipe)
     process.until(lambda: (tmp_path / "out" / "best.pt").exists())
     os.close(reader)
-    process.wait(20)
+    process.wait()
     assert process.code == 128 + 13
     assert re.fullmatch(r"parity-train: paused after step [\d,]+; continue with: parity-train --resume "
                         + re.escape(str(tmp_path / "out")) + "\n", process.err)
