@@ -82,6 +82,30 @@ def test_scores_are_log_probabilities(run, folder):
         assert float(score) == pytest.approx(total, rel=1e-4)
 
 
+def test_a_beam_finds_the_most_probable_answer(run, folder):
+    model = torch_port.load_model(folder)
+    start, V, U = model._ids["_"], len(model.card.characters), model.card.answer_length
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.model.parameters():  # so unsure that the greedy answer is not the best
+            parameter.copy_(torch.randn_like(parameter) / 2)
+    every = torch.cartesian_prod(*[torch.arange(V)] * U)
+    ts_in = torch.cat((torch.full_like(every[:, :1], start), every[:, :-1]), dim=1)
+    questions, better = [a + b + c for a in "abc" for b in "abc" for c in "abc"], 0
+    for question, greedy, found in zip(questions, model.answers(questions), model.answers(questions, beam=V**U),
+                                       strict=True):
+        xs = torch.tensor([model.encode(question)]).expand(len(every), -1)
+        with torch.no_grad():
+            chances = model.model.score(xs, ts_in).log_softmax(-1).gather(2, every[:, :, None]).sum(dim=(1, 2))
+        assert found.text == model._text(every[chances.argmax()].tolist()).rstrip()
+        assert found.score == pytest.approx(chances.max().item(), rel=1e-4)
+        better += found.score > greedy.score + 1e-3
+    assert better, better
+    assert run(b"ab\ncba\n", "--beam", 3) == run(b"ab\ncba\n") == (0, "ab\ncba\n", "")
+    code, out, err = run(b"ab\n", "--beam", 0)
+    assert (code, out) == (2, "") and "argument --beam: '0', expected >= 1" in err
+
+
 def test_attention_is_drawn(run, folder, tmp_path):
     code, out, err = run(b"ab\ncba\n#\n", "--attention", tmp_path / "look.png")
     assert (code, out) == (1, "ab\ncba\n\n") and err.count("\n") == 1

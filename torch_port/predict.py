@@ -24,6 +24,8 @@ def parser() -> argparse.ArgumentParser:
                                                                        "from standard input as they come")
     p.add_argument("--scores", action="store_true", help="after a tab, the log-probability of each answer, in nats")
     p.add_argument("--attention", metavar="PNG", help=f"draw where the model looks, for the first {MAPS} questions")
+    p.add_argument("--beam", type=number(int, 1), default=1, metavar="K",
+                   help="answers followed at every step of the search; 1: greedy")
     p.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where to compute")
     p.add_argument("--threads", type=number(int, 1), default=1, help="of torch on the CPU")
     return p
@@ -71,7 +73,7 @@ def _run(args: argparse.Namespace, signals: Signals, screen: Screen) -> int:
     with open(sys.stdin.fileno() if args.file == "-" else args.file, "rb", closefd=args.file != "-") as file:
         for texts in lines_of(file):
             questions, errors = _legible(model, texts)
-            answers = iter(model.answers([q for q in questions if q is not None]))
+            answers = iter(model.answers([q for q in questions if q is not None], args.beam))
             for question, reason in zip(questions, errors, strict=True):
                 line += 1
                 if question is None:
@@ -92,7 +94,7 @@ def _run(args: argparse.Namespace, signals: Signals, screen: Screen) -> int:
 
         from .training.pictures import attention_maps
 
-        write_atomically(args.attention, attention_maps(model.look(drawn)))
+        write_atomically(args.attention, attention_maps(model.look(drawn, args.beam)))
     return 1 if failed or screen.lost else 0
 
 

@@ -133,11 +133,12 @@ class TrainedModel:
                 found[place] = Answer(self._text(row).rstrip(self.card.pad), score)
         return [answer for answer in found if answer is not None]
 
-    def look(self, questions: Sequence[str]) -> list[tuple[str, str, Any]]:
+    def look(self, questions: Sequence[str], beam: int = 1) -> list[tuple[str, str, Any]]:
         """Where the model looks while it answers.
 
         Args:
             questions: any number of them.
+            beam: as in ``answers``.
 
         Returns:
             For each the question as it is read, filled up; the model's answer, filled up; and weights
@@ -151,7 +152,7 @@ class TrainedModel:
         found: list[Any] = [None] * len(questions)
         step = -1 if self.card.reverse else 1
         for places, xs in self._batches(questions):
-            ids, _ = self._answer(xs)
+            ids, _ = self._answer(xs, beam)
             weights: Any = self.model.attention_weights
             looks = torch.stack(list(weights), dim=1).float().cpu().numpy()[:, :, ::step]
             for place, row, read, look in zip(places, ids.tolist(), xs.tolist(), looks, strict=True):
@@ -194,10 +195,8 @@ class TrainedModel:
     @torch.no_grad()
     def _answer(self, xs: Tensor, beam: int = 1) -> tuple[Tensor, Tensor]:
         """Ids ``(N, U)`` and their log-probabilities ``(N,)``."""
-        if beam != 1:
-            raise ValueError(f"beam is {beam}, expected 1")
         start = self._ids[self.card.start]
-        ids = self.model.generate(xs, start, self.card.answer_length)
+        ids = self.model.generate(xs, start, self.card.answer_length, beam_width=beam)
         ts_in = torch.cat((torch.full_like(ids[:, :1], start), ids[:, :-1]), dim=1)
         chances = self.model.score(xs, ts_in).float().log_softmax(dim=-1)
         return ids, chances.gather(2, ids[:, :, None]).sum(dim=(1, 2))
