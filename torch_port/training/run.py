@@ -115,7 +115,7 @@ class Run:
                 path.unlink()
         try:
             if BEST not in there:
-                self.best = dict(NONE_YET)
+                self.best = dict(NONE_YET)  # continued elsewhere: what was better stayed behind
             if LAST not in there:
                 # first: what is killed from here on can be continued
                 self.write(LAST, checkpoints.pack({**state, "best": dict(self.best)}))
@@ -291,7 +291,6 @@ class Run:
 
     def _go_through(self) -> None:
         """What is left of the epoch."""
-        checkpoints.set_shuffle_state(self.rng, self.shuffle)
         order = batches(len(self.data.train[0]), self.settings.batch_size, self.rng)
         width = sum(ids.shape[1] for ids in self.data.train)
         x, t = (torch.from_numpy(ids).to(self.device) for ids in self.data.train)
