@@ -6,12 +6,16 @@ against float64. The two forwards are one witness each, never two: a backward th
 with it, and says nothing against the other side.
 """
 
+from dataclasses import replace
+from functools import cached_property
+
 import numpy as np
 
 from ..cases.case import Data
-from ..sides import run_port, run_reference
-from ..sides.textbook import build, parts
+from ..sides import port_forward, reference_forward, run_port, run_reference
+from ..sides.textbook import parts
 from .budget import FACTOR
+from .compare import CHOSEN
 from .lanes import LANES
 from .witness import DIRECTIONS, LEVELS, LIMIT, Differentiator
 
@@ -41,128 +45,151 @@ def verdict(case, lane, left):
         ``reference backward``, ``reference``, ``port``, ``nobody`` or ``undecided``, and empty where no witness
         was asked.
     """
-    return _Hearing(case, lane, left).verdicts()
+    return _Hearing(case, lane).verdicts(left)
 
 
 class _Hearing:
     """What the witnesses say about one case."""
 
-    def __init__(self, case, lane, left):
-        self.case, self.lane, self.left = case, lane, left
-        laid = case.data(lane.narrow).map(lambda a: a.astype(np.float64))
+    def __init__(self, case, lane):
+        self.case, self.lane = case, lane
+        laid = case.data(lane.narrow).map(_widened)
         self.data = laid.map(lambda a: np.array(a, order="C"))
-        self.raised, self.contradictions = {}, {}
+        self.raised, self.contradictions, self.forced = {}, {}, None
         self.oracle = self._side("reference", self.data)
-        self.forced = self.oracle.get("ids")
+        self.forced = self.oracle.get(CHOSEN)
         self.port = self._side("port", self.data)
         for side, plain in (("reference", self.oracle), ("port", self.port)):
-            self._contradicts(side, plain, self._side(side, case.data(lane.narrow).map(_widened)),
+            self._contradicts(side, plain, self._side(side, laid),
                               f"in the memory layout {case.layout} it gives another result than in C order")
             if case.options.get("cut") and case.spec.states:
                 whole = self._side(side, self.data, case.uncut())
                 kept = {n: whole[n] for n in (*case.spec.outputs, *case.spec.states) if n in whole}
                 self._contradicts(side, plain, kept, "in two parts a sequence gives another result than whole")
-        self.same = all(_agree(self.oracle[n], self.port[n]) for n in case.spec.outputs
-                        if n in self.oracle and n in self.port) and self._same_elsewhere()
+            if case.spec.greedy and plain:
+                self._contradicts(side, plain, {CHOSEN: _chosen(plain, self.forced)},
+                                  "it generates other ids than its own scores choose")
+        outputs = case.spec.outputs or [n for n in self.oracle if not n.startswith("grad.")]
+        self.agrees = all(_agree(self.oracle[n], self.port[n]) for n in outputs if n in self.oracle and n in self.port)
 
-    def _same_elsewhere(self):
-        """Whether the forwards agree on ordinary values too: where all is zero, different functions may as well."""
-        if self.case.spec.side != "textbook" or self.raised:
-            return True
-        rng = np.random.default_rng([self.case.seed, 7])
-        point = {n: 0.5 * rng.standard_normal(a.shape) if a.dtype.kind == "f" else a
-                 for group in (self.data.params, self.data.inputs, self.data.states) for n, a in group.items()}
-        with np.errstate(all="ignore"):
-            ours = _reference_outputs(self.case, self.data, point)
-        return all(map(_agree, ours, _port_outputs(self.case, self.data, point)))
+    @cached_property
+    def ordinary(self):
+        """The same case with ordinary values: where all is zero or saturated, or at a tie, little can be told."""
+        scales = self.case.spec.scales
+        scale = min(self.case.scale, 1.0) if scales is None or 1.0 in scales else self.case.scale
+        usual = replace(self.case, pattern="normal", scale=scale)
+        return self if usual == self.case else _Hearing(usual, self.lane)
 
     def _side(self, side, data, case=None):
         """The quantities of a side in float64; none where it raises, which is kept."""
-        case = case or self.case
         try:
-            with np.errstate(all="ignore"):
-                found = (run_reference(case, data, getattr(self, "forced", None)) if side == "reference" else
-                         run_port(case, data, LANES[WIDE], self.forced))
+            return self._run(side, data, case or self.case)
         except Exception as error:
             self.raised[side] = f"raises {type(error).__name__} in float64: {error}".splitlines()[0]
             return {}
+
+    def _run(self, side, data, case):
+        with np.errstate(all="ignore"):
+            found = (run_reference(case, data, self.forced) if side == "reference" else
+                     run_port(case, data, LANES[WIDE], self.forced))
         return {name: np.asarray(value) for name, value in found.items()}
 
     def _contradicts(self, side, one, other, words):
         if one and any(not _agree(one[name], value) for name, value in other.items() if name in one):
             self.contradictions.setdefault(side, words)
 
-    def verdicts(self):
-        found = {}
+    def verdicts(self, left):
+        """Verdict and reason of each quantity in ``left``, a dict from it to the largest share of each side."""
         if len(self.raised) == 1:
             ((side, words),) = self.raised.items()
-            return dict.fromkeys(self.left, (side, words))
+            return dict.fromkeys(left, (side, words))
         if self.raised:
-            return dict.fromkeys(self.left, ("", "; ".join(f"the {s} {words}" for s, words in self.raised.items())))
-        if len(self.contradictions) == 1:
-            ((side, words),) = self.contradictions.items()
-            return dict.fromkeys(self.left, (side, f"it contradicts itself: {words}"))
-        differs = {name for name in self.left if not _agree(self.oracle[name], self.port[name])}
-        # where the functions differ, every gradient is asked: one may tell what the others cannot
-        gradients = [n for n in self.oracle if n.startswith("grad.") and (n in self.left or not self.same)]
-        said = self._gradients(gradients)
-        culprits = {who for who, _ in said.values()} - {NOBODY, UNDECIDED, ""}
-        for name in self.left:
-            who, why = said.get(name) or self._output(name, differs, said)
-            if who == UNDECIDED and not self.same and len(culprits) == 1:
-                who, why = *culprits, "the functions differ, and the gradients tell whose is wrong"
-            if who == NOBODY:
-                who, why = self._in_lane(name)
-            found[name] = who, why
+            return dict.fromkeys(left, ("", "; ".join(f"the {s} {words}" for s, words in self.raised.items())))
+        usual = self.ordinary
+        for hearing in dict.fromkeys((usual, self)):
+            if len(hearing.contradictions) == 1:
+                ((side, words),) = hearing.contradictions.items()
+                return dict.fromkeys(left, (side, f"it contradicts itself: {words}"))
+        if self.agrees and usual.agrees:
+            return self._of_one_function(left)
+        if usual.agrees:
+            return dict.fromkeys(left, (UNDECIDED, f"with ordinary values both agree; with these, {DIFFERENT}"))
+        return usual._of_two_functions(left)
+
+    def _of_one_function(self, left):
+        said = self._gradients([name for name in left if name.startswith("grad.")], True)
+        found = {}
+        for name, shares in left.items():
+            who, why = said.get(name) or self._same(name)
+            found[name] = self._in_lane(name, shares) if who == NOBODY else (who, why)
         return found
 
-    def _output(self, name, differs, said):
-        if name not in differs:
-            return NOBODY, ""
-        if self.case.spec.side != "textbook":
-            return UNDECIDED, ("the two programs differ, and have no gradients to ask; a third implementation or the "
-                               "source would tell which is right")
-        if said and all(who == NOBODY for who, _ in said.values()):
-            return UNDECIDED, f"by an amount that has no gradient, such as a constant, {DIFFERENT}"
-        return UNDECIDED, DIFFERENT
+    def _same(self, name):
+        """Of a quantity that is no gradient."""
+        return (NOBODY, "") if _agree(self.oracle[name], self.port[name]) else (UNDECIDED, DIFFERENT)
 
-    def _gradients(self, quantities):
-        """Verdict and reason of each gradient."""
+    def _of_two_functions(self, left):
+        # every gradient is asked: one may tell what the others cannot
+        said = self._gradients([name for name in self.port if name.startswith("grad.")], False)
+        accused = {who: why for who, why in said.values() if who not in (NOBODY, UNDECIDED, "")}
+        if len(accused) == 1:
+            return dict.fromkeys(left, *accused.items())
+        if not said:
+            why = ("the two programs differ, and have no gradients to ask; a third implementation or the source would "
+                   "tell which is right")
+        elif all(who == NOBODY for who, _ in said.values()):
+            why = f"by an amount that has no gradient, such as a constant, {DIFFERENT}"
+        else:
+            why = DIFFERENT
+        return {name: said[name] if said.get(name, (NOBODY,))[0] != NOBODY else (UNDECIDED, why) for name in left}
+
+    def _gradients(self, quantities, same):
+        """Verdict and reason of each gradient, of one function or of two."""
         if not quantities:
             return {}
         if self.case.pattern == "nonfinite":
             return dict.fromkeys(quantities, ("", "not asked: where numbers are not finite there is no derivative"))
-        wide = self._side("reference", self.data.map(lambda a: a.astype(np.longdouble)))
-        # along a direction the errors of all entries add up
-        lost = {n: DOUBT * float(np.nan_to_num(np.abs(wide[n] - self.oracle[n]), nan=np.inf).sum())
-                for n in quantities if n in wide}
-        ours = _Derivatives(self, _reference_outputs, self.case.seed)
-        theirs = None if self.same else _Derivatives(self, _port_outputs, self.case.seed, DIRECTIONS)
+        lost = self._lost(quantities)
+        ours = _Derivatives(self, lambda moved: reference_forward(self.case, self.data, moved))
+        theirs = None if same else _Derivatives(
+            self, lambda moved: port_forward(self.case, self.data, moved, LANES[WIDE]), DIRECTIONS)
         found = {}
-        for number, name in enumerate(sorted(quantities, key=lambda n: n not in self.left)):
+        for number, name in enumerate(quantities):
             remaining = len(quantities) - number
             right = ours.ask(name, remaining)
             if isinstance(right, str):
                 found[name] = "", f"not asked: {right}"
                 continue
-            backward, autograd = ours.like(name, self.oracle[name]), ours.like(name, self.port[name])
+            autograd = ours.like(name, self.port[name])
+            # a reference without a backward has no gradient but this one
+            backward = ours.like(name, self.oracle[name]) if name in self.oracle else right
             doubt = ours.doubt(name) + lost.get(name, 0.0)  # cancellation in float64 contradicts nobody
-            follows = _agree(backward, right, doubt)  # its own forward
-            if self.same:
-                found[name] = _shared(follows, _agree(autograd, right, doubt),
-                                      _agree(backward, autograd))
+            follows, agree = _agree(backward, right, doubt), _agree(backward, autograd, 0.0 if backward is not right
+                                                                    else doubt)
+            if same:
+                found[name] = _shared(follows, _agree(autograd, right, doubt), agree)
+                if found[name][0] not in (NOBODY, UNDECIDED) and ours.kinked(name, np.abs(backward - autograd)):
+                    found[name] = UNDECIDED, "here the function has a kink or a tie: each may be its derivative"
                 continue
             other = theirs.ask(name, remaining)
             known = not isinstance(other, str)
             obeys = known and _agree(theirs.like(name, self.port[name]), other,
                                      theirs.doubt(name) + lost.get(name, 0.0))
-            found[name] = _apart(follows, obeys, known, _agree(self.oracle[name], self.port[name]))
+            found[name] = _apart(follows, obeys, known, agree)
         return found
 
-    def _in_lane(self, name):
+    def _lost(self, quantities):
+        """What float64 loses of each gradient, summed: along a direction the errors of all entries add up."""
+        try:
+            wide = self._run("reference", self.data.map(lambda a: a.astype(np.longdouble)), self.case)
+        except Exception:  # torch, say, has nothing wider
+            return {}
+        return {n: DOUBT * float(np.nan_to_num(np.abs(wide[n] - self.oracle[n]), nan=np.inf).sum())
+                for n in quantities if n in wide}
+
+    def _in_lane(self, name, shares):
         """Of a quantity on which all agree in float64: whether one side alone loses it in the lane."""
-        shares, ordinary = self.left[name], "all witnesses agree in float64: precision is lost in this lane, or its " \
-                                            "budget is too small"
+        ordinary = "all witnesses agree in float64: precision is lost in this lane, or its budget is too small"
         if len(shares) != 1 or max(shares.values()) <= FACTOR:
             return NOBODY, ordinary
         ((side, share),) = shares.items()
@@ -179,14 +206,13 @@ class _Hearing:
         rng = np.random.default_rng([self.case.seed, 5])
 
         def moved(count):
-            groups = [{n: a if a.dtype.kind != "f" else a * (1 + count * STEP * waves[n]) for n, a in g.items()}
-                      for g in (self.data.params, self.data.inputs, self.data.states)]
-            return Data(*groups, self.data.cotangents, self.data.sizes)
+            return _moved(self.data, {n: a if a.dtype.kind != "f" else a * (1 + count * STEP * waves[n])
+                                      for n, a in point.items()})
 
-        waves = {n: rng.uniform(-1, 1, a.shape) for g in (self.data.params, self.data.inputs, self.data.states)
-                 for n, a in g.items()}
+        point = _point(self.data)
+        waves = {n: rng.uniform(-1, 1, a.shape) for n, a in point.items()}
         values = [self._side(side, moved(count)) for count in (0, 1, 2)]
-        if not all(values) or values[0][name].dtype.kind != "f":
+        if any(name not in found or found[name].dtype.kind != "f" for found in values):
             return False
         first, second, third = (v[name].astype(np.float64) for v in values)
         size = np.sqrt(np.mean(first * first)) if first.size else 0
@@ -196,7 +222,7 @@ class _Hearing:
 def _shared(follows, obeys, agree):
     """The verdict on a gradient of one function that both sides compute."""
     if follows and obeys:
-        return NOBODY, ""
+        return (NOBODY, "") if agree else (UNDECIDED, "the numerical derivative is too uncertain to tell them apart")
     if follows:
         return "port", "the forwards agree, backward and numerical derivative too; autograd of the port differs"
     if obeys:
@@ -220,22 +246,20 @@ class _Derivatives:
     """The numerical derivatives of one side's forward, asked for one at a time, within a limit of work.
 
     Args:
-        outputs: function of (case, data, moved arrays) that gives the outputs of the forward.
-        seed: of the random directions.
+        outputs: function of the moved data that gives the outputs of the forward.
         limit: entries up to which an array is differentiated entry by entry.
     """
 
-    def __init__(self, hearing, outputs, seed, limit=LIMIT):
+    def __init__(self, hearing, outputs, limit=LIMIT):
         case, data = hearing.case, hearing.data
         self.data, self.vectors, self.errors, self.left = data, {}, {}, WORK - PROBES * case.work
         self.work, self.limit, self.witness, self.why = max(case.work, 1), limit, None, ""
         if self.left < 0:
             self.why = f"too large: one forward takes about {case.work:,} multiplications"
             return
-        point = {name: a for group in (data.params, data.inputs, data.states) for name, a in group.items()}
         cotangents = tuple(c for _, given in parts(case.spec, case.options, data) for c in given.values())
         try:
-            self.witness = Differentiator(lambda here: outputs(case, data, here), point, cotangents, seed)
+            self.witness = Differentiator(lambda here: outputs(_moved(data, here)), _point(data), cotangents, case.seed)
         except Exception as error:
             self.why = f"the numerical derivative raises {type(error).__name__}: {error}".splitlines()[0]
 
@@ -269,7 +293,16 @@ class _Derivatives:
     def doubt(self, quantity):
         """How far a derivative that was asked for may be from the true one, beside ``AGREE``."""
         errors = self.errors[self._array(quantity)]
-        return 0.0 if self.witness.dtype.kind == "c" else DOUBT * np.max(errors, initial=0)
+        if self.witness.dtype.kind == "c" or not errors.size:
+            return 0.0
+        return DOUBT * np.maximum(errors, np.median(errors))  # an entry's own may be small by luck
+
+    def kinked(self, quantity, gap):
+        """Whether the forward has a kink, a tie or a jump at the largest entry of ``gap``."""
+        name = self._array(quantity)
+        if name in self.vectors or not gap.size:
+            return False
+        return self.witness.kinked(name, np.unravel_index(int(np.nan_to_num(gap).argmax()), gap.shape))
 
     def _array(self, quantity):
         name = quantity.removeprefix("grad.")
@@ -300,53 +333,24 @@ def _widened(a):
     return wide
 
 
-def _pieces(case, data, here):
-    """The data as it is and as moved, and the inputs of each part of either."""
-    groups = ("params", "inputs", "states")
-    moved = Data(*({n: here[n] for n in getattr(data, group)} for group in groups), data.cotangents,
-                 data.sizes)
-    return moved, *([inputs for inputs, _ in parts(case.spec, case.options, d)] for d in (data, moved))
+def _point(data):
+    """All arrays that a forward is a function of, by name."""
+    return {name: a for group in (data.params, data.inputs, data.states) for name, a in group.items()}
 
 
-def _floating(spec, outputs):
-    """The outputs that have a cotangent."""
-    named = zip(spec.outputs, outputs if isinstance(outputs, tuple) else (outputs,), strict=True)
-    return tuple(value for name, value in named if name in spec.with_cotangents())
+def _moved(data, point):
+    """The data with other arrays in it."""
+    groups = ({name: point[name] for name in group} for group in (data.params, data.inputs, data.states))
+    return Data(*groups, data.cotangents, data.sizes)
 
 
-def _reference_outputs(case, data, here):
-    """Outputs of the reference's forward, part by part: before each, the state is that of the unmoved parts."""
-    moved, before, after = _pieces(case, data, here)
-    found = ()
-    for number, inputs in enumerate(after):
-        layer = build(case.spec, case.options, data if number else moved)
-        if data.states:
-            layer.set_state(*(data if number else moved).states.values())
-        for earlier in before[:number]:
-            layer.forward(*earlier.values())
-        if number:
-            layer.bind(list(moved.params.values()))
-        found += _floating(case.spec, layer.forward(*inputs.values()))
-    return tuple(np.asarray(o) for o in found)
-
-
-def _port_outputs(case, data, here):
-    """The same of the port, in float64."""
-    import torch
-
-    def tensors(group):
-        return [torch.from_numpy(np.array(a)) for a in group.values()]
-
-    moved, before, after = _pieces(case, data, here)
-    found = ()
-    with LANES[WIDE].mode(), torch.no_grad():
-        for number, inputs in enumerate(after):
-            module = case.spec.port_class.from_reference(build(case.spec, case.options, data), device="cpu",
-                                                         dtype=torch.float64)
-            if data.states:
-                module.set_state(*tensors((data if number else moved).states))
-            for earlier in before[:number]:
-                module(*tensors(earlier))
-            module.load_reference_params(list(moved.params.values()))
-            found += _floating(case.spec, module(*tensors(inputs)))
-    return tuple(o.numpy() for o in found)
+def _chosen(found, forced):
+    """The generated ids, where they are not what the side's own scores choose beyond doubt, those that are."""
+    ids, score = found[CHOSEN], found["score"]
+    if not score.size or score.shape[-1] < 2:
+        return ids
+    along = np.logical_and.accumulate(ids == forced, axis=1)
+    along = np.concatenate((np.ones_like(along[:, :1]), along[:, :-1]), axis=1)  # scored on the ids that it chose
+    runner, best = np.moveaxis(np.partition(score, -2, axis=-1)[..., -2:], -1, 0)
+    clear = best - runner > AGREE * (np.abs(best) + np.sqrt(np.mean(score * score)))
+    return np.where(along & clear, score.argmax(axis=-1), ids)

@@ -3,6 +3,7 @@
 ``reference(spec, options, data, forced)`` runs NumPy code in whatever dtype, or array type, the data
 has; ``port(spec, options, data, lane, forced)`` runs its twin in a lane. Both give quantities, a dict
 from name to array. ``forced`` are ids of the oracle's, along which models that generate are scored.
+``FORWARDS`` are the sides whose forward can be run by itself, where a derivative is asked for; others are run whole.
 """
 
 import importlib
@@ -13,6 +14,8 @@ SIDES = {
     "functions": ("functions:reference", "functions:port"),
     "clip": ("optimizers:clip_reference", "optimizers:clip_port"),
 }
+FORWARDS = {"textbook": ("forwards:layer_reference", "forwards:layer_port")}
+WHOLE = "forwards:whole_reference", "forwards:whole_port"
 
 
 def _adapter(place):
@@ -29,3 +32,14 @@ def run_port(case, data, lane, forced=None):
     """The quantities of a case by the port in a lane."""
     with lane.mode():
         return _adapter(SIDES[case.spec.side][1])(case.spec, case.options, data, lane, forced)
+
+
+def reference_forward(case, data, moved):
+    """The outputs that have cotangents, by the reference at moved arrays, in their dtype; a tuple."""
+    return _adapter(FORWARDS.get(case.spec.side, WHOLE)[0])(case, data, moved)
+
+
+def port_forward(case, data, moved, lane):
+    """The same by the port in a lane."""
+    with lane.mode():
+        return _adapter(FORWARDS.get(case.spec.side, WHOLE)[1])(case, data, moved, lane)
