@@ -16,7 +16,7 @@ from ..sides import port_forward, reference_forward, run_port, run_reference
 from ..sides.textbook import parts
 from .budget import FACTOR
 from .compare import CHOSEN
-from .lanes import LANES
+from .lanes import FAR, LANES
 from .witness import DIRECTIONS, LEVELS, LIMIT, Differentiator
 
 AGREE = 1e-6  # of a quantity's size: far above what float64 loses in an ordinary case, far below a mistake
@@ -27,7 +27,10 @@ STEP = 2.0**-20  # relative step along which a computation in float64 is smooth,
 ROUGH = 2.0**-30  # second difference along it, of a quantity's size: float32 leaves 2^-24, a smooth function 2^-40
 DOUBT = 100  # estimated errors of central differences within which they contradict nobody
 
+FARTHEST = 10  # scale past which, as in patterns far out, a numerical derivative is believed by itself of nobody
+
 NOBODY, UNDECIDED = "nobody", "undecided"
+UNSURE = "the numerical derivative is too uncertain here to tell them apart"
 DIFFERENT = ("the two forwards are different functions; which is right cannot be told from here: "
              "a closed form, a third implementation or the source would tell")
 
@@ -117,12 +120,23 @@ class _Hearing:
         return usual._of_two_functions(left)
 
     def _of_one_function(self, left):
-        said = self._gradients([name for name in left if name.startswith("grad.")], True)
+        said = self._surely([name for name in left if name.startswith("grad.")])
         found = {}
         for name, shares in left.items():
             who, why = said.get(name) or self._same(name)
             found[name] = self._in_lane(name, shares) if who == NOBODY else (who, why)
         return found
+
+    def _surely(self, gradients):
+        """What is said of the gradients; far out, where a numerical derivative may err, ordinary values must say it."""
+        said = self._gradients(gradients, True)
+        if self.ordinary is self or not _accused(said):
+            return said
+        usual = self.ordinary._gradients(gradients, True)
+        if not _accused(usual) and (self.case.scale > FARTHEST or self.case.pattern in FAR):
+            return {name: (UNDECIDED, UNSURE) if who in _accused(said) else (who, why)
+                    for name, (who, why) in said.items()}
+        return usual if _accused(usual) and _accused(usual).keys() != _accused(said).keys() else said
 
     def _same(self, name):
         """Of a quantity that is no gradient."""
@@ -131,7 +145,7 @@ class _Hearing:
     def _of_two_functions(self, left):
         # every gradient is asked: one may tell what the others cannot
         said = self._gradients([name for name in self.port if name.startswith("grad.")], False)
-        accused = {who: why for who, why in said.values() if who not in (NOBODY, UNDECIDED, "")}
+        accused = _accused(said)
         if len(accused) == 1:
             return dict.fromkeys(left, *accused.items())
         if not said:
@@ -149,10 +163,10 @@ class _Hearing:
             return {}
         if self.case.pattern == "nonfinite":
             return dict.fromkeys(quantities, ("", "not asked: where numbers are not finite there is no derivative"))
-        lost = self._lost(quantities)
         ours = _Derivatives(self, lambda moved: reference_forward(self.case, self.data, moved))
         theirs = None if same else _Derivatives(
             self, lambda moved: port_forward(self.case, self.data, moved, LANES[WIDE]), DIRECTIONS)
+        lost = {} if ours.why else self._lost(quantities)
         found = {}
         for number, name in enumerate(quantities):
             remaining = len(quantities) - number
@@ -189,17 +203,18 @@ class _Hearing:
 
     def _in_lane(self, name, shares):
         """Of a quantity on which all agree in float64: whether one side alone loses it in the lane."""
-        ordinary = "all witnesses agree in float64: precision is lost in this lane, or its budget is too small"
-        if len(shares) != 1 or max(shares.values()) <= FACTOR:
-            return NOBODY, ordinary
+        words = "all witnesses agree in float64: precision is lost in this lane, or its budget is too small"
+        if len(shares) != 1:
+            return NOBODY, words
         ((side, share),) = shares.items()
         if self.lane.dtype != "float64":
-            return side, (f"right in float64, but {share:.3g} budgets away in this lane, in which the other side stays "
-                          "within: it computes with less precision than the lane has")
+            return (UNDECIDED, words) if share <= FACTOR else (
+                side, f"right in float64, but {share:.3g} budgets away in this lane, in which the other side stays "
+                      "within: it computes with less precision than the lane has")
         rough = [s for s in ("reference", "port") if self._rough(s, name)]
         if len(rough) == 1:
             return rough[0], "it is not smooth where float64 is: something in it computes with less precision"
-        return UNDECIDED, f"by less than {AGREE:g} of its size, {DIFFERENT}"
+        return UNDECIDED, words if share <= FACTOR else f"by less than {AGREE:g} of its size, {DIFFERENT}"
 
     def _rough(self, side, name):
         """Whether a quantity moves in jumps along a step that float64 resolves."""
@@ -219,10 +234,15 @@ class _Hearing:
         return bool(np.abs(third - 2 * second + first).max(initial=0) > ROUGH * size)
 
 
+def _accused(said):
+    """Who is accused in verdicts by quantity, with a reason."""
+    return {who: why for who, why in said.values() if who not in (NOBODY, UNDECIDED, "")}
+
+
 def _shared(follows, obeys, agree):
     """The verdict on a gradient of one function that both sides compute."""
     if follows and obeys:
-        return (NOBODY, "") if agree else (UNDECIDED, "the numerical derivative is too uncertain to tell them apart")
+        return (NOBODY, "") if agree else (UNDECIDED, UNSURE)
     if follows:
         return "port", "the forwards agree, backward and numerical derivative too; autograd of the port differs"
     if obeys:

@@ -12,9 +12,11 @@ from .textbook import as_array
 
 
 def reference(spec, options, data, forced=None):
-    """The quantities of a NumPy reference, in whatever dtype, or array type, the data has."""
+    """The quantities of a reference, in whatever dtype, or array type where it is NumPy's, the data has."""
     if spec.textbook:
         return _layer(spec, options, data)
+    if kind(spec) == "torch":
+        return torch_run(spec, spec.reference, options, data, _dtype(data), "cpu")
     return _numpy(spec, spec.reference, spec.backward, options, data)
 
 
@@ -29,6 +31,12 @@ def port(spec, options, data, lane, forced=None):
 
         return run(spec, options, data, lane)
     return _numpy(spec, spec.port, spec.port_backward, options, data)
+
+
+def _dtype(data):
+    """Name of the dtype that the floating arrays of a case have in common."""
+    return np.result_type(*(a for group in (data.params, data.inputs, data.cotangents) for a in group.values()
+                            if a.dtype.kind not in "biu")).name
 
 
 def kind(spec):
