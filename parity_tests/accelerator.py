@@ -55,7 +55,7 @@ def layer(spec, device):
             for _ in range(2):
                 outputs = module(*inputs)
                 outputs = outputs if isinstance(outputs, tuple) else (outputs,)
-                torch.autograd.backward([o.sum() for o in outputs])
+                torch.autograd.backward([o.sum() for o in outputs if o.is_floating_point()])
             params = [*module.parameters(), *(i for i in inputs if i.requires_grad)]
             found = {t.device.type for p in params for t in (p, p.grad)} | {o.device.type for o in outputs}
             if found - {device}:

@@ -65,11 +65,16 @@ def outputs_of(module, inputs):
     return outputs if isinstance(outputs, tuple) else (outputs,)
 
 
+def floating(outputs):
+    """Those outputs that have a cotangent, as a tuple: integers have none."""
+    return tuple(o for o in (outputs if isinstance(outputs, tuple) else (outputs,)) if o.is_floating_point())
+
+
 def gradients_of(module, inputs, cotangents):
     """Of the floating inputs and of the parameters, in their order."""
     inputs = [i.detach().requires_grad_(i.is_floating_point()) for i in inputs]
     leaves = [*(i for i in inputs if i.requires_grad), *module.parameters()]
-    return torch.autograd.grad(outputs_of(module, inputs), leaves, cotangents)
+    return torch.autograd.grad(floating(module(*inputs)), leaves, cotangents)
 
 
 def same(first, second):
@@ -380,7 +385,7 @@ def test_autocast_takes_either_dtype_and_keeps_that_of_the_parameters_in_gradien
     leaves = [i.requires_grad_() for i in inputs if i.is_floating_point()]
     with torch.autocast("cpu", dtype=torch.bfloat16):
         outputs = outputs_of(module, inputs)
-    torch.autograd.backward([o.float().sum() for o in outputs])
+    torch.autograd.backward([o.float().sum() for o in floating(outputs)])
     for p in (*leaves, *module.parameters()):
         assert p.grad.dtype == p.dtype
         assert p.grad.isfinite().all()
@@ -749,3 +754,30 @@ def test_clip_grads_takes_one_tensor_and_none():
     p.grad = torch.tensor([4.0])
     assert torch_port.clip_grads(p, 1.0) == 4
     assert p.grad < 1
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_multi_head_attention_has_the_parameters_of_torchs(masked):
+    """``nn.MultiheadAttention`` takes its ``state_dict`` as it is, and computes the same with it."""
+    spec = next(s for s in LAYERS if "in_proj_weight" in {slot.path for slot in s.port_class.slots.values()})
+    module, (query, key, value, *mask), _ = twin(spec, heads=3, masked=masked)
+    for m in mask:
+        m[:, 0] = True  # torch's is NaN where nothing is valid
+    stock = nn.MultiheadAttention(query.shape[-1], 3, bias=False, batch_first=True, dtype=torch.float64)
+    stock.load_state_dict(module.state_dict())
+    found, weights = stock(query, key, value, key_padding_mask=~mask[0] if masked else None, average_attn_weights=False)
+    # two sums over D, one over T, between them a softmax, all in other orders
+    assert torch.allclose(module(query, key, value, *mask), found, rtol=0, atol=2.0**-53 * 64 * 15 * 3 * 15)
+    assert torch.allclose(module.attention_weights, weights, rtol=0, atol=2.0**-53 * 64 * 15)
+
+
+def test_a_packed_parameter_takes_one_part_alone():
+    spec = next(s for s in LAYERS if "in_proj_weight" in {slot.path for slot in s.port_class.slots.values()})
+    module, *_ = twin(spec, heads=3)
+    query, key, value, out = module.reference_params()
+    module.load_reference_params([query, 2 * key, value, out])
+    D = len(query)
+    assert np.array_equal(module.in_proj_weight.detach().numpy(), np.concatenate([query.T, 2 * key.T, value.T]))
+    module.in_proj_weight.grad = torch.arange(3.0 * D * D, dtype=torch.float64).reshape(3 * D, D)
+    grads = module.reference_grads()
+    assert [g[0, 0] for g in grads] == [0, D * D, 2 * D * D, 0] and grads[1][0, 1] == D * D + D

@@ -43,7 +43,6 @@ KINDS = {"python", "text", "console", "sh", "usage"}
 # too long for a test, seconds at least on a fast machine: what is run instead, whose lines must have the same form
 LONG = {
     "parity check": "parity check --layer Softmax --cases 60 --jobs 1",
-    "parity calibrate --growth --jobs 1": "parity calibrate --growth --cases 1 --jobs 1",
     "parity lockstep": "parity lockstep --steps 4 --hidden-size 8 --batch-size 8",
     "parity lockstep --dtype float32 --plot lockstep.png":
         "parity lockstep --steps 4 --hidden-size 8 --batch-size 8 --dtype float32",
@@ -61,11 +60,8 @@ SMALLER = {
 # not ours to run: they install, or run what this test is part of
 FOREIGN = {"python -m pip install", "tox", "torchrun", "export PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu"}
 
-# what differs from machine to machine: how far beyond rounding something is, or how near
-VARIES = [
-    (r"[\d.]+e\+\d+ budgets", "# budgets"),
-    (r"share of the budget used: .*", lambda found: re.sub(r"\d+%", "#%", found[0])),
-]
+# what differs from machine to machine: how far beyond rounding something is
+VARIES = [(r"[\d.]+e\+\d+ (budgets|times)", r"# \1")]
 
 # what differs between a long run and a short one
 FORM = [

@@ -11,9 +11,12 @@ from .data import write_dates as write_dates
 from .dropout import TimeDropout
 from .embedding import Embedding, TimeEmbedding
 from .gru import GRU, TimeGRU
+from .layer_norm import LayerNorm
 from .loss import SoftmaxWithLoss, TimeSoftmaxWithLoss
 from .lstm import LSTM, TimeBiLSTM, TimeLSTM
+from .multi_head_attention import MultiHeadAttention
 from .optimizers import SGD, Adam, clip_grads
+from .positional_embedding import PositionalEmbedding
 from .rnn import RNN, TimeRNN
 from .seq2seq import Decoder, Encoder, PeekyDecoder, PeekySeq2seq, Seq2seq
 from .softmax import Softmax
@@ -42,6 +45,9 @@ __all__ = [
     "AttentionWeight",
     "Attention",
     "TimeAttention",
+    "LayerNorm",
+    "PositionalEmbedding",
+    "MultiHeadAttention",
     "Encoder",
     "Decoder",
     "PeekyDecoder",

@@ -30,12 +30,14 @@ class Slot:
         transposed: reference ``(in, out)``, torch ``(out, in)``.
         gates: of each gate block of the torch parameter, its place along the reference's last axis.
         second: dotted name of a second bias, a constant that adds to the first.
+        part: of a torch parameter that packs several along its first axis, which one of how many.
     """
 
     path: str
     transposed: bool = False
     gates: tuple[int, ...] = (0,)
     second: str | None = None
+    part: tuple[int, int] = (0, 1)
 
     def of(self, module: nn.Module) -> Tensor:
         """The torch parameter."""
@@ -55,6 +57,11 @@ class Slot:
                                "normalisation or pruning), expected a parameter; remove that before")
         return tensor
 
+    def of_packed(self, packed: Tensor) -> Tensor:
+        """This slot's part of the torch parameter, or of its gradient: a view."""
+        index, count = self.part
+        return packed.chunk(count)[index]
+
     def within(self, child: str) -> "Slot":
         """The same slot, seen from the parent of the module that is called ``child`` there."""
         second = None if self.second is None else f"{child}.{self.second}"
@@ -73,7 +80,7 @@ class Slot:
 
     def read(self, module: nn.Module) -> Array:
         """The reference parameter."""
-        value = self.of(module)
+        value = self.of_packed(self.of(module))
         if self.second is not None:
             second = attrgetter(self.second)(module)
             value = torch.where(second == 0, value, value + second)  # -0.0 stays -0.0
@@ -83,12 +90,12 @@ class Slot:
         """The gradient of the reference parameter, zeros where torch has none."""
         parameter = self.of(module)
         grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-        return to_numpy(self.to_reference(grad))
+        return to_numpy(self.to_reference(self.of_packed(grad)))
 
     def write(self, module: nn.Module, value: Tensor) -> None:
         """Copies a reference parameter in."""
         with torch.no_grad():
-            self.of(module).copy_(self.to_torch(value))
+            self.of_packed(self.of(module)).copy_(self.to_torch(value))
             if self.second is not None:
                 attrgetter(self.second)(module).zero_()
 
@@ -174,6 +181,7 @@ class Twin(nn.Module):
             if target.is_meta:
                 raise RuntimeError(f"{where}: {slot.path} is on the meta device and cannot hold "
                                    "values, expected a device with memory: to_empty(device=...)")
+            target = slot.of_packed(target)
             shape = tuple(target.T.shape if slot.transposed else target.shape)
             if param.shape != shape:
                 raise ValueError(f"{where}: {label} has shape {param.shape}, expected {shape}")

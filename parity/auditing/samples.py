@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..cases.case import Case, choices
+from ..cases.case import Case, choices, fitting
 from ..spec.axes import axes, shape
 from .subject import Sample
 
@@ -33,9 +33,11 @@ def sample(subject, sizes=None, pattern="normal", scale=1.0, layout="C", seed=0,
     """
     spec = subject.spec
     fixed = fixed_sizes(subject)
-    sizes = {letter: (fixed | (sizes or {}))[letter] if letter in (fixed | (sizes or {})) else SIZES[letter]
-             for letter in spec.letters}
-    if any(sizes[letter] != size for letter, size in fixed.items()):
+    wanted = {letter: size for letter, size in (sizes or {}).items() if letter in spec.letters}
+    if any(fixed.get(letter, size) != size for letter, size in wanted.items()):
+        return None
+    sizes = fitting(spec, base_options(spec) | options, SIZES, fixed | wanted)
+    if sizes is None:
         return None
     case = Case(spec, sizes, pattern, scale, layout, base_options(spec) | options, seed)
     data = case.data(lambda a: np.asarray(a, np.float64))

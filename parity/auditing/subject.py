@@ -92,6 +92,7 @@ class Subject:
         self.name = target.__name__ if self.is_class else type(target).__name__
         self.kind = target if self.is_class else type(target)
         self.order = None
+        self.discrete = []  # of each output, whether it is: integers, booleans
         self.models = {}
         self.namespaces = namespaces(self.kind, getattr(target, "functions", ()))
         self.generators = [(g, _state(g)) for g in _generators(self.kind)]
@@ -189,11 +190,15 @@ class Subject:
     def forward(self, layer, inputs):
         """The outputs as a tuple of arrays."""
         self.steady()
-        return tuple(np.asanyarray(o) for o in as_tuple(layer.forward(*inputs)))
+        outputs = tuple(np.asanyarray(o) for o in as_tuple(layer.forward(*inputs)))
+        self.discrete = [o.dtype.kind in "biu" for o in outputs]
+        return outputs
 
     def backward(self, layer, cotangents):
-        """What ``backward`` returned, as a tuple, trailing None left out."""
+        """What ``backward`` returned, as a tuple, trailing None left out; what is discrete has no cotangent."""
         self.steady()
+        if not all(self.discrete):
+            cotangents = [c for i, c in enumerate(cotangents) if not any(self.discrete[i : i + 1])]
         found = layer.backward() if self.without_cotangent else layer.backward(*cotangents)
         return () if found is None else as_tuple(found)
 
@@ -206,19 +211,18 @@ class Function:
         self.layers = {}
 
     def __call__(self, arrays):
-        dtype, kind = next(((a.dtype, type(a)) for a in arrays.values() if a.dtype.kind in "fc"),
-                           (np.dtype(float), np.ndarray))
+        dtype = next((a.dtype for a in arrays.values() if a.dtype.kind in "fc"), np.dtype(float))
         if dtype.kind == "c":
             with complex_buffers(self.subject.namespaces):
-                return self._call(arrays, dtype, kind)
-        return self._call(arrays, dtype, kind)
+                return self._call(arrays, dtype)
+        return self._call(arrays, dtype)
 
-    def _call(self, arrays, dtype, kind):
+    def _call(self, arrays, dtype):
         subject = self.subject
-        kept = self.layers.get((dtype, kind))
+        kept = self.layers.get(dtype)
         layer = kept
         if kept is None or kept is False:
-            layer = subject.make(self.sample, lambda a: a.astype(dtype).view(kind) if a.dtype.kind == "f" else a)
+            layer = subject.make(self.sample, lambda a: a.astype(dtype) if a.dtype.kind == "f" else a)
         own = list(getattr(layer, "params", []))
         for i, name in zip(subject.places(layer, self.sample), self.sample.params, strict=True):
             own[i][...] = arrays[name]
@@ -232,7 +236,7 @@ class Function:
                 layer.set_state(*(arrays[n] for n in self.sample.states))
             again = subject.forward(layer, inputs)
             same = all(np.array_equal(a, b, equal_nan=True) for a, b in zip(outputs, again, strict=True))
-            self.layers[dtype, kind] = layer if same else False
+            self.layers[dtype] = layer if same else False
         return outputs
 
 
@@ -276,7 +280,7 @@ def quantities(subject, sample, cotangents=None, cast=np.asarray):
 
 
 def draw_cotangents(subject, sample, outputs):
-    """Random signed cotangents of the outputs' shapes: the case's own where they fit."""
+    """Random signed cotangents of the outputs' shapes, the case's own where they fit; zero for what is discrete."""
     names = list(subject.spec.outputs) if subject.spec is not None else []
     rng = np.random.default_rng([sample.seed, 7])
     found = []
@@ -284,7 +288,7 @@ def draw_cotangents(subject, sample, outputs):
         own = sample.cotangents.get(names[i]) if i < len(names) else None
         drawn = np.ones(o.shape) if subject.without_cotangent else rng.standard_normal(o.shape)
         fits = own is not None and own.shape == o.shape and not subject.without_cotangent
-        found.append(np.array(own if fits else drawn)[()])
+        found.append(np.array(own if fits else drawn * (o.dtype.kind not in "biu"))[()])
     return found
 
 

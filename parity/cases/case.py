@@ -1,6 +1,7 @@
 """A case: which arrays a layer is given, as pure data with a text of its own."""
 
 import hashlib
+import itertools
 import math
 from dataclasses import dataclass, field, replace
 from urllib.parse import quote
@@ -394,6 +395,40 @@ def derived(spec, sizes, options):
             raise UsageError(f"{spec.name}: sizes[{letter!r}] gives {value!r} for {found | options}, expected a size")
         found[letter] = value
     return found
+
+
+def fitting(spec, options, usual, given=None):
+    """Sizes that a case of a layer with these options may have, all different but for those given; None for none.
+
+    Args:
+        usual: sizes by axis letter with which to begin; any other letter begins with 2.
+        given: sizes of some letters, of those that follow from others too.
+
+    Raises:
+        UsageError: no size of an axis that follows from others.
+    """
+    given = given or {}
+    letters = [letter for letter in spec.letters if letter != "..."]
+    most = max([12, *(size for letter, size in given.items() if letter in spec.sizes)])
+
+    def values(letter):
+        """Those among which a case draws, and, where others' sizes are given that follow from it, any."""
+        if letter in given:
+            return [given[letter]]
+        found = list(dict.fromkeys((usual.get(letter, 2), *range(2, most + 1), 1)))
+        drawn = [size for size in found if size in spec.ranges.get(letter, found) and size > 1]
+        return drawn + [size for size in found if most > 12 and size not in drawn and size >= least(spec, letter)]
+
+    for chosen in itertools.product(*map(values, letters)):
+        free = [size for letter, size in zip(letters, chosen, strict=True) if letter not in given]
+        if len(set(free)) == len(free):
+            sizes = derived(spec, dict(zip(letters, chosen, strict=True)), options)
+            if "..." in spec.letters:
+                sizes["..."] = given.get("...", usual["..."])
+            if all(sizes.get(letter, size) == size for letter, size in given.items()) and (
+                    spec.where is None or spec.where(sizes | options)):
+                return sizes
+    return None
 
 
 def parse(text, catalogue=None):

@@ -19,6 +19,22 @@ def bad_inputs(spec):
     def add(what, name, value, error):
         found.append((what, name, data.inputs | {name: value}, error))
 
+    def resized(letter, size):
+        """All inputs with so many entries along an axis, repeated as needed."""
+        entries, found = np.arange(size) % case.sizes[letter], dict(data.inputs)
+        for name, array in data.inputs.items():
+            words = axes(spec.inputs[name])[1]
+            if letter in words:
+                found[name] = array.take(entries, words.index(letter) - len(words))
+        return found
+
+    for letter in {word for text in spec.inputs.values() for word in axes(text)[1]} & case.sizes.keys() - {"..."}:
+        name = next(name for name, text in spec.inputs.items() if letter in axes(text)[1])
+        for size in (case.sizes[letter] + 1,) if letter in known else range(1, 13):
+            if letter in known or not (spec.where is None or spec.where(case.sizes | case.options | {letter: size})):
+                what = f"and all others have {letter} = {size}"
+                found.append((what, name, resized(letter, size), ValueError))
+
     for name, text in spec.inputs.items():
         array, (kind, letters) = data.inputs[name], axes(text)
         add("is a list", name, array.tolist(), TypeError)
@@ -42,7 +58,7 @@ def bad_inputs(spec):
         if kind == "int":
             ignored = spec.options.get("ignore_label", ())
             ignored += (build(spec, case.options, data).loss.ignore_label,) if name == spec.labels else ()
-            upper = SIZES[spec.bounds[name]]
+            upper = case.sizes.get(spec.bounds[name], spec.bounds[name])
             for value, place in ((upper, -1), (-7, -1), (upper, 0), (-1, 0), (-2, 0)):
                 wrong = array.copy()
                 wrong[(place,) * array.ndim] = value
@@ -173,7 +189,7 @@ def hold_labels(spec, make, call):
             found = call(layer, "forward", *given.values())
             assert np.array_equal(found, same), f"{name} of {dtype} give another result"
         if spec.one_hot == name:
-            upper = SIZES[spec.bounds[name]]
+            upper = case.sizes.get(spec.bounds[name], spec.bounds[name])
             labels = np.maximum(data.inputs[name], 0)
             expected = call(layer, "forward", *(data.inputs | {name: labels}).values())
             rows = np.eye(upper)[labels]
@@ -272,7 +288,7 @@ def _as_alone(case, data, mask, valid, n, padded, shown, run):
 
     spec = case.spec
     cotangents = {name: c.copy() for name, c in data.cotangents.items()}
-    for name in shown:
+    for name in cotangents.keys() & set(shown):
         cotangents[name][~valid] = 0  # there the batch repeats what stands before
     inputs = {name: a for name, a in data.inputs.items() if name != mask}
     apart = run(case, data.params, of(inputs, spec.inputs, True), of(cotangents, spec.outputs, True))

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..cases.case import Case, choices
+from ..cases.case import Case, choices, fitting
 from ..sides.textbook import build
 
 SIZES = {"N": 2, "T": 3, "U": 4, "V": 5, "D": 6, "H": 7, "...": (2, 3)}  # all different
@@ -12,7 +12,9 @@ FLOATS = ("float16", "float32", "float64", "longdouble")
 def standard(spec, seed=0, **options):
     """An ordinary case with all axis sizes different; the first choice of every option not given."""
     chosen = {name: options.get(name, (values or (0,))[0]) for name, values in choices(spec).items()}
-    return Case(spec, {letter: SIZES[letter] for letter in spec.letters}, "normal", 1.0, "C", chosen, seed)
+    sizes = fitting(spec, chosen, SIZES)
+    assert sizes, f"{spec.name}: no sizes up to 12, all different, are in `ranges` and admitted by `where`"
+    return Case(spec, sizes, "normal", 1.0, "C", chosen, seed)
 
 
 def arrays_of(case, dtype="float64"):
@@ -22,6 +24,11 @@ def arrays_of(case, dtype="float64"):
 def forward(layer, data):
     outputs = layer.forward(*data.inputs.values())
     return outputs if isinstance(outputs, tuple) else (outputs,)
+
+
+def floating(arrays):
+    """Those arrays that are not integers or booleans."""
+    return [a for a in arrays if a.dtype.kind == "f"]
 
 
 def backward(layer, data):

@@ -95,7 +95,7 @@ class Spec:
     def letters(self) -> tuple[str, ...]:
         """All axis letters whose sizes are drawn, in order of appearance."""
         found = letters((*self.inputs.values(), *self.params.values(), self.size_arguments, *self.states.values(),
-                         *(a.below for a in self.inputs.values() if isinstance(a.below, str))))
+                         *(a.below for a in self.inputs.values() if isinstance(a.below, str)), *self.ranges))
         return tuple(letter for letter in found if letter not in self.sizes)
 
     @property

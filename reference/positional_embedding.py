@@ -1,0 +1,75 @@
+"""Learned positions."""
+
+import numpy as np
+
+from ._checks import check
+from ._layer import Layer, like
+from .attention import valid
+
+
+class PositionalEmbedding(Layer):
+    """ys = xs + W[positions]: a learned row for each position among the valid ones of a sequence.
+
+    Source: Gehring et al. 2017; Vaswani et al., Attention Is All You Need, 2017, section 3.5.
+
+    Args:
+        W: one row a position ``(M, D)``, floating.
+
+    Raises:
+        TypeError: ``W`` is not a floating array.
+        ValueError: it does not have two axes.
+    """
+
+    param_names = ("W",)
+
+    def __init__(self, W):
+        super().__init__(W)
+        check("PositionalEmbedding", W=(W, "M D"))
+
+    def forward(self, xs, mask=None):
+        """Adds to each entry of a sequence the row of its position.
+
+        Args:
+            xs: ``(N, T, D)``, floating, T <= M.
+            mask: boolean ``(N, T)``, true at valid entries, which alone count; None for all.
+
+        Returns:
+            ``ys`` ``(N, T, D)``, the promotion of the dtypes of ``xs`` and ``W``, zero where ``mask`` is false;
+            ``positions`` ``(N, T)``, int64: how many valid entries stand before, zero where ``mask`` is false.
+
+        Raises:
+            TypeError: ``xs`` is not floating, or ``mask`` not boolean.
+            ValueError: shapes that do not fit, or a sequence longer than M.
+        """
+        (W,) = self.params
+        where = "PositionalEmbedding.forward"
+        given = {} if mask is None else {"mask": (mask, "bool N T")}
+        check(where, W=(W, "M D"), xs=(xs, "N T D"), **given)
+        if xs.shape[1] > len(W):
+            raise ValueError(f"{where}: xs has shape {xs.shape}, expected T <= M = {len(W)}")
+        counted = np.ones(xs.shape[:2], bool) if mask is None else mask
+        positions = np.where(counted, counted.cumsum(axis=1) - 1, 0)
+        self._save(xs, mask, positions)
+        return valid(xs + W[positions], mask), positions
+
+    def backward(self, dys):
+        """Cotangent of ``xs``; writes the gradient of ``W``; positions have none.
+
+        Args:
+            dys: cotangent of ``ys`` ``(N, T, D)``.
+
+        Returns:
+            ``dxs`` ``(N, T, D)``, dtype of ``xs``.
+
+        Raises:
+            RuntimeError: before ``forward``.
+            ValueError: ``dys`` has another shape than the output.
+        """
+        xs, mask, positions = self._saved()
+        self._check_cotangents(dys=(dys, xs.shape))
+        (dW,) = self.grads
+        dys = valid(dys, mask)
+        total = np.zeros_like(dys, shape=dW.shape)
+        np.add.at(total, positions, dys)
+        dW[...] = total
+        return like(dys, xs)
