@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import importlib.util
 from functools import lru_cache
 
 import numpy as np
@@ -24,8 +25,6 @@ def port(spec, options, data, lane, forced=None):
     """The quantities of a pair's port in a lane."""
     if spec.port_kind == "torch":
         return torch_run(spec, spec.port, options, data, lane.torch_dtype, lane.device, spec.places)
-    if lane.device != "cpu":
-        raise UsageError(f"{spec.name}: a port of {spec.port_kind} functions runs on the CPU only")
     if spec.port_kind == "jax":
         from .jax import run
 
@@ -37,6 +36,15 @@ def _dtype(data):
     """Name of the dtype that the floating arrays of a case have in common."""
     return np.result_type(*(a for group in (data.params, data.inputs, data.cotangents) for a in group.values()
                             if a.dtype.kind not in "biu")).name
+
+
+def untested(spec, lane):
+    """Why a pair cannot run in a lane that can, in one sentence; empty where it can."""
+    if spec.port_kind != "torch" and lane.device != "cpu":
+        return f"a port of {spec.port_kind} functions runs on the CPU only"
+    if spec.port_kind == "jax" and importlib.util.find_spec("jax") is None:
+        return "JAX is not installed: pip install 'numpy-torch-parity[jax]'"
+    return ""
 
 
 def kind(spec):
