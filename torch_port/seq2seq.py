@@ -120,7 +120,7 @@ class DecoderBase(Model):
         return where
 
     def _repeated(self, source: Sequence[Any], times: int) -> list[Any]:
-        return [a if a is None or times == 1 else a.repeat_interleave(times, 0) for a in source]
+        return [None if a is None else a.repeat_interleave(times, 0) for a in source]
 
     @torch.no_grad()
     def _search(
@@ -173,7 +173,7 @@ class DecoderBase(Model):
                     sums = total[:, :, None] + torch.log_softmax(logits.double(), dim=2)
                 if K > 1:
                     rank = (sums / length[:, :, None] ** length_penalty).view(N, K * V)
-                    choice = rank.sort(dim=1, descending=True, stable=True).indices[:, :K]
+                    choice = rank.sort(descending=True, stable=True).indices[:, :K]
                 if K > 1 or scores:
                     total = sums.view(N, K * V).gather(1, choice)
                 kept += self._kept()

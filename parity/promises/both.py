@@ -144,6 +144,8 @@ def _hold_search(call, layer, given, greedy, floating, steps):
         assert np.abs(scores - expected).max() <= bound * np.abs(expected).max(), f"scores {scores}, not {expected}"
         same = call(layer, "generate", given, 1, steps, end_id=end)
         assert np.array_equal(same, ids), "the scores change the answers"
+        _, plain = call(layer, "generate", given, 1, steps, end_id=end, scores=True)
+        assert penalty != 1.0 or np.array_equal(plain, scores), "the length penalty is not 1 where none is given"
         every = np.stack(np.meshgrid(*[range(V)] * 3, indexing="ij"), -1).reshape(-1, 3)
         tried, over = total(np.tile(every, (N, 1)), -1 if end is None else end, penalty)
         for_good = (~over | (np.tile(every, (N, 1)) == end)).all(axis=1)  # after its end an answer is its end alone
@@ -155,15 +157,17 @@ def _hold_search(call, layer, given, greedy, floating, steps):
         second, first = np.sort(tried, axis=1)[:, -2:].T
         clear = first - second > bound * np.abs(first)
         assert np.array_equal(ids[clear], every[tried.argmax(axis=1)][clear]), "the widest beam misses the best answer"
+        same = call(layer, "generate", given, 1, 3, beam_width=2, end_id=end, length_penalty=penalty)
         narrow, less = call(layer, "generate", given, 1, 3, beam_width=2, **how)
+        kept = [np.asarray(w) for w in getattr(layer, "attention_weights", None) or ()]  # before the next run
+        assert np.array_equal(same, narrow), "the scores change the answers of a beam"
         expected, _ = total(narrow, -1 if end is None else end, penalty)
         assert np.abs(less - expected).max() <= bound * np.abs(expected).max(), "a beam's scores are not its answers'"
-        if hasattr(layer, "attention_weights"):
-            kept = np.stack([np.asarray(w) for w in layer.attention_weights])
-            _log_probabilities(call, layer, given, narrow, floating)
-            expected = np.stack([np.asarray(w) for w in layer.attention_weights])
-            assert np.abs(kept - expected[: len(kept)]).max() <= bound, "the attention is that of another answer"
-            assert len(kept) == len(expected) or end is not None, "the attention of some steps is lost"
+        if kept:
+            asked = [np.asarray(w) for w in layer.attention_weights]
+            assert len(kept) == len(asked) or end is not None, f"the attention of {len(kept)} steps, not {len(asked)}"
+            assert all(a.shape == b.shape and np.abs(a - b).max() <= bound
+                       for a, b in zip(kept, asked, strict=False)), "the attention is that of another answer"
     for what, how, expected in (("end id out of range", {"end_id": V}, IndexError),
                                 ("negative end id", {"end_id": -1}, IndexError),
                                 ("end id that is no integer", {"end_id": 1.0}, TypeError),
