@@ -205,11 +205,11 @@ class Decoder(Composite):
             logits = self._scores(ids[:, u : u + 1], *message)[:, 0].reshape(N, K, V)
             logits = np.where(ended[:, :, None], over, logits)  # what has ended goes on with its end alone
             length = length + ~ended
-            if K == 1:
-                best = logits[:, 0].argmax(axis=1)[:, None]
             if K > 1 or scores:
                 sums = total[:, :, None] + log_softmax(logits.astype(np.result_type(logits, np.float64)))
-            if K > 1:
+            if K == 1:
+                best = logits[:, 0].argmax(axis=1)[:, None]
+            else:
                 rank = sums / length[:, :, None] ** length_penalty
                 best = np.argsort(-rank.reshape(N, K * V), axis=1, kind="stable")[:, :K]
             if K > 1 or scores:

@@ -167,11 +167,11 @@ class DecoderBase(Model):
                 if end_id is not None:  # what has ended goes on with its end alone
                     logits = torch.where(ended[:, :, None], over.to(logits.dtype), logits)
                 length = length + ~ended
-                if K == 1:
-                    choice = (choose or _first_argmax)(logits[:, 0])[:, None]
                 if K > 1 or scores:
                     sums = total[:, :, None] + torch.log_softmax(logits.double(), dim=2)
-                if K > 1:
+                if K == 1:
+                    choice = (choose or _first_argmax)(logits[:, 0])[:, None]
+                else:
                     rank = (sums / length[:, :, None] ** length_penalty).view(N, K * V)
                     choice = rank.sort(descending=True, stable=True).indices[:, :K]
                 if K > 1 or scores:

@@ -96,11 +96,16 @@ def hold_generate(spec, make, call):
         fed = np.concatenate((np.ones_like(ids[:, :1]), ids[:, :-1]), axis=1)
         score = call(layer, "forward", fed, given) if floating else call(layer, "score", given, fed)
         assert np.array_equal(score.argmax(axis=-1), ids), "the ids are not those of the highest scores"
+    assert call(layer, "generate", given, 0, 1).shape == (len(given), 1), "the start id 0 is refused"
+    two = call(layer, "generate", given, 1, 2, beam_width=SIZES["V"], length_penalty=0.0, scores=True)
+    wide = call(layer, "generate", given, 1, 2, beam_width=SIZES["V"] ** 2, length_penalty=0.0, scores=True)
+    assert all(map(np.array_equal, two, wide)), "a beam as wide as the vocabulary misses the best of two ids"
     for start in (True, np.int64(1), np.uint8(1)):
         same = np.array_equal(call(layer, "generate", given, start, steps), ids)
         assert same, f"a start id {start!r} is another than 1"
     _hold_search(call, layer, given, ids, floating, steps)
     assert call(layer, "generate", given, 1, 0).shape == (len(given), 0), "no ids asked for, and some given"
+    assert not call(layer, "generate", given, 1, 0, scores=True)[1].any(), "no ids have a score"
     letter = axes(spec.inputs[source])[1][-1]
     wrong = [("a start id out of range", (given, SIZES["V"], 1), IndexError),
              ("a negative start id", (given, -1, 1), IndexError),
@@ -163,7 +168,7 @@ def _hold_search(call, layer, given, greedy, floating, steps):
         assert np.array_equal(same, narrow), "the scores change the answers of a beam"
         expected, _ = total(narrow, -1 if end is None else end, penalty)
         assert np.abs(less - expected).max() <= bound * np.abs(expected).max(), "a beam's scores are not its answers'"
-        if kept:
+        if hasattr(layer, "attention_weights"):
             asked = [np.asarray(w) for w in layer.attention_weights]
             assert len(kept) == len(asked) or end is not None, f"the attention of {len(kept)} steps, not {len(asked)}"
             assert all(a.shape == b.shape and np.abs(a - b).max() <= bound

@@ -35,6 +35,12 @@ def check_generate_port(spec):
         module = spec.port_class.from_reference(build(spec, case.options, data), device="meta")
         source = torch.from_numpy(np.array(data.inputs[next(iter(spec.differentiable() or spec.inputs))]))
         assert module.generate(source.to("meta"), 1, 2).device.type == "meta", "the ids are made on another device"
+        if hasattr(module, "sample"):
+            module = twin(spec, case.options, data)
+            first, second, again = (module.sample(source, 1, 12, generator=torch.Generator().manual_seed(seed))
+                                    for seed in (0, 1, 0))
+            assert torch.equal(first, again) and not torch.equal(first, second), "samples do not follow their generator"
+            module = module.to("meta")
         assert module.train().generate(source.to("meta"), 1, 2) is not None and module.training, "the mode changes"
 
 
