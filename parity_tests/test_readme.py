@@ -60,8 +60,11 @@ SMALLER = {
 # not ours to run: they install, or run what this test is part of
 FOREIGN = {"python -m pip install", "tox", "torchrun", "export PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu"}
 
-# what differs from machine to machine: how far beyond rounding something is
-VARIES = [(r"[\d.]+e\+\d+ (budgets|times)", r"# \1")]
+# what differs from machine to machine: how far beyond rounding something is, or how near
+VARIES = [
+    (r"[\d.]+e\+\d+ budgets", "# budgets"),
+    (r"share of the budget used: .*", lambda found: re.sub(r"\d+%", "#%", found[0])),
+]
 
 # what differs between a long run and a short one
 FORM = [

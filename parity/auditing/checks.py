@@ -11,14 +11,14 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..judge.witness import LIMIT, Differentiator
+from ..judge.compare import shares, worst
+from ..judge.lanes import LANES
+from ..judge.witness import DOUBT, LIMIT, Differentiator
 from . import diagnose, samples
 from .findings import BACKWARD, FORWARD, FRAGILE, PROTOCOL, Finding, Result
+from .rounding import blind, budgets, grainy, rms
 from .subject import Function, Subject, draw_cotangents, gradients, quantities
 
-FACTOR = 1024  # how many times the expected rounding a right result may be away; faults are away 1e6 and more
-WITNESSED = 20  # how many of its own estimated errors a numerical derivative is believed to be off
-LOOSE = 1e-5  # relative tolerance at extreme inputs, where honest formulas lose digits in different ways
 PICKED = 64  # entries of a large array that are differentiated one by one
 KEEP = 4096  # entries up to which a finding keeps the whole arrays
 WITNESSES = 4  # samples whose gradients the twin's autograd is asked for as well
@@ -60,8 +60,13 @@ class Examination:
         self.canonical = None if spec is None else Subject(spec.reference, spec)
         self.result = Result(subject.name, spec.name if spec else "")
         self.known = set()
-        self.roundoff = diagnose.ROUNDOFF["float64"]
+        self.lane = LANES["cpu-float64"]
         self.traced = {}
+
+    @property
+    def narrow(self):
+        """Whether the layer computes in float32 inside."""
+        return self.lane.dtype == "float32"
 
     def add(self, finding):
         """Keeps a finding, unless the same check already said it of this quantity."""
@@ -85,8 +90,18 @@ class Examination:
                 self.values(measured, thorough=True)
                 self.linearity(measured)
                 self.many()
+                self.left_over(measured)
         self.result.seconds = time.monotonic() - started
         return self.result
+
+    def left_over(self, measured):
+        """What was never judged, and no fault found in it."""
+        result, found = self.result, {f.quantity for f in self.result.findings}
+        for name, g in measured.got.items():
+            if name not in result.judged and f"grad.{name}" not in found and np.size(g):
+                result.unjudged.setdefault(name, "no call could be judged")
+        result.unjudged = {n: why for n, why in result.unjudged.items()
+                           if n not in result.judged and f"grad.{n}" not in found}
 
     # --- making, and the first call ---------------------------------------------------------------
 
@@ -311,11 +326,11 @@ class Examination:
         cut = [n for n, a in found.items() if a.dtype.kind == "f" and a.dtype.itemsize < 8]
         floating = any(a.dtype.kind == "f" for a in measured.sample.point().values())
         if cut and floating:
-            self.roundoff = diagnose.ROUNDOFF["float32"]
+            self.lane = LANES["cpu-float32"]
             self.add(Finding("error", "dtype", cut[0], diagnosis=f"float64 is silently cut to {found[cut[0]].dtype}: "
                              f"{', '.join(cut)}", kind="float32", case_id=measured.sample.id, breaks=BREAKS["float32"]))
         elif floating and self._grainy(measured):
-            self.roundoff = diagnose.ROUNDOFF["float32"]
+            self.lane = LANES["cpu-float32"]
             self.add(Finding("error", "dtype", "inside", diagnosis="float64 is silently cut to float32 inside: a "
                              "change of 1e-10 in the inputs does not come out", kind="float32",
                              case_id=measured.sample.id, breaks=BREAKS["float32"]))
@@ -345,8 +360,7 @@ class Examination:
         for old, new, newer in zip(plain, near, nearer, strict=True):
             if any(a is None or a.shape != old.shape for a in (old, new, newer)):
                 continue
-            answers = np.abs(new - old) > 1e-7 * diagnose.rms(old)
-            if answers.sum() > 3 and np.mean((newer == old)[answers]) > 0.5:
+            if grainy(old, new, newer):
                 return True
         return False
 
@@ -368,7 +382,8 @@ class Examination:
         rows = sample.sizes.get("N")
         batched = () if sample.warm else [n for n, a in (sample.inputs | sample.states).items()
                                           if rows is None or (a.ndim and len(a) == rows)]
-        return Differentiator(Function(self.subject, sample), sample.point(), cotangents, self.seed, batched)
+        return Differentiator(Function(self.subject, sample), sample.point(), cotangents, self.seed, batched,
+                              self.lane.unit_roundoff)
 
     def measure(self, sample, cotangents=None):
         """A sample measured for the diagnosis: what was got, what is right."""
@@ -389,16 +404,21 @@ class Examination:
 
     def values(self, measured, thorough):
         """Forward against the canonical one, backward against its own forward's derivative."""
-        units, survived = diagnose.rounding(self.subject, measured, self.roundoff)
-        if thorough and not survived:
-            self.result.remark("the expected rounding is an estimate: the code does not keep the array type that "
-                               "measures it")
+        units, dropped = budgets(self.subject, measured, self.lane)
+        if thorough and dropped:
+            self.result.remark(f"the budget of {', '.join(name for _, name in sorted(dropped))} is an estimate: the "
+                               "code does not keep the array type that measures it")
         self.scene = diagnose.Scene(self.subject, self.canonical, measured, True, self.measure,
-                                    1e-3 if self.roundoff > 1e-8 else diagnose.SAME, self.traced, self.result.remark)
+                                    1e-3 if self.narrow else diagnose.SAME, self.traced, self.result.remark)
         wrong_outputs = self._forward_values(measured, units)
         shapes = self._shapes(measured)
         # a gradient that was found wrong is not looked at again in other samples
         names = [n for n in measured.got if n not in shapes and ("gradient", f"grad.{n}") not in self.known]
+        unseen = [n for n in names if blind(measured.got[n], units["grad", n], measured, self.lane)]
+        for name in unseen:
+            self.result.unjudged.setdefault(name, "its budget is as large as itself: rounding alone would "
+                                            "explain any value of it")
+        names = [n for n in names if n not in unseen]
         if not names:
             return
         same = self.canonical is not None and not wrong_outputs and getattr(measured, "canonical", {})
@@ -406,9 +426,9 @@ class Examination:
         if same:
             for name in names:
                 g, r = measured.got[name], measured.canonical.get(name)
-                if r is not None and not _within(g, r, FACTOR * units["grad", name]):
+                if r is not None and not self._within_both(measured, ("grad", name), g, r, units):
                     mismatched[name] = r
-        if thorough or (not same and self.roundoff > 1e-8):
+        if thorough or (not same and self.narrow):
             self._numerical(measured, units, names, mismatched, same)
         elif mismatched:
             self._numerical(measured, units, list(mismatched), mismatched, same)
@@ -423,7 +443,7 @@ class Examination:
                 wrong[name] = right
                 self._forward_finding(measured, name, right, got, None, None,
                                       f"it has shape {got.shape}, expected {right.shape}")
-            elif not _within(got, right, FACTOR * units["output", name]):
+            elif not self._within_both(measured, ("output", name), got, right, units):
                 wrong[name] = right
                 index = _worst(right, got, units["output", name])
                 self._forward_finding(measured, name, right, got, index, units["output", name], "")
@@ -495,9 +515,9 @@ class Examination:
         wrong = {}
         for name in names:
             got = measured.got[name]
-            unit = units["grad", name]
+            budget = units["grad", name]
             if name in found.directions:
-                bad = self._along(got, unit, found.directions[name])
+                bad = self._along(differ, name, got, budget, found.directions[name])
                 right = mismatched.get(name)
                 if right is None and bad is not None:
                     right = self._picked(differ, name, got)
@@ -505,19 +525,41 @@ class Examination:
                     wrong[name] = right
                 continue
             right = found.values[name]
-            allowed = FACTOR * unit + WITNESSED * found.errors[name]
+            allowed = budget + DOUBT * found.errors[name]
+            if not _within(got, right, allowed):  # the derivative's own rounding, asked for where it matters
+                signs = differ.rng.choice((-1.0, 1.0), got.shape)
+                allowed = allowed + differ.rounding({name: signs})
             if not _within(got, right, allowed):
-                right, left = self._without_kinks(differ, name, got, right, allowed)
+                right, allowed, left = self._without_kinks(differ, name, got, right, allowed)
                 if left:
                     self.result.remark(f"{left} entr{'y' if left == 1 else 'ies'} of {name} at a kink or tie left out: "
                                        "there is no derivative there")
                 measured.right[name] = right
+            if got.size:
+                self._judged(name, worst(shares(got, right, allowed))[0])
             if not _within(got, right, allowed):
                 wrong[name] = right
             elif name in mismatched and not np.array_equal(right, got):
                 wrong[name] = mismatched[name]  # finer than the numerical derivative can see
                 measured.right[name] = mismatched[name]
         self._gradient_findings(measured, units, wrong, same)
+
+    def _within_both(self, measured, key, got, right, budget):
+        """Whether two honest computations of one function may be so far apart: the layer's and the canonical one."""
+        allowed = budget[key]
+        if not _within(got, right, allowed):
+            if not hasattr(measured, "canonical_budget"):
+                own = diagnose.Measured(measured.canonical_sample, measured.cotangents, measured.right_outputs,
+                                        measured.canonical)
+                measured.canonical_budget, _ = budgets(self.canonical, own, self.lane)
+            allowed = allowed + measured.canonical_budget.get(key, 0)
+        if key[0] == "grad" and got.size:
+            self._judged(key[1], worst(shares(got, right, allowed))[0])
+        return _within(got, right, allowed)
+
+    def _judged(self, name, share):
+        """Notes that a gradient was judged, and the share of its budget that it used."""
+        self.result.judged[name] = max(self.result.judged.get(name, 0.0), float(share))
 
     def _gradient_findings(self, measured, units, wrong, same):
         sample = measured.sample
@@ -539,22 +581,28 @@ class Examination:
                              "", _small(right), _small(got)))
 
     def _without_kinks(self, differ, name, got, right, allowed):
-        """The derivative with the backward's own value where there is a kink, and how many those are."""
+        """The derivative with the backward's own value where there is a kink, how far it may be off, and how many
+        kinks those are; beside one, from shorter steps."""
         with np.errstate(all="ignore"):
             suspects = np.argwhere(~(np.abs(got - right) <= allowed))[:PICKED]
-        right, left = right.copy(), 0
+        right, allowed, left = right.copy(), np.array(allowed), 0
         for index in map(tuple, suspects):
             if differ.kinked(name, index):
                 right[index] = got[index]
                 left += 1
-        return right, left
+            elif found := differ.nearer(name, index, right[index]):
+                right[index], doubt = found
+                allowed[index] += doubt
+        return right, allowed, left
 
-    def _along(self, got, unit, pairs):
+    def _along(self, differ, name, got, budget, pairs):
         """The first direction along which a gradient is wrong; None where it is right along all."""
         for vector, value, error in zip(*pairs, strict=True):
-            allowed = FACTOR * float(np.sqrt(np.sum((unit * vector) ** 2))) + WITNESSED * error
-            if not abs(float(np.sum(got * vector)) - value) <= allowed:
+            away = abs(float(np.sum(got * vector)) - value)
+            allowed = float(np.sum(budget * np.abs(vector))) + DOUBT * error
+            if not away <= allowed and not away <= allowed + differ.rounding({name: vector}):
                 return vector
+            self._judged(name, away / allowed)
         return None
 
     def _picked(self, differ, name, got):
@@ -569,15 +617,15 @@ class Examination:
 
     def _directions(self, measured, units, names, same):
         """The gradient along two random directions in everything at once; entry by entry where that is wrong."""
-        if self.roundoff > 1e-8:
+        if self.narrow:
             return
         differ = self.differentiator(measured.sample, measured.cotangents)
         for _ in range(2):
             vectors = {n: differ.rng.uniform(-1, 1, measured.got[n].shape) for n in names}
             value, error = differ.direction(vectors)
             got = sum(float(np.sum(measured.got[n] * v)) for n, v in vectors.items())
-            unit = sum(float(np.sum(units["grad", n] * np.abs(v))) for n, v in vectors.items())
-            if not abs(got - value) <= FACTOR * unit + WITNESSED * error + 1e-12 * abs(value):
+            allowed = sum(float(np.sum(units["grad", n] * np.abs(v))) for n, v in vectors.items()) + DOUBT * error
+            if not abs(got - value) <= allowed and not abs(got - value) <= allowed + differ.rounding(vectors):
                 self._numerical(measured, units, names, {}, same)
                 return
 
@@ -607,15 +655,17 @@ class Examination:
         except Exception as error:
             self.raised(error, "another cotangent", sample)
             return
+        calls = measured, *(replace(measured, cotangents=c, got=g) for c, g in ((other, second), (mixed, both)))
+        allowed = [budgets(self.subject, call, self.lane)[0] for call in calls]
         for name, g in measured.got.items():
-            if g is None or zero[name] is None or ("gradient", f"grad.{name}") in self.known:
+            if any(a is None or a.shape != g.shape for a in (g, zero[name], second[name], both[name])) or (
+                    "gradient", f"grad.{name}") in self.known:
                 continue
-            size = diagnose.rms(g) + diagnose.rms(second[name])
-            fine = FACTOR * self.roundoff * (size + 1e-12)
-            if zero[name].shape == g.shape and np.abs(zero[name]).max(initial=0) > fine:
+            plain, another, sums = (a["grad", name] for a in allowed)
+            if not _within(zero[name], np.zeros_like(g), plain):
                 self._difference("zero cotangent", f"grad.{name}", np.zeros_like(g), zero[name], sample,
                                  "a zero cotangent does not give a zero gradient", "linear", BREAKS["linear"], BACKWARD)
-            elif both[name].shape == g.shape and not np.allclose(both[name], 2.5 * g + second[name], 1e-5, 1e2 * fine):
+            elif not _within(both[name], 2.5 * g + second[name], 2.5 * plain + another + sums):
                 self._difference("linearity", f"grad.{name}", 2.5 * g + second[name], both[name], sample,
                                  "backward is not linear in the cotangent", "linear", BREAKS["linear"], BACKWARD)
 
@@ -702,11 +752,12 @@ class Examination:
                     return
         if any(f.severity == "error" or f.check == "forward" for f in self.result.findings):
             return
+        units, _ = budgets(self.subject, measured, self.lane)
         for check, name, got, right in pairs:
             if got is None or got.shape != right.shape or name in [f.quantity for f in self.result.findings]:
                 continue
-            allowed = max(LOOSE, FACTOR * self.roundoff) * (np.abs(right) + diagnose.rms(right)) + 1e-8
-            if not _within(got, right, allowed):
+            key = ("output" if check == "forward" else "grad"), name.removeprefix("grad.")
+            if not self._within_both(measured, key, got, right, units):
                 index = _worst(right, got)
                 kind, words = self._clamped(got, right, check)
                 mine = self.strict or check == "gradient"
@@ -733,6 +784,7 @@ def ask_canonical(canonical, measured):
     drawn = {n: measured.outputs[o] != 0 for n, o in spec.drawn.items() if n not in sample.inputs}
     inputs = sample.inputs | drawn
     sample = replace(sample, inputs={n: inputs[n] for n in spec.inputs if n in inputs})
+    measured.canonical_sample = sample
     try:
         layer = canonical.make(sample)
         outputs = canonical.forward(layer, _fresh(sample))
@@ -773,18 +825,15 @@ def _reading(error, sample, subject):
 
 
 def _within(got, right, allowed):
-    got, right = np.asarray(got), np.asarray(right)
-    if got.shape != right.shape:
-        return False
-    with np.errstate(all="ignore"):
-        return bool(np.all((np.abs(got - right) <= allowed) | (got == right) | (np.isnan(got) & np.isnan(right))))
+    """Whether every element lies within its budget."""
+    return np.shape(got) == np.shape(right) and worst(shares(got, np.asarray(right), allowed))[0] <= 1
 
 
 def _equal(a, b):
     """Whether the same computation gave these: up to the rounding of another order of sums."""
     if a is None or b is None:
         return a is b
-    return a.shape == b.shape and bool(np.all((np.abs(a - b) <= 1e-10 * (np.abs(b) + diagnose.rms(b))) | (a == b)
+    return a.shape == b.shape and bool(np.all((np.abs(a - b) <= 1e-10 * (np.abs(b) + rms(b))) | (a == b)
                                               | (np.isnan(a) & np.isnan(b))))
 
 

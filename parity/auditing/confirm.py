@@ -14,15 +14,18 @@ from dataclasses import replace
 import numpy as np
 
 from ..cases.case import parse
-from ..judge.witness import Differentiator
+from ..judge.compare import shares, worst
+from ..judge.lanes import LANES
+from ..judge.witness import DOUBT, Differentiator
 from . import diagnose, samples
-from .checks import FACTOR, LOOSE, WITNESSED, ask_canonical
+from .checks import ask_canonical
 from .findings import BACKWARD, FORWARD, Finding
+from .rounding import budgets, rms
 from .subject import Function, Subject, draw_cotangents, quantities
 
 DIRECTIONS = 4  # along which an unknown function is differentiated
 SIGMAS = 12  # that the share of entries kept by a layer that draws its own mask may be away
-ROUNDOFF = diagnose.ROUNDOFF["float64"]
+LOOSE = 1e-5  # relative: how its rounding grows is known only to the process that is not believed
 
 
 class Died(Exception):
@@ -154,7 +157,7 @@ class _Asked:
             measured.sample = replace(sample, inputs={n: a for n, a in sample.inputs.items() if n not in drawn})
         ask_canonical(self.canonical, measured)
         right = diagnose.Measured(sample, self.cotangents, measured.right_outputs, measured.canonical)
-        units, _ = diagnose.rounding(self.canonical, right, ROUNDOFF)
+        units, _ = budgets(self.canonical, right, LANES["cpu-float64"])
         for name, a in measured.right_outputs.items():
             if not _close(self.outputs[name], a, units["output", name]):
                 return _finding("forward", "it is another function than the canonical one", sample, name,
@@ -181,7 +184,7 @@ class _Asked:
                 return _finding("forward", f"forward said {refused}", self.sample)
             parts = [self.got[n] * v for n, v in vectors.items()]
             size = sum(float(np.abs(p).sum()) for p in parts)
-            if not abs(sum(float(p.sum()) for p in parts) - value) <= LOOSE * size + WITNESSED * error:
+            if not abs(sum(float(p.sum()) for p in parts) - value) <= LOOSE * size + DOUBT * error:
                 return _finding("gradient", "it is not the derivative of its own forward", self.sample)
         return None
 
@@ -199,9 +202,9 @@ class _Asked:
         return tuple(reply[1])
 
 
-def _close(got, right, unit):
+def _close(got, right, budget):
     if got is None or np.shape(got) != np.shape(right):
         return False
     got, right = np.asarray(got, np.float64), np.asarray(right, np.float64)
-    allowed = LOOSE * (np.abs(right) + diagnose.rms(right)) + FACTOR * unit
-    return bool(np.all((np.abs(got - right) <= allowed) | (got == right) | (np.isnan(got) & np.isnan(right))))
+    allowed = LOOSE * (np.abs(right) + rms(right)) + budget
+    return worst(shares(got, right, allowed))[0] <= 1

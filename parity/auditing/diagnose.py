@@ -10,17 +10,16 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from ..judge.noise import noise
 from ..spec.axes import axes
 from . import samples as _samples
-from .subject import Function, Subject, draw_cotangents, gradients, noisy, quantities
+from .rounding import grainy, rms, rounded
+from .subject import Subject, quantities
 from .trace import LOCAL, LOOPED, Refused, Surgery, Tracer, candidates, describe, somebodys_code
 
 SAME = 1e-6  # relative to the root mean square: an explanation has to fit this closely
 POWERS = (1, -1, 0.5, -0.5)
 SEARCH = 100_000  # traced operations that the search for one explanation may run: a few seconds
 TOGETHER = 3 * SEARCH  # and all searches of one audit
-ROUNDOFF = {"float64": 2.0**-53, "float32": 2.0**-24}
 
 
 @dataclass
@@ -93,12 +92,6 @@ class Scene:
             return False
         size = rms(b) if size is None else size
         return bool(np.all(np.abs(a - b) <= self.exact * (size + 1e-12)))
-
-
-def rms(a):
-    """Root mean square of an array; 0 for an empty one."""
-    a = np.asarray(a, np.float64)
-    return float(np.sqrt(np.mean(a * a))) if a.size else 0.0
 
 
 def ratio(scene, got, right):
@@ -210,27 +203,24 @@ def factor(scene, name):
 
 
 def single(scene, name):
-    """Right to the seven digits of float32 and no further, and blind to smaller changes of the inputs."""
+    """Right to the seven digits of float32, and of its values no more digits are there, or none that answer."""
     got, right = scene.base.got[name], scene.base.right[name]
-    return ("float32", FLOAT32) if scene.same(got, right) and _blind(scene, got, name) else None
+    return ("float32", FLOAT32) if scene.same(got, right) and (rounded(got) or _deaf(scene, got, name)) else None
 
 
 FLOAT32 = "float64 is silently cut to float32 somewhere on the way: it agrees to seven digits only"
 
 
-def _blind(scene, got, name):
-    sample = scene.base.sample
-    rng = np.random.default_rng(7)
-
-    def moved(group):
-        return {n: a * (1 + 1e-10 * rng.uniform(0.5, 1, a.shape)) if a.dtype.kind == "f" else a
-                for n, a in group.items()}
-
-    near = replace(sample, params=moved(sample.params), inputs=moved(sample.inputs))
-    with somebodys_code():
-        _, nearby = quantities(scene.subject, near, scene.base.cotangents)
-    change = np.abs(nearby[name] - got)
-    return not change.any() or float(np.median(change[change > 0])) > 3e-9 * rms(got)
+def _deaf(scene, got, name):
+    sample, found = scene.base.sample, []
+    for step in (1e-5, 1e-10):
+        rng = np.random.default_rng(7)
+        near = replace(sample, **{group: {
+            n: a * (1 + step * rng.uniform(0.5, 1, a.shape)) if a.dtype.kind == "f" else a
+            for n, a in getattr(sample, group).items()} for group in ("params", "inputs", "states")})
+        with somebodys_code():
+            found.append(quantities(scene.subject, near, scene.base.cotangents)[1][name])
+    return grainy(got, *found)
 
 
 def nonlinear(scene, name):
@@ -772,51 +762,3 @@ def output(scene, name):
     if scene.canonical is None:
         return "", ""
     return _first(OUTPUT, scene, name)
-
-
-# --- rounding -------------------------------------------------------------------------------------
-
-COPIES = 3
-FLOOR = 1 / 4
-
-
-def rounding(subject, measured, unit_roundoff):
-    """The expected rounding of every output and gradient, element by element, and whether it was measured.
-
-    The subject's own code runs on arrays whose operations err; where it drops them, an estimate.
-
-    Returns:
-        dict by ``("output", name)`` and ``("grad", name)``; True where the noise survived.
-    """
-    plain = {("output", n): a for n, a in measured.outputs.items()}
-    plain |= {("grad", n): a for n, a in measured.got.items() if a is not None}
-    spread = {key: np.zeros(a.shape) for key, a in plain.items()}
-    survived = False
-    try:
-        for number in range(COPIES):
-            with noise(unit_roundoff, f"{measured.sample.id} {number}"):
-                layer = subject.make(measured.sample, noisy)
-                outputs = subject.forward(layer, [noisy(a) for a in measured.sample.inputs.values()])
-                returned = subject.backward(layer, [np.asarray(c)[()] for c in measured.cotangents])
-                got = gradients(subject, measured.sample, layer, returned)
-            copies = {("output", n): np.asarray(o) for n, o in zip(measured.outputs, outputs, strict=True)}
-            copies |= {("grad", n): np.asarray(g) for n, g in got.items() if g is not None}
-            for key, a in plain.items():
-                away = np.abs(copies[key].astype(np.float64) - a)
-                spread[key] = np.fmax(spread[key], np.where(np.isfinite(away), away, 0))
-        survived = any(s.any() for s in spread.values())
-    except Exception:  # code that refuses the array type gets the estimate
-        survived = False
-    size = max((rms(a) for a in measured.got.values() if a is not None and np.isfinite(a).all()), default=0.0)
-    cotangent = max((rms(c) for c in measured.cotangents), default=0.0)
-    units = {}
-    for key, a in plain.items():
-        a = np.where(np.isfinite(a), a, 0)
-        if not survived:
-            spread[key] = 4 * unit_roundoff * (np.abs(a) + rms(a))
-        units[key] = np.fmax(spread[key], FLOOR * rms(spread[key])) + unit_roundoff * (
-            np.abs(a) + (size or cotangent)) + 1e-300
-    return units, survived
-
-
-__all__ = ["Function", "Measured", "Scene", "Subject", "draw_cotangents", "gradient", "output", "rounding"]

@@ -34,7 +34,7 @@ class Finding:
         words: what is special about the inputs, "with N = 1".
         index: of the worst element, None where there is none.
         values: what each witness says about that element, by witness.
-        distance: from what is right, in units of the expected rounding; None where nothing was measured.
+        distance: from what is right, in budgets; None where nothing was measured.
         breaks: what goes wrong because of it, and what to do.
         expected, got: the whole arrays, None where there are none or they are large.
         detail: a traceback or another text to read on.
@@ -121,7 +121,7 @@ class Finding:
         if self.values:
             yield "  " + ", ".join(f"{k} {v:.6g}" for k, v in self.values.items())
         if self.distance is not None and np.isfinite(self.distance):
-            yield f"  {self.distance:.3g} times the expected rounding away"
+            yield f"  {self.distance:.3g} budgets away"
         places = [line.strip() for line in self.detail.splitlines() if line.startswith('  File "')]
         if places:
             yield f"  {places[-1]}"
@@ -156,6 +156,8 @@ class Result:
         skipped: why it was not audited; empty where it was.
         findings: list of ``Finding``, the gravest first.
         remarks: sentences: methods, kinks left out, what could not be asked.
+        judged: by gradient, the largest share of its budget that it used in any sample.
+        unjudged: by gradient or array, why nothing can be said of it.
         checked: number of samples that it was given.
         witnessed: by case id, ``(outputs, gradients)``, for the twin's autograd to be held against.
         given: the ``Sample`` of inputs that somebody passed; None with a twin.
@@ -168,6 +170,8 @@ class Result:
     skipped: str = ""
     findings: list = field(default_factory=list)
     remarks: list = field(default_factory=list)
+    judged: dict = field(default_factory=dict)
+    unjudged: dict = field(default_factory=dict)
     checked: int = 0
     witnessed: dict = field(default_factory=dict)
     given: object = None
@@ -176,8 +180,8 @@ class Result:
 
     @property
     def ok(self):
-        """Whether no finding is an error."""
-        return not any(f.severity == "error" for f in self.findings)
+        """Whether no finding is an error, and nothing was left unjudged."""
+        return not self.unjudged and not any(f.severity == "error" for f in self.findings)
 
     @property
     def verdict(self):
@@ -188,7 +192,8 @@ class Result:
         if {FORWARD, BACKWARD} <= found:
             return BOTH
         order = (BOTH, BACKWARD, FORWARD, PROTOCOL)
-        return next((v for v in order if v in found), (self.skipped and "not audited") or RIGHT)
+        return next((v for v in order if v in found), (self.skipped and "not audited") or
+                    (self.unjudged and "not judged") or RIGHT)
 
     def remark(self, text):
         if text not in self.remarks:
@@ -198,7 +203,7 @@ class Result:
         """What the process that examined it tells ours, beside the findings."""
         given = self.given
         return {"findings": [f.to_plain() for f in self.findings], "remarks": self.remarks, "checked": self.checked,
-                "skipped": self.skipped,
+                "judged": self.judged, "unjudged": self.unjudged, "skipped": self.skipped,
                 "witnessed": [[case_id, outputs, grads] for case_id, (outputs, grads) in self.witnessed.items()],
                 "given": None if given is None else [given.id, given.params, given.inputs, given.sizes, given.seed],
                 "shapes": [list(s) for s in self.shapes], "seconds": self.seconds}
@@ -212,6 +217,8 @@ class Result:
         self.findings = [Finding.from_plain(f) for f in plain["findings"]]
         self.remarks = [_text(r) for r in plain["remarks"]]
         self.skipped = "" if self.twin else _text(plain["skipped"])  # who has a twin has gradients to judge
+        self.judged = {_text(name): float(share) for name, share in plain["judged"].items()}
+        self.unjudged = {_text(name): _text(why) for name, why in plain["unjudged"].items()}
         self.checked, self.seconds = int(plain["checked"]), float(plain["seconds"])
         self.witnessed = {_text(case_id): (_named(outputs), _named(grads))
                           for case_id, outputs, grads in plain["witnessed"]}
@@ -226,5 +233,6 @@ class Result:
     def to_json(self):
         """The result as a dict of plain values."""
         return {"name": self.name, "twin": self.twin, "ok": self.ok, "verdict": self.verdict, "skipped": self.skipped,
+                "judged": {name: _number(share) for name, share in self.judged.items()}, "unjudged": self.unjudged,
                 "findings": [f.to_json() for f in self.findings], "remarks": self.remarks, "samples": self.checked,
                 "seconds": round(self.seconds, 3)}

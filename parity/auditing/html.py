@@ -28,7 +28,7 @@ PAGE = """<!doctype html>
 <p><b>{{ f.verdict }}</b>{% if f.diagnosis %}: {{ f.diagnosis }}{% endif %}</p>
 {% if f.values %}<p>
  {% for k, v in f.values.items() %}{{ k }} {{ "%.6g"|format(v) }}{{ ", " if not loop.last }}{% endfor %}
- {% if f.distance is not none %}; {{ "%.3g"|format(f.distance) }} times the expected rounding away{% endif %}
+ {% if f.distance is not none %}; {{ "%.3g"|format(f.distance) }} budgets away{% endif %}
 </p>{% endif %}
 {% if f.breaks %}<p>{{ f.breaks }}</p>{% endif %}
 {% for title, rows in maps(f) %}<figure><figcaption>{{ title }}</figcaption><table>

@@ -86,11 +86,13 @@ class Report:
                 continue
             twin = f" (twin: {r.twin})" if r.twin else ""
             if not r.findings:
-                yield f"{r.name}{twin}: right"
+                yield f"{r.name}{twin}: {r.verdict}"
             else:
                 count = sum(f.severity == "error" for f in r.findings)
                 yield (f"{r.name}{twin}: {r.verdict}" if count else
                        f"{r.name}{twin}: no error, {len(r.findings)} note{'s' * (len(r.findings) > 1)}")
+            for name, why in r.unjudged.items():
+                yield f"  not judged: {name}, {why}"
             told = {}
             for f in r.findings:
                 cause = f.check, f.diagnosis, f.words
@@ -100,6 +102,9 @@ class Report:
                 told.setdefault(cause, f.quantity)
                 for line in lines:
                     yield f"  {line}"
+            shares = {n: s for n, s in r.judged.items() if s <= 1}
+            if shares:
+                yield f"  (share of the budget used: {', '.join(f'{n} {s:.0%}' for n, s in shares.items())})"
             for text in r.remarks:
                 yield f"  ({text})"
         if not self.results and not self.remarks:

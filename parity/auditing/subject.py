@@ -211,18 +211,19 @@ class Function:
         self.layers = {}
 
     def __call__(self, arrays):
-        dtype = next((a.dtype for a in arrays.values() if a.dtype.kind in "fc"), np.dtype(float))
+        dtype, kind = next(((a.dtype, type(a)) for a in arrays.values() if a.dtype.kind in "fc"),
+                           (np.dtype(float), np.ndarray))
         if dtype.kind == "c":
             with complex_buffers(self.subject.namespaces):
-                return self._call(arrays, dtype)
-        return self._call(arrays, dtype)
+                return self._call(arrays, dtype, kind)
+        return self._call(arrays, dtype, kind)
 
-    def _call(self, arrays, dtype):
+    def _call(self, arrays, dtype, kind):
         subject = self.subject
-        kept = self.layers.get(dtype)
+        kept = self.layers.get((dtype, kind))
         layer = kept
         if kept is None or kept is False:
-            layer = subject.make(self.sample, lambda a: a.astype(dtype) if a.dtype.kind == "f" else a)
+            layer = subject.make(self.sample, lambda a: a.astype(dtype).view(kind) if a.dtype.kind == "f" else a)
         own = list(getattr(layer, "params", []))
         for i, name in zip(subject.places(layer, self.sample), self.sample.params, strict=True):
             own[i][...] = arrays[name]
@@ -236,7 +237,7 @@ class Function:
                 layer.set_state(*(arrays[n] for n in self.sample.states))
             again = subject.forward(layer, inputs)
             same = all(np.array_equal(a, b, equal_nan=True) for a, b in zip(outputs, again, strict=True))
-            self.layers[dtype] = layer if same else False
+            self.layers[dtype, kind] = layer if same else False
         return outputs
 
 

@@ -13,10 +13,10 @@ import numpy as np
 from ..errors import UsageError
 from ..sides import run_reference
 from .noise import Noisy, noise, recording
+from .witness import DOUBT, Differentiator
 
 FACTOR = 8  # one for all layers, dtypes and devices; right results stay below 3.4 without it
 COPIES = 6
-DOUBT = 20  # of its own estimated errors, a numerical derivative may be off
 FLOOR = 1 / 4  # of the root mean square of the spread: no element is luckier than its tensor
 
 
@@ -95,7 +95,6 @@ def _differentiated(case, lane, yardstick):
 def derivative(case, data):
     """The numerical derivative of a pair's reference by each of its floating inputs; a ``witness.Derivative``."""
     from ..sides.functions import forward
-    from .witness import Differentiator
 
     wide = data.map(lambda a: np.array(a, np.float64))
     point = wide.inputs | wide.params

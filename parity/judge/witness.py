@@ -16,6 +16,8 @@ LIMIT = 2000  # entries up to which every one is differentiated by itself
 DIRECTIONS = 16  # random directions for an array of more entries: never one vector alone
 WIDE = 1 << 17  # entries in all past which longdouble, which has no fast products, is left out
 COPIES = 256  # perturbed copies of the batch in one call, where samples are independent
+DOUBT = 20  # of its own estimated errors, a numerical derivative may be off
+NEARER = 2.0**-10  # of the ordinary steps, where a kink is suspected
 IMAGINARY = 1e-30  # complex step: so small that its square vanishes beside any real part
 LEVELS = 5  # central differences at steps h, h/2, ... of one Ridders tableau
 FIRST_STEP = {"float32": 2.0**-3, "float64": 2.0**-5, "longdouble": 2.0**-6}
@@ -54,11 +56,13 @@ class Differentiator:
         cotangents: one for each output, float64.
         seed: of the random directions.
         batched: names of the arrays that share a leading batch axis with every output; () for none.
+        roundoff: unit roundoff of the function's own arithmetic, where that is coarser than its dtype's.
     """
 
-    def __init__(self, function, point, cotangents, seed=0, batched=()):
+    def __init__(self, function, point, cotangents, seed=0, batched=(), roundoff=0.0):
         self.function, self.point, self.cotangents = function, point, cotangents
         self.rng = np.random.default_rng([seed, 3])
+        self.array, self.shrink, self.roundoff = np.ndarray, 1.0, roundoff
         self.names = [name for name, a in point.items() if a.dtype.kind == "f"]
         self.dtype, self.why = np.dtype(np.complex128), ""
         try:
@@ -100,6 +104,55 @@ class Differentiator:
             return float(self._loss(self._cast(np.complex128) | moved).imag / IMAGINARY), 0.0
         return self._ridders(vectors, self.dtype)
 
+    def rounding(self, vectors):
+        """How far the rounding of the function's own arithmetic may take its derivative along a direction: a budget.
+
+        Args:
+            vectors: the direction, by array; of signs alone for what any entry of the arrays may be off.
+        """
+        from .budget import COPIES, FACTOR
+        from .noise import Noisy, noise, recording
+
+        roundoff, away = max(np.finfo(self.dtype).eps / 2, self.roundoff), []
+        value, _ = self.direction(vectors)
+        sums = 0.0
+        if self.dtype.kind != "c":  # what the sum of the outputs alone rounds, over the shortest step
+            base = self._cast(self.dtype if self.dtype != np.float32 else np.float64)
+            size = sum(np.abs(c * o).sum() for c, o in zip(self.cotangents, self.function(base), strict=True))
+            sums = float(roundoff * size / (self._step(vectors) / 2 ** (LEVELS - 1)))
+        plain, self.array = self.array, Noisy
+        try:
+            with recording() as ties:
+                self.direction(vectors)
+            for number in range(COPIES):
+                with noise(roundoff, f"derivative {number}", ties=ties):
+                    away.append(abs(self.direction(vectors)[0] - value))
+        except Exception:  # code that refuses the array type
+            away = []
+        finally:
+            self.array = plain
+        return FACTOR * (max((a for a in away if np.isfinite(a)), default=0.0) + sums)
+
+    def nearer(self, name, index, before):
+        """The derivative by one entry from steps so short that a kink nearby is not within them.
+
+        Args:
+            before: what longer steps gave.
+
+        Returns:
+            Value and how far it may be off; None where short steps say what the longer ones did.
+        """
+        unit = np.zeros(self.point[name].shape)
+        unit[index] = 1
+        self.shrink = NEARER
+        try:
+            value, error = self.direction({name: unit})
+            if self.dtype.kind == "c" or abs(value - before) <= AGREE[0] * abs(before):
+                return None
+            return value, DOUBT * error + self.rounding({name: unit})
+        finally:
+            self.shrink = 1.0
+
     def kinked(self, name, index):
         """Whether the function has a kink, a tie or a jump at this entry: one-sided slopes that disagree."""
         dtype = self._widest()
@@ -116,6 +169,12 @@ class Differentiator:
                 gaps.append(abs(float(slopes[0] - slopes[1])))
         noise = 256 * np.finfo(dtype).eps * (abs(float(here)) + 1) * 2**14 / self._scale({name: np.ones(1)})
         return gaps[1] > 0.5 * gaps[0] and gaps[1] > noise
+
+    def _step(self, vectors, dtype=None):
+        """The longest step of central differences along a direction."""
+        dtype = dtype or self.dtype
+        name = "longdouble" if dtype not in ("float32", "float64") else dtype.name
+        return self.shrink * self._scale(vectors) * FIRST_STEP[name]
 
     def _scale(self, vectors):
         """How far a step along a direction may go: as far as the arrays that it moves are large."""
@@ -155,12 +214,13 @@ class Differentiator:
         return {n: a.astype(dtype) if a.dtype.kind == "f" else a for n, a in self.point.items()}
 
     def _loss(self, arrays):
+        arrays = {n: a.view(self.array) if a.dtype.kind in "fc" else a for n, a in arrays.items()}
         return sum((c * o).sum() for c, o in zip(self.cotangents, self.function(arrays), strict=True))
 
     def _ridders(self, vectors, dtype):
         # where the code keeps only float32, give it float64: the inputs need not be rounded as well
         base = self._cast(np.float64 if dtype == np.float32 else dtype)
-        h = self._scale(vectors) * FIRST_STEP["longdouble" if dtype not in ("float32", "float64") else dtype.name]
+        h = self._step(vectors, dtype)
         tableau = []
         best, error = 0.0, np.inf
         with np.errstate(all="ignore"):

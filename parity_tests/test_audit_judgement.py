@@ -1,0 +1,181 @@
+"""The audit's judgement: one budget for all, no right without something judged, no fault blamed on rounding."""
+
+import math
+
+import numpy as np
+import pytest
+
+from parity.auditing import audit
+from parity.auditing.rounding import blind, rounded
+from parity.judge.lanes import LANES
+
+X = np.random.default_rng(0).standard_normal((4, 6))
+
+
+def audited(layer, *inputs, seed=0):
+    (result,) = audit(layer, inputs=inputs or (X,), seed=seed, autograd=False).results
+    return result
+
+
+def pooling(mark, times=1.0):
+    """Max pooling over rows, whose backward marks the largest entries by ``mark(x, largest)``."""
+
+    class Pool:
+        def forward(self, x):
+            self.x, self.y = x, x.max(axis=1)
+            return self.y
+
+        def backward(self, dy):
+            return times * mark(self.x, self.y) * dy[:, None]
+
+    return Pool()
+
+
+def windows(times=1.0, add=True):
+    """Max pooling over windows of three that overlap."""
+
+    class Windows:
+        def forward(self, x):
+            self.x = x
+            return np.stack([x[:, j : j + 3].max(axis=1) for j in range(x.shape[1] - 2)], axis=1)
+
+        def backward(self, dy):
+            dx = np.zeros_like(self.x)
+            for n, j in np.ndindex(dy.shape):
+                k = j + int(np.argmax(self.x[n, j : j + 3]))
+                dx[n, k] = times * dy[n, j] + (dx[n, k] if add else 0)
+            return dx
+
+    return Windows()
+
+
+MARKS = {
+    "equality": lambda x, y: x == x.max(axis=1, keepdims=True),
+    "kept": lambda x, y: x == y[:, None],
+    "at least": lambda x, y: np.where(x * 2.0 / 2.0 >= y[:, None], 1.0, 0.0),
+    "argmax": lambda x, y: np.eye(x.shape[1])[x.argmax(axis=1)],
+    "sorted": lambda x, y: x == np.sort(x, axis=1)[:, -1:],
+    "plain floats": lambda x, y: np.array([[float(v) == max(map(float, row)) for v in row] for row in x]),
+}
+
+
+@pytest.mark.parametrize("mark", MARKS)
+def test_max_pooling_right_and_three_times_too_large(mark):
+    right, wrong = audited(pooling(MARKS[mark])), audited(pooling(MARKS[mark], 3.0))
+    assert right.verdict == "right" and right.judged["x"] <= 1 and not right.findings
+    assert not wrong.ok and wrong.judged["x"] > 1e6
+    (finding,) = [f for f in wrong.findings if f.severity == "error"]
+    assert finding.kind == "factor"
+
+
+def test_overlapping_windows_that_assign_are_found():
+    assert audited(windows()).verdict == "right"
+    assert not audited(windows(3.0)).ok
+    assert not audited(windows(add=False)).ok
+
+
+class Cancelling:
+    """A gradient that is right by luck: its factor is the rounding of what cancels, made larger."""
+
+    def forward(self, x):
+        self.x = x
+        return 1.0 * x
+
+    def backward(self, dy):
+        return dy * (1 + 1e14 * (self.x * 4.0 / 4.0 - self.x))
+
+
+def test_a_budget_as_large_as_the_gradient_judges_nothing_and_says_so():
+    report = audit(Cancelling(), inputs=(X,), autograd=False)
+    (result,) = report.results
+    assert not report.ok and result.verdict == "not judged" and list(result.unjudged) == ["x"] and not result.judged
+    assert "not judged: x, its budget is as large as itself" in str(report)
+    assert report.to_json()["results"][0]["unjudged"]
+
+
+def test_what_is_blind():
+    lane, measured = LANES["cpu-float64"], type("Measured", (), {"got": {}, "cotangents": [np.ones(3)]})
+    ones = np.ones(3)
+    assert blind(ones, 0.02 * ones, measured, lane) and not blind(ones, 0.002 * ones, measured, lane)
+    assert not blind(1e-17 * ones, 1e-15 * ones, measured, lane)  # zero in theory: judged as that
+    assert blind(1e-6 * ones, 1e-5 * ones, measured, lane)  # not to be told from noise that is no rounding
+    assert not blind(np.zeros(3), 1e-300 * ones, measured, lane)
+
+
+class AttentionWeight:
+    """With a bias of the keys, whose gradient is zero in theory."""
+
+    added = 0.0
+
+    def __init__(self):
+        rng = np.random.default_rng(1)
+        self.params = [rng.standard_normal((3, 3)), rng.standard_normal(3)]
+        self.grads = [np.zeros((3, 3)), np.zeros(3)]
+
+    def forward(self, x, q):
+        W, b = self.params
+        self.x, self.q, self.k = x, q, x @ W + b
+        s = np.einsum("ntd,nd->nt", self.k, q)
+        e = np.exp(s - s.max(axis=1, keepdims=True))
+        self.a = e / e.sum(axis=1, keepdims=True)
+        return self.a
+
+    def backward(self, da):
+        ds = self.a * (da - (self.a * da).sum(axis=1, keepdims=True))
+        dk = ds[:, :, None] * self.q[:, None]
+        self.grads[0][...] = np.einsum("ntd,nte->de", self.x, dk)
+        self.grads[1][...] = dk.sum(axis=(0, 1)) + self.added
+        return dk @ self.params[0].T, np.einsum("nt,ntd->nd", ds, self.k)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_gradient_that_is_zero_in_theory_is_held_to_the_budget(seed):
+    rng = np.random.default_rng(seed)
+    inputs = rng.standard_normal((2, 4, 3)), rng.standard_normal((2, 3))
+    result = audited(AttentionWeight(), *inputs, seed=seed)
+    assert result.verdict == "right" and result.judged["params[1]"] <= 1, result
+    wrong = type("Wrong", (AttentionWeight,), {"added": 1e-9})
+    assert not audited(wrong(), *inputs, seed=seed).ok
+
+
+class Relu:
+    """In plain floats: neither complex numbers nor noise survive."""
+
+    def forward(self, x):
+        self.x = x
+        return np.array([[max(0.0, float(v)) for v in row] for row in x])
+
+    def backward(self, dy):
+        return dy * (self.x > 0)
+
+
+class Cut(Relu):
+    def backward(self, dy):
+        return super().backward(dy).astype(np.float32).astype(np.float64)
+
+
+class Mean(Relu):
+    def forward(self, x):
+        return np.array([[math.fsum(row[j : j + 2]) / 2 for j in range(0, len(row), 2)] for row in x])
+
+    def backward(self, dy):
+        return np.repeat(dy, 2, axis=1) / 2
+
+
+@pytest.mark.parametrize("kind", [Relu, Mean])
+@pytest.mark.parametrize("seed", range(4))
+def test_float64_without_complex_step_is_not_called_float32(kind, seed):
+    result = audited(kind(), np.random.default_rng(seed).standard_normal((4, 6)), seed=seed)
+    assert result.verdict == "right" and not result.findings, result
+
+
+def test_a_kink_within_the_steps_of_the_derivative_is_no_fault():
+    result = audited(Relu(), np.array([[0.01, -0.003, 1.0], [1e-4, -2e-5, 2.0]]))
+    assert result.verdict == "right", result
+
+
+def test_float32_is_told_by_its_grid():
+    (finding,) = [f for f in audited(Cut()).findings if f.severity == "error"]
+    assert finding.kind == "float32"
+    third = np.array([1 / 3, 0.5])
+    assert rounded(third.astype(np.float32)) and not rounded(third) and not rounded(np.array([0.5, 2.0, 0.0]))
