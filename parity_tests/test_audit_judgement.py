@@ -179,3 +179,175 @@ def test_float32_is_told_by_its_grid():
     assert finding.kind == "float32"
     third = np.array([1 / 3, 0.5])
     assert rounded(third.astype(np.float32)) and not rounded(third) and not rounded(np.array([0.5, 2.0, 0.0]))
+
+
+# --- what was not looked at -----------------------------------------------------------------------
+
+W = np.random.default_rng(1).standard_normal((6, 3))
+
+
+class Affine:
+    """Its parameter and gradient are attributes, seven times too large."""
+
+    def __init__(self):
+        self.W, self.dW = W.copy(), None
+
+    def forward(self, x):
+        self.x = x
+        return x @ self.W
+
+    def backward(self, dy):
+        self.dW = 7 * self.x.T @ dy
+        return dy @ self.W.T
+
+
+class InDictionaries(Affine):
+    def __init__(self):
+        self.parameters, self.gradients = {"W": W.copy()}, {}
+
+    def forward(self, x):
+        self.x = x
+        return x @ self.parameters["W"]
+
+    def backward(self, dy):
+        self.gradients["W"] = 7 * self.x.T @ dy
+        return dy @ self.parameters["W"].T
+
+
+class Nested:
+    def __init__(self):
+        self.inner, self.params, self.grads = [Affine()], [], []
+
+    def forward(self, x):
+        return self.inner[0].forward(x)
+
+    def backward(self, dy):
+        return self.inner[0].backward(dy)
+
+
+class InLists(Affine):
+    """One of two layers is forgotten in params."""
+
+    def __init__(self):
+        self.W, self.params, self.grads = W.copy(), [], []
+        self.one = self.Part()
+
+    class Part:
+        def __init__(self):
+            self.params, self.grads = [W.copy()], [0 * W]
+
+    def forward(self, x):
+        self.x = x
+        return x @ self.one.params[0]
+
+    def backward(self, dy):
+        self.one.grads[0][...] = 7 * self.x.T @ dy
+        return dy @ self.one.params[0].T
+
+
+@pytest.mark.parametrize(("kind", "name"), [(Affine, "W"), (InDictionaries, "parameters.W"), (Nested, "inner.0.W"),
+                                            (InLists, "one.params.0")])
+def test_parameters_that_nobody_looked_at_are_named_and_not_right(kind, name):
+    report = audit(kind(), inputs=(X,), autograd=False)
+    (result,) = report.results
+    assert not report.ok and result.verdict == "not judged" and list(result.unjudged) == [name], report
+    assert result.judged["x"] <= 1 and "looks like a parameter" in str(report)
+
+
+class Buffers:
+    """What is kept for later, the state and its gradient included, is no parameter."""
+
+    def __init__(self):
+        self.scale, self.h, self.dh, self.params, self.grads = np.ones(6), None, None, [W.copy()], [0 * W]
+        self.W, self.dW = self.params[0], self.grads[0]
+
+    def forward(self, x):
+        self.x, self.h = x * self.scale, x[:, 0]
+        return self.x @ self.W
+
+    def backward(self, dy):
+        self.dW[...] = self.x.T @ dy
+        self.dx = dy @ self.W.T
+        self.dh = self.dx[:, 0]
+        return self.dx * self.scale
+
+
+def test_buffers_states_and_other_names_of_params_are_no_parameters():
+    result = audited(Buffers())
+    assert result.verdict == "right" and set(result.judged) == {"x", "params[0]"}, result
+
+
+# --- no false alarm -------------------------------------------------------------------------------
+
+
+class ChangesItsCotangent:
+    def forward(self, x):
+        self.x = x
+        return np.tanh(x)
+
+    def backward(self, dy):
+        dy *= 1 - np.tanh(self.x) ** 2
+        return dy
+
+
+class ChangesItsInput:
+    def forward(self, x):
+        x *= 2.0
+        self.x = x
+        return np.tanh(x).sum(axis=0)
+
+    def backward(self, dy):
+        return 2.0 * dy * (1 - np.tanh(self.x) ** 2)
+
+
+@pytest.mark.parametrize("kind", [ChangesItsCotangent, ChangesItsInput])
+def test_a_change_in_place_is_one_finding(kind):
+    result = audited(kind())
+    assert [f.check for f in result.findings] == ["in place"] and not any("kink" in text for text in result.remarks)
+
+
+def test_kinks_alone_are_nothing_judged():
+    class Steep:
+        def forward(self, x):
+            return np.abs(x)
+
+        def backward(self, dy):
+            return 3 * dy
+
+    result = audited(Steep(), np.zeros((2, 3)))
+    assert result.verdict == "not judged" and result.unjudged == {"x": "every entry of it is at a kink or tie"}
+
+
+def test_a_parameter_as_long_as_the_batch_is_not_resized():
+    def forward(x, b):
+        return np.tanh(x + b), (x, b)
+
+    def backward(dy, cache):
+        x, b = cache
+        dx = dy * (1 - np.tanh(x + b) ** 2)
+        return dx, dx.sum(axis=0)
+
+    rng = np.random.default_rng(0)
+    report = audit(forward=forward, backward=backward, inputs=(rng.standard_normal((3, 3)), rng.standard_normal(3)))
+    assert report.ok and not report.findings and "not asked" not in str(report), report
+
+
+class Embedding:
+    """Has a name of ours, and is made by size."""
+
+    def __init__(self, vocabulary, size):
+        self.params, self.grads = [np.ones((vocabulary, size))], [np.zeros((vocabulary, size))]
+
+    def forward(self, ids):
+        self.ids = ids
+        return self.params[0][ids]
+
+    def backward(self, dy):
+        np.add.at(self.grads[0], self.ids, dy)
+
+
+def test_a_class_that_only_shares_a_name_is_not_that_twin():
+    report = audit(Embedding, autograd=False)
+    assert report.exit_code == 2 and not report.findings
+    assert "asks for 2 arguments, its twin's for 1: W" in str(report)
+    assert audit(Embedding, like="Embedding", autograd=False).exit_code == 1

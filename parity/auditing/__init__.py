@@ -241,7 +241,7 @@ class _Collector:
         """It waits for questions: whether what it says is right can be confirmed."""
         if not self.told:
             raise ValueError("no result before it")
-        if not self.live and self.open.ok:
+        if not self.live and self.open.ok and not self.open.skipped:
             from . import confirm
 
             try:
@@ -281,7 +281,7 @@ def _examine(target, spec, strict, seed, inputs, link):
 
     name = target.__name__ if inspect.isclass(target) else getattr(target, "title", type(target).__name__)
     result = Result(name, spec.name if spec else "")
-    subject = None
+    misfit = ""
     try:
         subject = Subject(target, spec)
         subject.name = name
@@ -295,15 +295,16 @@ def _examine(target, spec, strict, seed, inputs, link):
             subject.spec = None
         else:
             base = samples.sample(subject, seed=seed)
-        if spec is not None and inputs is None:
-            needed = [n for n in spec.inputs if n not in spec.optional and n not in spec.drawn]
-            if subject.accepted is not None and len(subject.accepted) < len(needed):
-                raise TypeError(f"forward takes {len(subject.accepted)} arguments, its twin's {len(needed)}: "
-                                f"{', '.join(needed)}")
+            misfit = subject.misfit()
+            if misfit and strict:
+                raise TypeError(misfit)
         examination = Examination(subject, base, strict, seed, lambda finding: link.send("finding", finding.to_plain()))
         result = examination.result
         result.given = base if inputs is not None else None
-        result = examination.run()
+        if misfit and not strict:
+            result.skipped = f"it shares no more than its name with ours, {misfit}: pass like= or inputs="
+        else:
+            result = examination.run()
     except BaseException as error:  # exit() and the like included: it is somebody's code
         words = f"{type(error).__name__}: {error}".splitlines()[0]
         kind = "memory" if isinstance(error, MemoryError) else "raised"

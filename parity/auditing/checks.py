@@ -17,7 +17,7 @@ from ..judge.witness import DOUBT, LIMIT, Differentiator
 from . import diagnose, samples
 from .findings import BACKWARD, FORWARD, FRAGILE, PROTOCOL, Finding, Result
 from .rounding import blind, budgets, grainy, rms
-from .subject import Function, Subject, draw_cotangents, gradients, quantities
+from .subject import Function, Subject, draw_cotangents, gradients, kept_arrays, left_out, quantities
 
 PICKED = 64  # entries of a large array that are differentiated one by one
 KEEP = 4096  # entries up to which a finding keeps the whole arrays
@@ -100,6 +100,19 @@ class Examination:
         for name, g in measured.got.items():
             if name not in result.judged and f"grad.{name}" not in found and np.size(g):
                 result.unjudged.setdefault(name, "no call could be judged")
+        layer = self.subject.make(self.base)
+        try:
+            known = [*getattr(layer, "params", ()), *self.base.params.values(), *_fresh(self.base)]
+            before = kept_arrays(layer)
+            self.subject.forward(layer, _fresh(self.base))
+            self.subject.backward(layer, [np.array(c)[()] for c in measured.cotangents])
+            after = kept_arrays(layer)
+        except Exception:  # a call that fails has a finding of its own
+            before = after = {}
+        if not hasattr(layer, "functions"):
+            for name, gradient in left_out(before, after, known).items():
+                result.unjudged.setdefault(name, f"it looks like a parameter and {gradient} like its gradient, but it "
+                                                 "is not in params")
         result.unjudged = {n: why for n, why in result.unjudged.items()
                            if n not in result.judged and f"grad.{n}" not in found}
 
@@ -535,6 +548,9 @@ class Examination:
                     self.result.remark(f"{left} entr{'y' if left == 1 else 'ies'} of {name} at a kink or tie left out: "
                                        "there is no derivative there")
                 measured.right[name] = right
+                if left == got.size:
+                    self.result.unjudged.setdefault(name, "every entry of it is at a kink or tie")
+                    continue
             if got.size:
                 self._judged(name, worst(shares(got, right, allowed))[0])
             if not _within(got, right, allowed):
@@ -709,7 +725,7 @@ class Examination:
         base = self.base
         found = []
         if "N" in base.sizes:
-            found = [samples.batch(base, n) for n in {1, 2 * base.sizes["N"]} - {base.sizes["N"]}]
+            found = [samples.batch(self.subject, base, n) for n in {1, 2 * base.sizes["N"]} - {base.sizes["N"]}]
         reverse = replace(base, id=f"{base.id}:reversed", words="with non-contiguous inputs", inputs={
             n: a[(slice(None, None, -1),) * a.ndim].copy()[(slice(None, None, -1),) * a.ndim]
             for n, a in base.inputs.items()})

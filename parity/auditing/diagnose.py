@@ -509,7 +509,7 @@ def canonical_variant(scene, name):
 def outputs_of(subject, sample):
     """Outputs of a layer whose backward is not asked."""
     with somebodys_code():
-        return subject.forward(subject.make(sample), list(sample.inputs.values()))
+        return subject.forward(subject.make(sample), [a.copy() for a in sample.inputs.values()])
 
 
 def not_finite(scene, name):

@@ -216,7 +216,7 @@ class Result:
         """
         self.findings = [Finding.from_plain(f) for f in plain["findings"]]
         self.remarks = [_text(r) for r in plain["remarks"]]
-        self.skipped = "" if self.twin else _text(plain["skipped"])  # who has a twin has gradients to judge
+        self.skipped = _text(plain["skipped"])  # as by another name, under which it has no twin
         self.judged = {_text(name): float(share) for name, share in plain["judged"].items()}
         self.unjudged = {_text(name): _text(why) for name, why in plain["unjudged"].items()}
         self.checked, self.seconds = int(plain["checked"]), float(plain["seconds"])

@@ -108,20 +108,47 @@ def _wide(array):
     return array.astype(np.float64) if array.dtype.kind == "f" else array
 
 
-def batch(base, size):
-    """A given sample with another batch size: its rows, repeated with other values as needed."""
+def rows(subject, base):
+    """Names of the inputs that are a batch: the first, and those whose first entry has a say in no output's others.
+
+    What happens to be as long as the batch, a bias of as many units, is none of them.
+    """
     count = base.sizes["N"]
+    names = [n for n, a in base.inputs.items() if a.ndim and len(a) == count]
+
+    def outputs(inputs):
+        return [np.array(o) for o in subject.forward(subject.make(base), [a.copy() for a in inputs.values()])]
+
+    try:
+        plain = outputs(base.inputs)
+        if not all(o.ndim and len(o) == count for o in plain):
+            return names  # a loss tells nothing of rows
+        for name in names[1:]:
+            a = base.inputs[name].copy()
+            a[0] = a[0] * 1.25 + 0.125 if a.dtype.kind == "f" else a[-1]
+            moved = outputs(base.inputs | {name: a})
+            if count > 1 and any(not np.array_equal(o[1:], p[1:], equal_nan=True)
+                                 for o, p in zip(moved, plain, strict=True)):
+                names = [n for n in names if n != name]
+    except Exception:  # told where its values are asked for
+        pass
+    return names
+
+
+def batch(subject, base, size):
+    """A given sample with another batch size: its rows, repeated with other values as needed."""
+    count, names = base.sizes["N"], rows(subject, base)
     rng = np.random.default_rng([base.seed, size])
 
-    def resized(a):
-        if not a.ndim or len(a) != count:
+    def resized(name, a):
+        if name not in names:
             return a
         rows = np.take(a, np.arange(size) % count, axis=0)
         if a.dtype.kind == "f":
             rows[count:] *= rng.uniform(0.5, 1.5, rows[count:].shape)
         return rows
 
-    return replace(base, id=f"{base.id}:N={size}", inputs={n: resized(a) for n, a in base.inputs.items()},
+    return replace(base, id=f"{base.id}:N={size}", inputs={n: resized(n, a) for n, a in base.inputs.items()},
                    cotangents={}, sizes={"N": size}, words=f"with N = {size}")
 
 
@@ -173,7 +200,7 @@ def plan(subject, seed):
 def variations(subject, base):
     """The base sample with one axis at a time grown, for telling 1/N from 1/T: letter, sample."""
     if subject.spec is None:
-        return [("N", batch(base, GROWN * base.sizes["N"]))] if "N" in base.sizes else []
+        return [("N", batch(subject, base, GROWN * base.sizes["N"]))] if "N" in base.sizes else []
     found = []
     for letter in subject.spec.letters:
         size = base.sizes[letter]

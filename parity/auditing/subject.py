@@ -108,6 +108,22 @@ class Subject:
         needed = [n for n in names if n not in self.spec.optional and n not in self.spec.drawn]
         return needed[: len(self.accepted)] + [n for n in names if n not in needed and n in self.accepted]
 
+    def misfit(self):
+        """Why it is not the twin whose name it has, by the number of its arguments; empty where it may be."""
+        needed = [n for n in self.spec.inputs if n not in self.spec.optional and n not in self.spec.drawn]
+        wanted = [("forward", self.kind.forward, needed)]
+        if self.is_class:
+            sizes = axes(self.spec.size_arguments)[1] if self.spec.size_arguments else list(self.spec.params)
+            wanted.append(("its constructor", self.kind.__init__, sizes))
+        for what, function, names in wanted:
+            taken = _arguments(function, 1)
+            least = None if taken is None else len(_arguments(function, 1, needed=True))
+            if taken is not None and not least <= max(len(names), len(self.spec.inputs) * (what == "forward")):
+                return f"{what} asks for {least} arguments, its twin's for {len(names)}: {', '.join(names) or 'none'}"
+            if taken is not None and len(taken) < len(names):
+                return f"{what} takes {len(taken)} arguments, its twin's {len(names)}: {', '.join(names)}"
+        return ""
+
     def takes_states(self, count):
         """Whether it has a ``set_state`` for that many states."""
         if not hasattr(self.kind, "set_state"):
@@ -229,13 +245,12 @@ class Function:
             own[i][...] = arrays[name]
         if self.sample.states:
             layer.set_state(*(arrays[n] for n in self.sample.states))
-        inputs = [arrays[n] for n in self.sample.inputs]
-        outputs = subject.forward(layer, inputs)
+        outputs = subject.forward(layer, [arrays[n].copy() for n in self.sample.inputs])
         if kept is None:  # where a second call on the same object gives the same, the object is used again
             outputs = tuple(o.copy() for o in outputs)
             if self.sample.states:
                 layer.set_state(*(arrays[n] for n in self.sample.states))
-            again = subject.forward(layer, inputs)
+            again = subject.forward(layer, [arrays[n].copy() for n in self.sample.inputs])
             same = all(np.array_equal(a, b, equal_nan=True) for a, b in zip(outputs, again, strict=True))
             self.layers[dtype, kind] = layer if same else False
         return outputs
@@ -345,15 +360,62 @@ def _cast(arrays, cast):
     return [cast(np.array(a))[()] if np.ndim(a) == 0 else cast(np.array(a)) for a in arrays]
 
 
-def _arguments(function, skip):
-    """Names of the positional arguments after the first ``skip``; None for any number."""
+def left_out(before, after, known):
+    """Arrays that look like a parameter with its gradient, and are not among those that are judged.
+
+    Args:
+        before, after: what ``kept_arrays`` gave of one layer, before a forward and after the backward.
+        known: the arrays that are judged.
+
+    Returns:
+        dict from the name of the parameter to that of its gradient.
+    """
+    found, judged = {}, [a for a in known if isinstance(a, np.ndarray)]
+    for path, array in before.items():
+        place, _, name = path.rpartition(".")
+        holder, _, role = place.rpartition(".")
+        partners = [f"{place}.{form.format(name)}" for form in GRADIENTS]
+        if role in PARAMETERS:  # a dictionary or a list of parameters beside one of gradients
+            partners += [f"{holder}.{other}.{form}" for other in HOLDERS for form in (name, f"d{name}")]
+        partner = next((p for p in partners if p in after and np.shape(after[p]) == array.shape), None)
+        same = after.get(path) is array
+        if partner and same and not any(np.may_share_memory(array, a) for a in judged):
+            found[path.lstrip(".")] = partner.lstrip(".")
+    return found
+
+
+GRADIENTS = ("d{}", "d_{}", "grad_{}", "{}_grad", "{}_gradient", "{}_update", "D{}")
+PARAMETERS = ("params", "parameters", "weights", "layers", "p")
+HOLDERS = ("grads", "gradients", "grad", "dparams", "derivatives", "g")
+
+
+def kept_arrays(thing, path="", depth=4, seen=()):
+    """Floating arrays that an object keeps, by path: attributes, dictionaries, lists, objects inside."""
+    if isinstance(thing, np.ndarray):
+        return {path: thing} if thing.dtype.kind == "f" and thing.size else {}
+    if not depth or id(thing) in seen or inspect.isclass(thing) or inspect.ismodule(thing):
+        return {}
+    if isinstance(thing, dict):
+        inside = thing
+    elif isinstance(thing, (list, tuple)):
+        inside = dict(enumerate(thing))
+    else:
+        inside = getattr(thing, "__dict__", {})
+    found = {}
+    for name, value in list(inside.items()):
+        found |= kept_arrays(value, f"{path}.{name}", depth - 1, (*seen, id(thing)))
+    return found
+
+
+def _arguments(function, skip, needed=False):
+    """Names of the positional arguments after the first ``skip``, of those without default only; None for any."""
     try:
         parameters = list(inspect.signature(function).parameters.values())[skip:]
     except (TypeError, ValueError):
         return None
     if any(p.kind is p.VAR_POSITIONAL for p in parameters):
         return None
-    return [p.name for p in parameters if p.kind is not p.VAR_KEYWORD]
+    return [p.name for p in parameters if p.kind is not p.VAR_KEYWORD and not (needed and p.default is not p.empty)]
 
 
 def _generators(kind):
