@@ -49,7 +49,7 @@ def budgets(subject, measured, lane):
                 copies.append({key: np.array(a) for key, a in run(sample, cotangents, noisy).items()})
     except Exception:  # code that refuses the array type
         kept, copies = set(), []
-    dropped, sums = plain.keys() - kept, 0.0
+    dropped, sums = {key for key, a in plain.items() if a.dtype.kind == "f"} - kept, 0.0
     if dropped:
         for number in range(COPIES):
             moved = [_moved(group, lane.unit_roundoff, number)

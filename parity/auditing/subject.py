@@ -117,7 +117,7 @@ class Subject:
             wanted.append(("its constructor", self.kind.__init__, sizes))
         for what, function, names in wanted:
             taken = _arguments(function, 1)
-            least = None if taken is None else len(_arguments(function, 1, needed=True))
+            least = sum(n not in self.spec.options for n in _arguments(function, 1, needed=True) or [])
             if taken is not None and not least <= max(len(names), len(self.spec.inputs) * (what == "forward")):
                 return f"{what} asks for {least} arguments, its twin's for {len(names)}: {', '.join(names) or 'none'}"
             if taken is not None and len(taken) < len(names):
