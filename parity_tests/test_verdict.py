@@ -2,7 +2,7 @@
 
 import functools
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
@@ -459,3 +459,17 @@ def test_verdicts_on_a_port_of_numpy_functions():
     said = heard("cpu-float32", **PLAIN, reference=rms, backward=rms_backward, port=rms,
                  port_backward=lambda dy, x, g: (rms_backward(dy, x, g)[0], 2 * rms_backward(dy, x, g)[1]))
     assert {who for who, _ in said.values()} == {"port"}, said
+
+
+def test_where_the_complex_step_is_exact_a_case_far_out_speaks_for_itself(monkeypatch):
+    """Only duplicates show it: with ordinary ids there may be none."""
+    def overwrites(real, self, dy):
+        (idx,) = self._saved()
+        self.grads[0][...] = 0
+        self.grads[0][idx] = dy
+
+    plant(monkeypatch, Fault(reference.Embedding, "backward", overwrites, ""))
+    spec = CATALOGUE["Embedding"]
+    case = replace(standard(spec), pattern="duplicates", scale=100.0, sizes={"N": 3, "V": 60, "D": 1})
+    report = replay(case.id, "cpu-float32")
+    assert {f.verdict for f in report.findings} == {"reference backward"}, report

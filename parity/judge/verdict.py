@@ -58,7 +58,7 @@ class _Hearing:
         self.case, self.lane = case, lane
         laid = case.data(lane.narrow).map(_widened)
         self.data = laid.map(lambda a: np.array(a, order="C"))
-        self.raised, self.contradictions, self.forced = {}, {}, None
+        self.raised, self.contradictions, self.forced, self.exact = {}, {}, None, False
         self.oracle = self._side("reference", self.data)
         self.forced = self.oracle.get(CHOSEN)
         self.port = self._side("port", self.data)
@@ -133,7 +133,7 @@ class _Hearing:
         if self.ordinary is self or not _accused(said):
             return said
         usual = self.ordinary._gradients(gradients, True)
-        if not _accused(usual) and (self.case.scale > FARTHEST or self.case.pattern in FAR):
+        if not _accused(usual) and not self.exact and (self.case.scale > FARTHEST or self.case.pattern in FAR):
             return {name: (UNDECIDED, UNSURE) if who in _accused(said) else (who, why)
                     for name, (who, why) in said.items()}
         return usual if _accused(usual) and _accused(usual).keys() != _accused(said).keys() else said
@@ -167,6 +167,7 @@ class _Hearing:
         theirs = None if same else _Derivatives(
             self, lambda moved: port_forward(self.case, self.data, moved, LANES[WIDE]), DIRECTIONS)
         lost = {} if ours.why else self._lost(quantities)
+        self.exact = not ours.why and ours.witness.dtype.kind == "c"
         found = {}
         for number, name in enumerate(quantities):
             remaining = len(quantities) - number
