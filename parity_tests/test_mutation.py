@@ -14,6 +14,7 @@ pytest.importorskip("resource", reason="mutants run in forked processes with lim
 from parity.cli import main
 from parity.trust.mutation import equivalents, mutants, workers
 from parity.trust.mutation.operators import OPERATORS, narrow
+from parity.trust.mutation.same import same
 from parity.trust.mutation.summary import KILLED, STILLBORN, SURVIVED, TIMEOUT, Summary, Verdict
 
 EVERY = [m for side in mutants.SIDES for m in mutants.mutants(side)]
@@ -80,6 +81,44 @@ def test_messages_annotations_and_initialisation_are_left_alone(source):
     """All but the condition under which something is refused."""
     found = [text for operator in OPERATORS for text in planted_in(source, operator)]
     assert not [text for text in found if not text.startswith("if")]
+
+
+SAME = [  # whether of NumPy, axis letters of each parameter, and two statements
+    (True, (), "y = x.reshape(-1, n)", "y = x.reshape(-2, n)"),
+    (True, (), "y = np.matmul(x.swapaxes(-1, -2), z)", "y = np.matmul(x.swapaxes(-2, -1), z)"),
+    (True, (), "y = np.swapaxes(x, 1, 2)", "y = np.swapaxes(x, 2, 1)"),
+    (False, (), "y = x.transpose(1, 2)", "y = x.transpose(2, 1)"),
+    (False, (), "y = x / max(len(t), 1)", "y = x / max(1, len(t))"),
+    (False, (["D", "H"], ["H", "H"]), "sizes = ((0, 0), (1, 0))", "sizes = ((0, 0), (0, 1))"),
+    (False, (["D"], ["D"]), "sizes = ((0, 0),)", "sizes = ((1, -1),)"),
+    (True, (), "for x in y.reshape(-1)", "for x in y.reshape(-3)"),
+]
+OTHER = [
+    (False, (), "y = x.reshape(-1, n)", "y = x.reshape(-2, n)"),
+    (True, (), "y = x.reshape(-1, n)", "y = x.reshape(0, n)"),
+    (True, (), "y = x.reshape(2, 3)", "y = x.reshape(3, 2)"),
+    (True, (), "y = x.transpose(0, 1)", "y = x.transpose(1, 0)"),
+    (True, (), "y = x.transpose(0, 2, 1)", "y = x.transpose(2, 0, 1)"),
+    (True, (), "y = x.swapaxes(-1, -2)", "y = x.swapaxes(-1, -3)"),
+    (True, (), "y = x.max(a, b)", "y = x.max(b, a)"),
+    (True, (), "y = f(a, b)", "y = f(b, a)"),
+    (False, (["D", "H"], ["H", "H"]), "sizes = ((0, 0), (1, 0))", "sizes = ((1, 0), (1, 0))"),
+    (False, (["D", "4H"], ["H"]), "sizes = ((1, 0),)", "sizes = ((0, 1),)"),
+    (False, (), "sizes = ((0, 0),)", "sizes = ((0, 1),)"),
+]
+
+
+@pytest.mark.parametrize(("expected", "pair"), [*((True, p) for p in SAME), *((False, p) for p in OTHER)],
+                         ids=[f"{p[2]}-{p[3]}" for p in (*SAME, *OTHER)])
+def test_what_is_the_same_by_rule(expected, pair):
+    numpy, sizes, before, after = pair
+    assert same(before, after, numpy, sizes) == expected
+
+
+def test_no_mutant_is_the_same_by_rule():
+    found = [m.diff for m in EVERY if m.side == "reference" and "reshape(-1" in m.before
+             and m.after == m.before.replace("reshape(-1", "reshape(-2")]
+    assert not found
 
 
 def test_narrow_is_float32_in_the_same_dtype():

@@ -67,7 +67,7 @@ class PositionalEmbedding(Twin):
             raise ValueError(
                 f"{where}: xs has shape {tuple(xs.shape)}, expected T <= M = {longest}"
             )
-        counted = torch.ones_like(xs[:, :, 0], dtype=torch.bool) if mask is None else mask
+        counted = xs.new_ones(xs.shape[:2], dtype=torch.bool) if mask is None else mask
         positions = (counted.cumsum(1) - 1).masked_fill(~counted, 0)
         return valid(xs + nn.functional.embedding(positions, self.weight), mask), positions
 

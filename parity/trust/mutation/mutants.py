@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ...catalogue import CATALOGUE
+from ...spec.axes import axes
 from .operators import NARROW, OPERATORS, SILENT, narrow
+from .same import same
 
 REFERENCE, PORT = SIDES = ("reference", "port")
 
@@ -145,12 +147,19 @@ def sources(side):
 
 
 def mutants(side):
-    """All mutants of one side, in the order of the sources; none of two with the same text in one place."""
+    """All mutants of one side, in the order of the sources; none of two with the same text in one place.
+
+    None that is the same function by a rule of ``same``.
+    """
     unique = {}
     for source in sources(side).values():
         if source.name.rpartition(".")[2] in LEFT_OUT:
             continue
         for function, statement, operator, before, after, slot, node in changes(source.tree, source.name):
+            spec = CATALOGUE.get(function[-1]) if function else None
+            sizes = [axes(text)[1] for text in spec.params.values()] if spec is not None else []
+            if same(before, after, side == REFERENCE, sizes):
+                continue
             mutant = Mutant(side, source, ".".join(function), operator, before, after,
                             _lines(statement, function, source.tree), slot, node)
             unique.setdefault((source.name, mutant.lines or before, function, after), mutant)

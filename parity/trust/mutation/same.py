@@ -1,0 +1,69 @@
+"""Statements that are one function by rule, in whatever code they stand: no mutants are made of one into another.
+
+A length that NumPy has to find, ``reshape(-1, n)``, may be any negative number; two axes are exchanged in either
+order, the larger of two numbers is found in either; a size may be read off any axis of any parameter that has it.
+"""
+
+import ast
+
+EXCHANGES = ("swapaxes", "swapdims", "transpose")
+SYMMETRIC = ("array_equal", "maximum", "minimum", "promote_types", "max", "min")
+
+
+def same(before, after, numpy, sizes=None):
+    """Whether two statements are one by rule.
+
+    Args:
+        before, after: their texts.
+        numpy: whether they are NumPy's code.
+        sizes: of a class's table ``sizes``, the axis letters of each parameter; None where it has none.
+    """
+    return _rewritten(before, numpy, sizes) == _rewritten(after, numpy, sizes)
+
+
+def _rewritten(text, numpy, sizes):
+    for whole in (text, f"{text}:\n    pass"):
+        try:
+            return ast.dump(_Rules(numpy, sizes).visit(ast.parse(whole)))
+        except SyntaxError:
+            continue
+    return text
+
+
+class _Rules(ast.NodeTransformer):
+    """One spelling for each of those that mean the same."""
+
+    def __init__(self, numpy, sizes):
+        self.numpy, self.sizes = numpy, sizes
+
+    def visit_Call(self, node):
+        self.generic_visit(node)
+        method = isinstance(node.func, ast.Attribute)
+        name = node.func.attr if method else node.func.id if isinstance(node.func, ast.Name) else ""
+        numbers = [_number(arg) for arg in node.args]
+        if name == "reshape" and self.numpy:
+            node.args = [ast.Constant(-1) if number is not None and number < 0 else arg
+                         for arg, number in zip(node.args, numbers, strict=True)]
+        permutation = name == "transpose" and (len(numbers) == 3 or set(numbers) == {0, 1})  # may be NumPy's
+        if name in EXCHANGES and len(numbers) in (2, 3) and None not in numbers[-2:] and not permutation:
+            node.args = [*node.args[:-2], *sorted(node.args[-2:], key=ast.dump)]
+        if name in SYMMETRIC and len(node.args) == 2 and not (method and name in ("max", "min")):
+            node.args = sorted(node.args, key=ast.dump)
+        return node
+
+    def visit_Assign(self, node):
+        if not self.sizes or not isinstance(node.targets[0], ast.Name) or node.targets[0].id != "sizes":
+            return self.generic_visit(node)
+        try:
+            read = tuple(self.sizes[parameter][axis] for parameter, axis in ast.literal_eval(node.value))
+        except (ValueError, TypeError, IndexError):
+            return node
+        return ast.Assign(node.targets, ast.Constant(read))
+
+
+def _number(node):
+    try:
+        value = ast.literal_eval(node)
+    except ValueError:
+        return None
+    return value if isinstance(value, int) else None
