@@ -92,8 +92,8 @@ class Encoder(Composite):
         self._read_backward(dhs)
 
     def _read_backward(self, dhs):
-        hs, rows, read = self._saved()
-        total = np.zeros_like(dhs, shape=hs.shape)
+        _, rows, read = self._saved()
+        total = np.zeros_like(dhs)
         np.add.at(total, (rows, read - 1), np.where(read[:, :, None] > 0, dhs, 0))
         self.embed.backward(self.lstm.backward(total))
 

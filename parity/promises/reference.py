@@ -179,6 +179,12 @@ def check_masked(spec):
                     assert not gradient[masked].any(), f"where {mask} is false, {other} has a gradient"
             data.inputs[spec.differentiable()[-1]][...] = np.nan
             assert not forward(layer, data)[0][masked].any(), f"where {mask} is false, {name} is not zero beside NaN"
+            for other, size in zip(spec.differentiable(), (100.0, -100.0), strict=True):  # far below what is masked
+                data.inputs[other][...] = size
+            with np.errstate(over="raise", invalid="raise"):
+                (found,) = forward(layer, data)
+            expected = ~masked / (~masked).sum(axis=-1, keepdims=True)
+            assert np.allclose(found, expected, rtol=1e-12, atol=0), f"{name} of equal scores far below 0 is {found}"
 
 
 def check_quiet(spec):
