@@ -6,19 +6,20 @@ import traceback
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 
 from .cases.case import draw, parse
 from .errors import UsageError, amount, whole
 from .judge.budget import measure
-from .judge.compare import Finding, compare, worst
+from .judge.compare import Finding, compare, shares, worst
 from .judge.lanes import LANES, select
 from .judge.report import Report, Untested
 from .judge.verdict import verdict
 from .processes import one_thread, parallel
 from .settings import own_settings, settled
-from .sides import run_port, untested
+from .sides import NoGradient, blamed, run_port
 from .spec.catalogue import Catalogue
 from .spec.spec import Spec
 from .trust.vacuity import blind
@@ -26,6 +27,8 @@ from .trust.vacuity import blind
 CASES = 60  # per layer and lane by default
 TURN = 10  # cases of a layer before the next layer's
 BEYOND = "the case lies beyond what half precision can tell"
+WORDS = 400  # characters of an error's message that are shown
+HERE = str(Path(__file__).parent)
 EXPLAINED = 5  # cases with findings of which the witnesses say something
 
 
@@ -71,39 +74,61 @@ def outcomes(case, lanes):
     yardsticks = {}
     for lane in lanes:
         outcome = Outcome(case.id, case.spec.name, lane.name, pairs=case.spec.path)
-        if reason := untested(case.spec, lane):
-            outcome.untested = {"*": reason}
-            yield outcome
-            continue
         try:
             key = lane.dtype, lane.unit_roundoff
             if key not in yardsticks:
                 yardsticks[key] = measure(case, lane)
             _hold(outcome, case, lane, yardsticks[key])
         except Exception as error:
-            outcome.findings.append(_finding(outcome, "raised", "*", diagnosis=_words(error)))
+            # what a Pair says wrongly is neither side's
+            who = "" if isinstance(error, UsageError) else getattr(error, "side", "")
+            outcome.findings.append(_finding(outcome, "raised", "*", verdict=who, diagnosis=_words(error)))
         yield outcome
 
 
 def _hold(outcome, case, lane, yardstick):
     sides = {"reference": yardstick.reference, "port": run_port(case, yardstick.data, lane, yardstick.forced)}
+    again = {}
     projected = {side: yardstick.projected(quantities) for side, quantities in sides.items()}
     outcome.untested = yardstick.untested
     for side, quantities in sides.items():
-        for name, share in compare(yardstick, quantities, partial=side == "reference").items():
+        with blamed(side):
+            found = compare(yardstick, quantities, partial=side == "reference")
+        for name, share in found.items():
             largest, index = worst(share)
             outcome.shares[name] = max(largest, outcome.shares.get(name) or 0.0) if share.size else None
             if largest <= 1:
                 continue
-            values = {who: float(found[name][index]) for who, found in projected.items() if name in found}
+            values = {who: float(q[name][index]) for who, q in projected.items() if name in q}
             right = float(yardstick.oracle[name][index])
             words = {}
             if side == "reference" and np.isfinite(right) and not np.isfinite(values[side]):
                 words = {"verdict": "reference",
                          "diagnosis": "not finite in this precision where the exact value is finite"}
-            outcome.findings.append(_finding(outcome, "stable" if words else side, name, index=index, share=largest,
+            elif side not in again:
+                again[side] = _unsteady(case, lane, yardstick, side, sides[side])
+            if again.get(side):
+                words = {"verdict": side, "diagnosis": again[side]}
+            elif isinstance(quantities[name], NoGradient):
+                words = {"verdict": side, "diagnosis": "it gives no gradient (None) where there is one"}
+            stable = bool(words) and side == "reference" and not again.get(side)
+            outcome.findings.append(_finding(outcome, "stable" if stable else side, name, index=index, share=largest,
                                              oracle=right, **values, **words))
     outcome.blind = blind(case, lane, yardstick)
+
+
+def _unsteady(case, lane, yardstick, side, first):
+    """In words, that a side gives something else when it is run again on the same input; empty where it does not."""
+    second = run_port(case, yardstick.data, lane, yardstick.forced) if side == "port" else measure(case, lane).reference
+    largest = max((worst(share) for share in _moved(yardstick, first, second).values()), default=(0.0, None))[0]
+    return f"not deterministic: run again on the same input, it moves by {largest:.3g} budgets" if largest > 1 else ""
+
+
+def _moved(yardstick, first, second):
+    """How far the second run lies from the first, in budgets, of the quantities that have one."""
+    first, second = yardstick.projected(first), yardstick.projected(second)
+    return {name: shares(second[name], np.asarray(first[name], yardstick.oracle[name].dtype), budget)
+            for name, budget in yardstick.budget.items() if name in first and name in second}
 
 
 def _finding(outcome, check, quantity, verdict="", diagnosis="", index=None, port=None, reference=None, oracle=None,
@@ -237,7 +262,7 @@ def _report(seed, specs, lanes, required, case=None):
         devices={entry.name: entry.device_name() for entry in running},
         untested=[Untested(entry.name, reason, entry.device in required)
                   for entry, reason in reasons.items() if reason],
-        asked=[(spec.name, entry.name) for spec in specs for entry in running if not untested(spec, entry)],
+        asked=[(spec.name, entry.name) for spec in specs for entry in running],
     ), running
 
 
@@ -291,8 +316,15 @@ def _heard(case_id, lane, left, catalogue):
 
 
 def _words(error):
-    place = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{type(error).__name__}: {error} ({place.filename}, line {place.lineno})"
+    """An error in a line: what it says, shortened, and the last place in code that is nobody's library."""
+    said = " ".join(str(error).split())
+    said = f"{said[:WORDS]} ..." if len(said) > WORDS else said
+    frames = traceback.extract_tb(error.__traceback__)
+    if isinstance(error, UsageError) or (type(error) is ValueError and frames[-1].filename.startswith(HERE)):
+        return said  # our own words
+    own = [f for f in frames if "site-packages" not in f.filename and not f.filename.startswith((HERE, "<"))]
+    place = (own or frames)[-1]
+    return f"{type(error).__name__}: {said} ({place.filename}, line {place.lineno})"
 
 
 def _drawn(specs, lanes, seed, cases, minutes):

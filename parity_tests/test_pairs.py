@@ -2,8 +2,10 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
+import warnings
 from dataclasses import replace
 from textwrap import dedent
 
@@ -12,7 +14,7 @@ import pytest
 import torch
 
 import parity
-from parity import Pair, assert_parity, check, replay
+from parity import Pair, assert_parity, built, check, floats, ids, mask, replay
 from parity.cli import main
 from parity.errors import UsageError
 from parity.spec.catalogue import Catalogue
@@ -242,3 +244,375 @@ def test_a_file_that_holds_no_pairs_ends_with_2_and_one_line(tmp_path, capsys, t
     err = capsys.readouterr().err
     assert end.value.code == 2 and err.count("\n") == 1 and f"{path}" in err and words in err
     assert sorted(os.listdir(tmp_path)) == ["mine.py"]
+
+
+# --- what can be a pair ----------------------------------------------------------------------------------------
+
+
+class Affine:
+    """A textbook layer."""
+
+    def __init__(self, W, b):
+        self.params, self.grads = [W, b], [np.zeros_like(W), np.zeros_like(b)]
+
+    def forward(self, x):
+        self.x = x
+        return x @ self.params[0] + self.params[1]
+
+    def backward(self, dy):
+        self.grads[0][...] = self.x.T @ dy
+        self.grads[1][...] = dy.sum(0)
+        return dy @ self.params[0].T
+
+
+class LeakyRelu:
+    """One without parameters."""
+
+    def __init__(self, slope=0.0):
+        self.slope = slope
+
+    def forward(self, x):
+        self.factor = np.where(x > 0, 1, self.slope).astype(x.dtype)
+        return x * self.factor
+
+    def backward(self, dy):
+        return dy * self.factor
+
+
+class Scale(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, g):
+        ctx.save_for_backward(x, g)
+        return x * g
+
+    @staticmethod
+    def backward(ctx, dy):
+        x, g = ctx.saved_tensors
+        return dy * g, (dy * x).sum(0)
+
+
+class Plain(torch.nn.Module):
+    """A linear layer and a tanh, with names of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.w, self.c = torch.nn.Parameter(torch.randn(4, 3)), torch.nn.Parameter(torch.randn(4))
+
+    def forward(self, x):
+        return torch.tanh(x @ self.w.t() + self.c)
+
+
+def scale(x, g):
+    return x * g
+
+
+def scale_backward(dy, x, g):
+    return dy * g, (dy * x).sum(0)
+
+
+def attention(x, Wq, Wk, Wv, Wo, heads):
+    n, t, d = x.shape
+
+    def split(a):
+        return a.reshape(n, t, heads, d // heads).transpose(0, 2, 1, 3)
+
+    q, k, v = split(x @ Wq), split(x @ Wk), split(x @ Wv)
+    s = q @ k.transpose(0, 1, 3, 2) / np.sqrt(x.dtype.type(d // heads))
+    e = np.exp(s - s.max(-1, keepdims=True))
+    return (e / e.sum(-1, keepdims=True) @ v).transpose(0, 2, 1, 3).reshape(n, t, d) @ Wo
+
+
+def torch_attention(x, Wq, Wk, Wv, Wo, heads):
+    n, t, d = x.shape
+    q, k, v = ((x @ W).view(n, t, heads, d // heads).transpose(1, 2) for W in (Wq, Wk, Wv))
+    return torch.nn.functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(n, t, d) @ Wo
+
+
+def embedding(i, W, s):
+    return (W[i] if s is None else W[i] * s[:, None]), i + 1, W[i] > 0
+
+
+def embedding_backward(dy, i, W, s):
+    dW = np.zeros_like(W)
+    np.add.at(dW, i, dy if s is None else dy * s[:, None])
+    return None, dW, None if s is None else (dy * W[i]).sum(-1)
+
+
+def normalized(x, g, mean, var):
+    return (x - mean) / np.sqrt(var + 1e-5) * g
+
+
+def normalized_backward(dy, x, g, mean, var):
+    s = 1 / np.sqrt(var + 1e-5)
+    return dy * g * s, (dy * (x - mean) * s).sum(0)
+
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", DeprecationWarning)  # of torch.jit.script itself
+
+    @torch.jit.script
+    def scripted(x, g):
+        return x * g
+
+
+X, XG, WB = {"x": "N D"}, {"x": "N D", "g": "D"}, {"W": "D H", "b": "H"}
+PLACES = {"W": ("D H", "weight", np.transpose, np.transpose), "b": ("H", "bias")}
+SQUARES = dict.fromkeys(("Wq", "Wk", "Wv", "Wo"), "D D")
+LINEAR_LAYER = torch.nn.Linear(3, 4)
+
+RIGHT = [
+    Pair("class", reference=Affine, port=lambda x, W, b: x @ W + b, inputs=X, params=WB),
+    Pair("class-module", reference=Affine, port=built(lambda n: torch.nn.Linear(n["D"], n["H"])), inputs=X,
+         params=PLACES),
+    Pair("class-instance", reference=Affine, port=LINEAR_LAYER, inputs=X, params=PLACES),
+    Pair("object", reference=Affine(np.zeros((3, 2)), np.zeros(2)), port=lambda x, W, b: x @ W + b, inputs=X,
+         params=WB),
+    Pair("object-without-params", reference=LeakyRelu(), port=torch.relu, inputs={"x": "... D"}),
+    Pair("class-with-options", reference=LeakyRelu, port=lambda x, slope: torch.nn.functional.leaky_relu(x, slope),
+         inputs=X, options={"slope": (0.0, 0.01, 0.2)}),
+    Pair("attention", reference=attention, port=torch_attention, inputs={"x": "N T D"} | SQUARES,
+         options={"heads": (1, 2, 3)}, ranges={"K": (1, 2), "T": (1, 3)}, sizes={"D": lambda n: n["heads"] * n["K"]}),
+    Pair("autograd-function", reference=scale, backward=scale_backward, port=Scale.apply, inputs=XG),
+    Pair("autograd-function-class", reference=scale, backward=scale_backward, port=Scale, inputs=XG),
+    Pair("scripted", reference=scale, port=scripted, inputs=XG),
+    Pair("numpy-port", reference=scale, backward=scale_backward, port=lambda x, g: np.multiply(g, x),
+         port_backward=scale_backward, inputs=XG),
+    Pair("numpy-port-transposed", reference=scale, backward=scale_backward, port=lambda x, g: (g[:, None] * x).T,
+         port_backward=lambda dy, x, g: ((dy * g).T, (dy.T * x).sum(1)), inputs=XG,
+         params={"x": ("x", np.transpose, np.transpose)}),
+    Pair("several-outputs", reference=embedding, backward=embedding_backward, port=lambda i, W, s: (
+        W[i] if s is None else W[i] * s[:, None], i + 1, W[i] > 0), outputs=("y", "next", "positive"),
+         inputs={"i": ids("N", below="V"), "W": "V D", "s": floats("N", optional=True)}),
+    Pair("masked", reference=lambda x, m: x if m is None else np.where(m, x, 0),
+         port=lambda x, m: x if m is None else torch.where(m, x, 0),
+         inputs={"x": "N T", "m": mask("N T", optional=True)}),
+    Pair("constants", reference=normalized, backward=normalized_backward,
+         port=lambda x, g, m, v: torch.nn.functional.batch_norm(x, m, v, g),
+         inputs=XG | {"m": floats("D", constant=True),
+                      "v": floats("D", constant=True, draw=lambda rng, shape, n: rng.uniform(0.5, 2, shape))}),
+    Pair("without-gradients", reference=lambda i: i * 2, port=lambda i: i * 2, inputs={"i": ids("N T", below=9)}),
+    Pair("module-and-module", reference=torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Tanh()), port=Plain(),
+         inputs=X, params={"0.weight": ("H D", "w"), "0.bias": ("H", "c")}),
+    Pair("compiled", reference=lambda x, g: x * torch.sigmoid(x) * g, reference_kind="torch", inputs=XG,
+         port=torch.compile(lambda x, g: torch.nn.functional.silu(x) * g, backend="eager")),
+]
+
+
+@pytest.mark.parametrize("pair", RIGHT, ids=lambda pair: pair.name)
+def test_a_right_pair_passes(pair):
+    report = check(pair, "cpu-float32", cases=6)
+    assert report.ok, report
+    if pair.name != "without-gradients":
+        gradients = {row["quantity"] for row in report.rows if row["status"] == "ok"}
+        arrays = {*pair.differentiable(), *pair.parameter_shapes(pair.cases(1)[0].sizes)}
+        assert gradients >= {f"grad.{name}" for name in arrays}
+
+
+def test_parameters_of_a_module_fix_the_sizes():
+    pair = next(pair for pair in RIGHT if pair.name == "class-instance")
+    assert {(case.sizes["D"], case.sizes["H"]) for case in pair.cases(20)} == {(3, 4)}
+
+
+def test_a_compiled_function_is_compiled_for_every_case():
+    """Past some number of sizes torch would run it uncompiled without a word."""
+    seen = []
+
+    def backend(graph, _):
+        return lambda *args: seen.append(graph) or graph(*args)
+
+    pair = replace(RIGHT[-1], port=torch.compile(lambda x, g: torch.nn.functional.silu(x) * g, backend=backend,
+                                                 dynamic=False))
+    assert check(pair, "cpu-float32", cases=12).ok
+    assert len(seen) >= 12 and len(set(map(id, seen))) > torch._dynamo.config.recompile_limit
+
+
+def test_an_integer_output_must_be_the_same():
+    pair = next(pair for pair in RIGHT if pair.name == "several-outputs")
+    wrong = replace(pair, port=lambda i, W, s: (W[i] if s is None else W[i] * s[:, None], i + 2, W[i] > 0))
+    assert {finding.quantity for finding in check(wrong, **QUICK).findings} == {"next"}
+
+
+# --- what cannot -----------------------------------------------------------------------------------------------
+
+
+class NoGradient(Scale):
+    @staticmethod
+    def backward(ctx, dy):
+        return dy * ctx.saved_tensors[1], None
+
+
+class OneGradient(Scale):
+    @staticmethod
+    def backward(ctx, dy):
+        return dy
+
+
+class NoGrads(Affine):
+    def backward(self, dy):
+        self.grads = []
+        return dy @ self.params[0].T
+
+
+def in_place(x, g):
+    x *= g
+    return x
+
+
+def torch_in_place(x, g):
+    with torch.no_grad():
+        x.mul_(2)
+    return x * g
+
+
+def ids_in_place(i, W):
+    y = W[i.clone()]
+    i.zero_()
+    return y
+
+
+def drifting(calls=[]):  # noqa: B006
+    calls.append(1)
+    return 1 + 0.01 * len(calls)
+
+
+def norm(n):
+    return torch.nn.LayerNorm(n["D"])
+
+
+GIVEN = {"reference": scale, "backward": scale_backward, "port": lambda x, g: x * g, "inputs": XG}
+ALONE = GIVEN | {"backward": None}
+
+WRONG_PAIRS = {
+    "noise dropped by asarray": ({"reference": lambda x, g: np.asarray(x) * np.asarray(g)}, "reference drops the nois"),
+    "noise dropped by array": ({"reference": lambda x, g: np.array(x) * np.array(g)}, "the reference drops the noise"),
+    "two outputs for one": ({"port": lambda x, g: (x * g, x)}, "port: it gives 2 outputs, expected 1: y"),
+    "no output": ({"port": lambda x, g: ()}, "port: it gives 0 outputs, expected 1: y"),
+    "too many names": ({"outputs": ("a", "b")}, "reference: it gives 1 outputs, expected 2: a, b"),
+    "shape": ({"port": lambda x, g: (x * g).sum(-1)}, "port: output y has shape"),
+    "axes of an output": ({"outputs": {"y": "D N"}}, "reference: output y has shape"),
+    "dtype": ({"port": lambda x, g: (x * g).double()}, "port: an output has dtype torch.float64, expected torch.float"),
+    "integer for float": ({"port": lambda x, g: (x * g).long()}, "port: output y has dtype torch.int64, expected a fl"),
+    "float for integer": ({"reference": lambda x: (x * 1, x.argmax(-1)), "backward": None, "inputs": X,
+                           "port": lambda x: (x * 1, x.argmax(-1) * 1.0), "ranges": {"N": (1, 2)}},
+                          "port: y1: dtype float32, expected int64"),
+    "None": ({"port": lambda x, g: None}, "port: an output is a NoneType, expected a tensor"),
+    "a dict": ({"port": lambda x, g: {"y": x * g}}, "port: an output is a dict, expected a tensor"),
+    "an array": ({"port": lambda x, g: (x * g).detach().numpy()}, "port: an output is a ndarray, expected a tensor"),
+    "the port raises": ({"port": lambda x, g: 1 / 0}, "port: ZeroDivisionError: division by zero (*test_pairs.py, lin"),
+    "the reference raises": ({"reference": lambda x, g: 1 / 0}, "reference: ZeroDivisionError: division by zero (*"),
+    "neither kind": (ALONE | {"reference": lambda x, g: 1 / 0}, "runs neither on NumPy arrays nor on tensors; as nump"),
+    "too few arguments": ({"port": lambda x: x}, "port: TypeError: * takes 1 positional argument but 2 were given"),
+    "needs what it is not given": ({"port": lambda x, g, eps: x * g}, "port: TypeError: * missing 1 required position"),
+    "an option that it does not know": ({"options": {"eps": (1e-5,)}}, "TypeError: * got an unexpected keyword argume"),
+    "in place": ({"reference": in_place}, "reference: it changes an input in place"),
+    "port in place": ({"port": torch_in_place}, "port: it changed its input x in place"),
+    "NumPy port in place": ({"port": in_place, "port_backward": scale_backward}, "port: it changes an input in place"),
+    "leaf in place": ({"port": lambda x, g: x.mul_(g)}, "port: RuntimeError: a leaf Variable that requires grad"),
+    "ids in place": ({"reference": lambda i, W: W[i], "backward": None, "port": ids_in_place, "inputs": {
+        "i": ids("N", below="V"), "W": "V D"}, "ranges": {"V": (3,)}}, "port: it changed its input i in place"),
+    "not deterministic": ({"port": lambda x, g: x * g * drifting()}, "port: not deterministic: run again on the same"),
+    "random": ({"port": lambda x, g: x * g + torch.rand_like(x)}, "port: not deterministic: run again on the same inp"),
+    "random reference": ({"reference": lambda x, g: x * g + np.random.rand(*x.shape)}, "reference is not deterministi"),
+    "gradient of None": ({"port": NoGradient.apply}, "port: it gives no gradient (None) where there is one"),
+    "input detached": ({"port": lambda x, g: x * g.detach()}, "port: it gives no gradient (None) where there is one"),
+    "output detached": ({"port": lambda x, g: (x * g).detach()}, "port: no gradient flows through the output y"),
+    "one gradient for two": ({"port": OneGradient.apply}, "returned an incorrect number of gradients"),
+    "backward of one": ({"backward": lambda dy, x, g: dy * g}, "reference: backward gives 1 gradients, expected 2: of"),
+    "backward of None": ({"backward": lambda dy, x, g: (dy * g, None)}, "reference: backward gives None for the gradi"),
+    "backward of another shape": ({"backward": lambda dy, x, g: (dy * g, dy * x)}, "reference: backward gives a gradi"),
+    "backward's arguments": ({"backward": lambda dy: dy}, "backward takes 1 arguments, expected 1 (cotangents and the"),
+    "backward raises": ({"backward": lambda dy, x, g: 1 / 0}, "reference: ZeroDivisionError: division by zero (*test_"),
+    "no such parameter": ({"port": built(norm), "params": {"g": "gamma"}}, "port: the module has no parameter 'gamma'"),
+    "another parameter": ({"port": built(norm), "params": {"g": "weight"}}, "port: the module's parameter 'bias' is n"),
+    "grads are missing": ({"reference": NoGrads, "backward": None, "inputs": X, "params": WB,
+                           "port": lambda x, W, b: x @ W + b}, "reference: grads has the shapes none, expected those"),
+    "params are missing": ({"reference": Affine(np.zeros((2, 2)), np.zeros(2)), "backward": None, "inputs": X},
+                           "the reference has 2 params, expected params= with axis strings of as many, not 0"),
+    "float32 inside": ({"reference": lambda x, g: (x * g).astype(np.float32)}, "reference: it gives float32 for y whe"),
+    "complex": (ALONE | {"reference": lambda x, g: x * g * 1j}, "reference: it gives complex128 for y, expected a rea"),
+    "text": (ALONE | {"reference": lambda x, g: "y"}, "as numpy: it gave str; as torch: it gave str"),
+    "NumPy port's dtype": ({"port": lambda x, g: (x * g).astype(np.float64), "port_backward": scale_backward},
+                           "port: y has dtype float64, expected float32, that of the inputs"),
+    "draw's shape": ({"inputs": XG | {"g": floats("D", draw=lambda rng, shape, n: 1.0)}}, "draw of the input g gives"),
+    "draw raises": ({"inputs": XG | {"g": floats("D", draw=lambda rng: 1)}}, "draw of the input g raises TypeError: *"),
+    "built raises": ({"port": built(lambda n: n["Q"])}, "port: KeyError: 'Q' (*test_pairs.py"),
+    "built of nothing": ({"port": built(lambda n: None)}, "port: built(...) gives None, expected a module"),
+}
+
+
+@pytest.mark.parametrize("changes, words", WRONG_PAIRS.values(), ids=WRONG_PAIRS)
+def test_a_bad_pair_gets_a_line(changes, words):
+    report = check(Pair("p", **GIVEN | changes), "cpu-float32", cases=5)
+    said = [finding for finding in report.findings if finding.check == "raised" or finding.diagnosis]
+    assert not report.ok and said and "Traceback" not in str(report)
+    pattern = ".*".join(map(re.escape, words.split("*")))
+    lines = [line for line in str(report).splitlines() if re.search(pattern, line)]
+    assert lines, report
+    if said[0].check == "raised" and "leaf" not in words:
+        assert len(lines) == 1  # whatever the number of cases
+
+
+REFUSED = {
+    "name": ({"name": "a b"}, "name is 'a b', expected letters, digits"),
+    "no name": ({"name": 3}, "name is 3"),
+    "reference": ({"reference": 3}, "reference is 3, expected a function"),
+    "port": ({"port": None}, "port is None, expected a function"),
+    "a class": ({"port": torch.nn.ReLU}, r"port is the class ReLU, expected a module, or built\("),
+    "inputs": ({"inputs": ["x"]}, r"inputs is \['x'\], expected a dict"),
+    "no inputs": ({"inputs": {}}, "inputs is empty"),
+    "axes": ({"inputs": {"x": "N DD"}}, "axis string 'N DD': expected"),
+    "no axes": ({"inputs": {"x": 3}}, "an array is described by 3"),
+    "integers": ({"inputs": {"x": "int N"}}, r"expected ids\(..., below=...\)"),
+    "an unbound axis": ({"outputs": {"y": "N Q"}}, "output 'y' has the axis 'Q', which no input has"),
+    "outputs": ({"outputs": 3}, "outputs is 3, expected"),
+    "ranges of nothing": ({"ranges": {"Q": (1,)}}, r"ranges\['Q'\]: nothing has that axis"),
+    "ranges": ({"ranges": {"N": 3}}, r"ranges\['N'\] is 3, expected a tuple"),
+    "negative": ({"ranges": {"N": (-1,)}}, r"ranges\['N'\] is \(-1,\), expected"),
+    "sizes": ({"sizes": {"D": 3}}, r"sizes\['D'\] is 3, expected a function"),
+    "where": ({"where": 3}, "where is 3, expected a function"),
+    "scales": ({"scales": (0,)}, r"scales is \(0,\), expected"),
+    "an option like an axis": ({"options": {"D": (1,)}}, r"options\['D'\]: an axis letter has that name"),
+    "an option like an input": ({"options": {"x": (1,)}}, "an option is called 'x', expected another"),
+    "an option of ours": ({"options": {"masked": (1,)}}, "an option is called 'masked', expected another"),
+    "options that read the same": ({"options": {"a": (1, True)}}, "of which two read the same"),
+    "options of objects": ({"options": {"a": (print,)}}, "holds <built-in function print>, expected text"),
+    "options of text": ({"options": {"a": "abc"}}, "is 'abc', expected a tuple"),
+    "params": ({"params": {"g": 3}}, r"params\['g'\] is 3, expected the name"),
+    "params of half a layout": ({"params": {"g": ("g", np.transpose)}}, r"params\['g'\] is .*expected the name"),
+    "params of nothing": ({"params": {"gamma": "weight"}}, r"params\['gamma'\]: the reference has no such input"),
+    "sizes that are fixed": ({"port": torch.nn.LayerNorm(3), "params": {"g": "weight"}, "ranges": {"D": (4,)}},
+                             r"the parameter weight has shape \(3,\), and D is \(4,\)"),
+    "port_kind": ({"port_kind": "tf"}, "port_kind is 'tf', expected numpy, torch, jax"),
+    "a NumPy port alone": ({"port_kind": "numpy"}, "needs port_backward="),
+    "backward": ({"backward": "x"}, "backward is 'x', expected a function"),
+    "patterns": ({"patterns": ("none",)}, "patterns has 'none', known are normal"),
+    "states": ({"states": {"h": "N D"}}, "states is .*a state is an input, and an output"),
+}
+
+
+@pytest.mark.parametrize("changes, words", REFUSED.values(), ids=REFUSED)
+def test_what_cannot_be_a_pair_is_refused_in_a_line(changes, words):
+    with pytest.raises(UsageError, match=words) as error:
+        Pair(**{"name": "p"} | GIVEN | changes)
+    assert "\n" not in str(error.value) and str(error.value).startswith("Pair")
+
+
+@pytest.mark.parametrize("changes, words", {
+    "sizes that cannot be": ({"where": lambda n: n["D"] > 100}, "of 1000 draws of sizes and options none is one that"),
+    "where raises": ({"where": lambda n: n["Q"]}, "where raises KeyError: 'Q'"),
+    "sizes raises": ({"sizes": {"D": lambda n: n["Q"]}}, r"sizes\['D'\] raises KeyError: 'Q'"),
+    "sizes of no size": ({"sizes": {"D": lambda n: n["N"] / 2}}, r"sizes\['D'\] gives .* expected a size"),
+    "too large": ({"ranges": {"N": (65536,), "D": (65536,)}}, "too large: its memory is about"),
+}.values())
+def test_sizes_that_cannot_be_met_are_wrong_usage(changes, words):
+    with pytest.raises(UsageError, match=words):
+        check(Pair("p", **GIVEN | changes), **QUICK)
+
+
+@pytest.mark.parametrize("call", [
+    lambda: ids("N", below="VV"), lambda: ids("N", below=0), lambda: ids("N", below=True), lambda: floats("N", draw=3),
+    lambda: mask("NN"), lambda: built(3),
+])
+def test_arrays_that_mean_nothing_are_refused(call):
+    with pytest.raises(ValueError):
+        call()

@@ -236,8 +236,14 @@ class Case:
         Args:
             narrow: function that rounds a float64 array to what the lane can represent.
         """
+        data = self.bare()
+        cotangents = {name: self.cotangent(name, s) for name, s in self.spec.cotangent_shapes(self, data).items()}
+        return replace(data, cotangents=cotangents).map(lambda a: LAYOUTS[self.layout](narrow(np.asarray(a))))
+
+    def bare(self):
+        """The arrays without cotangents, which the outputs shape, in float64 and in C order."""
         spec = self.spec
-        data = Data(
+        return Data(
             {name: self._parameter(name, s) for name, s in spec.parameter_shapes(self.sizes | self.options).items()},
             self.given(),
             {name: self._values(name, shape(text, self.sizes)) for name, text in spec.states.items()
@@ -245,8 +251,6 @@ class Case:
             {},
             self.sizes,
         )
-        cotangents = {name: self.cotangent(name, s) for name, s in spec.cotangent_shapes(self, data).items()}
-        return replace(data, cotangents=cotangents).map(lambda a: LAYOUTS[self.layout](narrow(np.asarray(a))))
 
     def given(self):
         """The inputs by name, float64 or not floating; without those that are left out."""
@@ -273,11 +277,22 @@ class Case:
             values = values * min(1, 1 / self.scale) / np.sqrt(shape[0])
         return values
 
+    def _own(self, name, text, kind, dims):
+        """The values of an input by its own generator."""
+        found = _asked(self.spec, f"draw of the input {name}", text.draw, self._rng(name), dims,
+                       self.sizes | self.options)
+        array = np.asarray(found)
+        if array.shape != dims or array.dtype.kind not in {"float": "fiu", "int": "iu", "bool": "b"}[kind]:
+            what = f"{array.dtype} of shape {array.shape}" if array.dtype.kind in "fiubc" else repr(found)[:80]
+            raise UsageError(f"{self.spec.name}: draw of the input {name} gives {what}, expected {kind} of shape "
+                             f"{dims}")
+        return array.astype({"float": np.float64, "int": np.int64, "bool": bool}[kind])
+
     def _input(self, name, text):
         kind, dims = axes(text)[0], shape(text, self.sizes)
         rng = self._rng(name)
         if text.draw is not None:
-            return np.asarray(text.draw(rng, dims, self.sizes | self.options))
+            return self._own(name, text, kind, dims)
         if kind == "float":
             return self._values(name, dims)
         if kind == "bool":
@@ -352,7 +367,7 @@ def draw(spec, seed, index, admits=lambda case: True):
     rng = np.random.Generator(np.random.PCG64(int.from_bytes(digest, "little")))
     for _ in range(ATTEMPTS):
         case = _drawn(spec, rng)
-        if (spec.where is None or spec.where(case.sizes | case.options)) and admits(case):
+        if admitted(spec, case.sizes, case.options) and admits(case):
             return case
     raise UsageError(f"{spec.name}: of {ATTEMPTS} draws of sizes and options none is one that `where` admits, "
                      f"the last {case.sizes | case.options}")
@@ -382,6 +397,23 @@ def _drawn(spec, rng):
     return Case(spec, sizes, pattern, scale, pick(tuple(LAYOUTS)), options, int(rng.integers(1 << 32)))
 
 
+def admitted(spec, sizes, options):
+    """Whether a layer takes these sizes and options together."""
+    return spec.where is None or _asked(spec, "where", spec.where, sizes | options)
+
+
+def _asked(spec, what, function, *arguments):
+    """What a function of a spec's gives.
+
+    Raises:
+        UsageError: it raises.
+    """
+    try:
+        return function(*arguments)
+    except Exception as error:
+        raise UsageError(f"{spec.name}: {what} raises {type(error).__name__}: {error}") from error
+
+
 def derived(spec, sizes, options):
     """The sizes, and those that follow from them.
 
@@ -390,7 +422,7 @@ def derived(spec, sizes, options):
     """
     found = dict(sizes)
     for letter, function in spec.sizes.items():
-        value = function(found | options)
+        value = _asked(spec, f"sizes[{letter!r}]", function, found | options)
         if isinstance(value, bool) or not isinstance(value, int) or value < 0:
             raise UsageError(f"{spec.name}: sizes[{letter!r}] gives {value!r} for {found | options}, expected a size")
         found[letter] = value
@@ -465,7 +497,7 @@ def parse(text, catalogue=None):
         sizes = _parse_sizes(spec, sizes)
         options = _parse_options(spec, options, sizes, pattern)
         sizes = derived(spec, sizes, options)
-        if spec.where is not None and not spec.where(sizes | options):
+        if not admitted(spec, sizes, options):
             refuse(f"{name} does not admit {sizes | options}")
         case = Case(spec, sizes, pattern, _parse_scale(scale, pattern), layout, options,
                     _whole("the seed", seed, 0, MOST_SEED - 1))

@@ -11,7 +11,7 @@ from itertools import pairwise
 import numpy as np
 
 from ..errors import UsageError
-from ..sides import run_reference
+from ..sides import blamed, run_reference
 from .noise import Noisy, noise, recording
 from .witness import DOUBT, Differentiator
 
@@ -60,7 +60,8 @@ def measure(case, lane):
     yardstick = Yardstick(data, oracle, reference, {
         name: allowance(value, [copy[name] for copy in copies], lane)
         for name, value in oracle.items() if value.dtype.kind == "f"})
-    if case.spec.side == "functions" and any(f"grad.{name}" not in oracle for name in case.spec.differentiable()):
+    wanted = [name for name in (*case.spec.differentiable(), *data.params) if name in data.inputs | data.params]
+    if case.spec.side == "functions" and data.cotangents and any(f"grad.{name}" not in oracle for name in wanted):
         return _differentiated(case, lane, yardstick)
     return yardstick
 
@@ -97,10 +98,12 @@ def derivative(case, data):
     from ..sides.functions import forward
 
     wide = data.map(lambda a: np.array(a, np.float64))
-    point = wide.inputs | wide.params
+    wanted = {*case.spec.differentiable(), *wide.params}
+    point = {n: a for n, a in (wide.inputs | wide.params).items() if n in wanted}
 
     def function(point):
-        return forward(case.spec, case.options, replace(wide, inputs={n: point[n] for n in wide.inputs},
+        return forward(case.spec, case.options, replace(wide, inputs=wide.inputs | {n: point[n] for n in wide.inputs
+                                                                                    if n in wanted},
                                                         params={n: point[n] for n in wide.params}))
 
     witness = Differentiator(function, point, tuple(wide.cotangents.values()), case.seed)
@@ -139,7 +142,8 @@ def _in_torch(case, data, lane):
     from .noise_torch import TorchNoise, Widened
 
     def run(dtype, device, mode):
-        return torch_run(case.spec, case.spec.reference, case.options, data, dtype, device, mode=mode)
+        with blamed("reference"):
+            return torch_run(case.spec, case.spec.reference, case.options, data, dtype, device, mode=mode)
 
     with lane.mode():
         reference = run(lane.torch_dtype, lane.device, None)

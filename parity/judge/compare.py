@@ -63,7 +63,8 @@ class Finding:
             values = {"port": self.port, "reference": self.reference}
             text += ": " + ", ".join(f"{who} {value:.9g}" for who, value in values.items() if value is not None)
             source = "code in a wider dtype" if self.reference is not None else "numerical derivative"
-            text += (f"\n  the {self.check} is {self.share:.3g} budgets from the oracle, {self.oracle:.9g} "
+            side = "reference" if self.check == "stable" else self.check
+            text += (f"\n  the {side} is {self.share:.3g} budgets from the oracle, {self.oracle:.9g} "
                      f"(the reference's {source})")
         else:
             text += f", {self.check}"
@@ -135,6 +136,8 @@ def compare(yardstick, quantities, partial=False):
     for name in judged:
         right, got = oracle[name], np.asarray(quantities[name])
         try:
+            if _kind(got) != _kind(right):
+                raise ValueError(f"dtype {got.dtype}, expected {right.dtype}")
             if right.dtype.kind == "f":
                 found[name] = shares(got, right, yardstick.budget[name])
             elif got.shape != right.shape:
@@ -145,6 +148,10 @@ def compare(yardstick, quantities, partial=False):
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None
     return found
+
+
+def _kind(array):
+    return array.dtype.kind.replace("u", "i")
 
 
 def worst(share):

@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -13,6 +14,7 @@ from ..ours import ours
 from ..trust.vacuity import MOST, Vision
 from .budget import FACTOR
 
+NEXT = "\n  "
 NOTHING = "no case, or no gradient with an entry in it"
 EMPTY = "empty in every case"
 
@@ -135,8 +137,8 @@ class Report:
             found.append(f"too many cases of {_some(layer for layer, _ in self.blind)} are blind")
         unjudged = self.unjudged
         if not self.asked:
-            why = "every lane is UNTESTED" if len(self.untested) == len(self.lanes) else "no case was selected"
-            found.append("nothing was judged: " + "; ".join({reason: None for *_, reason in self.without} or [why]))
+            found.append("nothing was judged: " + ("every lane is UNTESTED" if len(self.untested) == len(self.lanes)
+                                                   else "no case was selected"))
         elif not self.cases:
             found.append("nothing was judged: no case was run")
         elif unjudged and not self.interrupted:
@@ -195,7 +197,7 @@ class Report:
             return "[red]UNTESTED[/red]" if untested.required else "[yellow]UNTESTED[/yellow]"
         rows = [row for key, row in self._rows.items() if key[:2] == (layer, lane)]
         if (layer, lane) not in self.asked:
-            return "[yellow]UNTESTED[/yellow]" if rows else "[dim]not asked[/dim]"
+            return "[dim]not asked[/dim]"
         if not rows:
             return "[yellow]not run[/yellow]"
         failed = [row["quantity"] for row in rows if row["status"] == "fail"]
@@ -216,10 +218,14 @@ class Report:
         for (layer, lane, why), names in self.without.items():
             console.print(f"{layer} in {lane}: {', '.join(names)} UNTESTED, {why}", style="yellow", highlight=False,
                           markup=False, soft_wrap=True)
-        for finding in self.findings[:most]:
-            console.print(f"\n{finding}", highlight=False, markup=False, soft_wrap=True)
-        if len(self.findings) > most:
-            console.print(f"\nand {len(self.findings) - most} more findings (--json has all)")
+        kinds = Counter(map(_said, self.findings))  # the same error in many cases is said once
+        shown = [next(f for f in self.findings if _said(f) == kind) for kind in kinds]
+        for finding in shown[:most]:
+            more = kinds[_said(finding)] - 1
+            console.print(f"\n{finding}{f'{NEXT}and {more} more cases like it' if more else ''}", highlight=False,
+                          markup=False, soft_wrap=True)
+        if len(shown) > most:
+            console.print(f"\nand {len(shown) - most} more findings (--json has all)")
         if self.cases:
             console.print(self._sight(), highlight=False, soft_wrap=True)
         console.print(self.summary(), highlight=False, markup=False, style="bold", soft_wrap=True)
@@ -269,6 +275,13 @@ def _judged(cases):
     """
     gradients = {name: count for name, count in cases.items() if name.startswith("grad.")}
     return any((gradients or cases).values())
+
+
+def _said(finding):
+    """What tells a finding from another of its kind: of what a side raised, only what it says."""
+    if finding.check != "raised":
+        return id(finding)
+    return finding.layer, finding.verdict, re.sub(r"[\d(), ]+", " ", finding.diagnosis)  # whatever the shapes
 
 
 def _some(names, most=3):

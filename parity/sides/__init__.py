@@ -6,7 +6,10 @@ from name to array. ``forced`` are ids of the oracle's, along which models that 
 ``FORWARDS`` are the sides whose forward can be run by itself, where a derivative is asked for; others are run whole.
 """
 
+import contextlib
 import importlib
+
+import numpy as np
 
 SIDES = {
     "textbook": ("textbook:layer_reference", "textbook:layer_port"),
@@ -18,6 +21,21 @@ FORWARDS = {"textbook": ("forwards:layer_reference", "forwards:layer_port")}
 WHOLE = "forwards:whole_reference", "forwards:whole_port"
 
 
+class NoGradient(np.ndarray):
+    """Zeros that stand for a gradient that is None."""
+
+
+@contextlib.contextmanager
+def blamed(side):
+    """What is raised within gets an attribute ``side``, if it has none: whose code it came from."""
+    try:
+        yield
+    except Exception as error:
+        with contextlib.suppress(AttributeError):
+            error.side = getattr(error, "side", side)
+        raise
+
+
 def _adapter(place):
     module, name = place.split(":")
     return getattr(importlib.import_module(f"{__name__}.{module}"), name)
@@ -25,12 +43,13 @@ def _adapter(place):
 
 def run_reference(case, data, forced=None):
     """The quantities of a case by the reference; ``forced`` are the ids along which to score."""
-    return _adapter(SIDES[case.spec.side][0])(case.spec, case.options, data, forced)
+    with blamed("reference"):
+        return _adapter(SIDES[case.spec.side][0])(case.spec, case.options, data, forced)
 
 
 def run_port(case, data, lane, forced=None):
     """The quantities of a case by the port in a lane."""
-    with lane.mode():
+    with blamed("port"), lane.mode():
         return _adapter(SIDES[case.spec.side][1])(case.spec, case.options, data, lane, forced)
 
 
@@ -43,8 +62,3 @@ def port_forward(case, data, moved, lane):
     """The same by the port in a lane."""
     with lane.mode():
         return _adapter(FORWARDS.get(case.spec.side, WHOLE)[1])(case, data, moved, lane)
-
-
-def untested(spec, lane):
-    """Why a spec cannot run in a lane that itself can, in one sentence; empty where it can."""
-    return _adapter("functions:untested")(spec, lane) if spec.side == "functions" else ""

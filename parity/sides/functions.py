@@ -2,49 +2,73 @@
 
 import contextlib
 import copy
-import importlib.util
+import sys
+from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
 
 from ..errors import UsageError
-from ..spec.pair import Built, style
+from ..spec.pair import Built, clean, is_module, style
+from . import NoGradient, blamed
 from .textbook import as_array
 
 
 def reference(spec, options, data, forced=None):
-    """The quantities of a reference, in whatever dtype, or array type where it is NumPy's, the data has."""
-    if spec.textbook:
-        return _layer(spec, options, data)
+    """The quantities of a reference, in whatever dtype, or array type where it is NumPy's, the data has.
+
+    Raises:
+        ValueError: it changes an input, or does not compute in the dtype of what it is given.
+    """
+    given = _dtype(data)
     if kind(spec) == "torch":
-        return torch_run(spec, spec.reference, options, data, _dtype(data), "cpu")
-    return _numpy(spec, spec.reference, spec.backward, options, data)
+        return torch_run(spec, spec.reference, options, data, (given or np.dtype(np.float64)).name, "cpu")
+    with _unchanged():
+        found = _layer(spec, options, data) if spec.textbook else _numpy(spec, spec.reference, spec.backward, options,
+                                                                         data)
+    _steady(spec)
+    if given is not None:
+        _refuse_complex(found)
+    for name, q in found.items() if given is not None else ():
+        if q.dtype.kind == "f" and np.finfo(q.dtype).nmant < min(np.finfo(given).nmant, np.finfo(np.float64).nmant):
+            raise ValueError(f"it gives {q.dtype} for {name} where its inputs are {given}: nothing wider says what is "
+                             "right")
+    return found
 
 
 def port(spec, options, data, lane, forced=None):
     """The quantities of a pair's port in a lane."""
     if spec.port_kind == "torch":
         return torch_run(spec, spec.port, options, data, lane.torch_dtype, lane.device, spec.places)
+    if lane.device != "cpu":
+        raise UsageError(f"{spec.name}: a port of {spec.port_kind} functions runs on the CPU only")
     if spec.port_kind == "jax":
         from .jax import run
 
         return run(spec, options, data, lane)
-    return _numpy(spec, spec.port, spec.port_backward, options, data)
+    with _unchanged():
+        found = _numpy(spec, spec.port, spec.port_backward, options, data, spec.places)
+    for name, q in found.items():
+        if q.dtype.kind == "f" and q.dtype != (_dtype(data) or q.dtype):
+            raise ValueError(f"{name} has dtype {q.dtype}, expected {_dtype(data)}, that of the inputs")
+    return found
 
 
 def _dtype(data):
-    """Name of the dtype that the floating arrays of a case have in common."""
-    return np.result_type(*(a for group in (data.params, data.inputs, data.cotangents) for a in group.values()
-                            if a.dtype.kind not in "biu")).name
+    """The dtype of the floating arrays of a case; None where there is none, or they are complex."""
+    kinds = {a.dtype for group in (data.params, data.inputs) for a in group.values() if a.dtype.kind in "fc"}
+    return kinds.pop() if len(kinds) == 1 and next(iter(kinds)).kind == "f" else None
 
 
-def untested(spec, lane):
-    """Why a pair cannot run in a lane that can, in one sentence; empty where it can."""
-    if spec.port_kind != "torch" and lane.device != "cpu":
-        return f"a port of {spec.port_kind} functions runs on the CPU only"
-    if spec.port_kind == "jax" and importlib.util.find_spec("jax") is None:
-        return "JAX is not installed: pip install 'numpy-torch-parity[jax]'"
-    return ""
+@contextlib.contextmanager
+def _unchanged():
+    """NumPy refuses to write to the inputs, which are read-only: says so in fewer words."""
+    try:
+        yield
+    except ValueError as error:
+        if "read-only" in str(error):
+            raise ValueError("it changes an input in place").with_traceback(error.__traceback__) from None
+        raise
 
 
 def kind(spec):
@@ -62,20 +86,18 @@ def _kind(spec):
         return "torch"
     if spec.textbook or spec.backward is not None:
         return "numpy"
-    if any(c.__module__.startswith("torch.nn") for c in type(spec.reference).__mro__):
+    if is_module(spec.reference):
         return "torch"
-    from ..cases.case import draw
-
-    case = next((c for c in (draw(spec, 0, i) for i in range(50)) if not c.degenerate), None) or draw(spec, 0, 0)
-    inputs, said = case.given(), []
-    for name, attempt in (("numpy", lambda: _call(spec, spec.reference, inputs, case.options)),
-                          ("torch", lambda: _torch_call(spec, inputs, case.options))):
+    case, data = _first(spec)
+    said = []
+    for name, attempt in (("numpy", lambda: _call(spec, spec.reference, data, case.options)),
+                          ("torch", lambda: _torch_call(spec, data, case.options))):
         try:
             found = _tuple(attempt())
         except Exception as error:
             said.append(f"as {name}: {type(error).__name__}: {error}".splitlines()[0])
             continue
-        if all(type(y).__module__.startswith(name) or isinstance(y, (int, float)) for y in found):
+        if found and all(type(y).__module__.startswith(name) or isinstance(y, (int, float)) for y in found):
             return name
         said.append(f"as {name}: it gave {', '.join(type(y).__name__ for y in found)}")
     raise UsageError(f"Pair {spec.name}: the reference runs neither on NumPy arrays nor on tensors; {'; '.join(said)}")
@@ -83,31 +105,70 @@ def _kind(spec):
 
 def output_shapes(spec, options, data):
     """Shape of each floating output by name, as the reference gives it in float64."""
+    with blamed("reference"):
+        outputs = _arrays(name_outputs(spec, _reference_outputs(spec, options, data)))
+        _refuse_complex(outputs)
+    return {n: tuple(y.shape) for n, y in outputs.items() if y.dtype.kind == "f"}
+
+
+def _refuse_complex(outputs):
+    wrong = next((name for name, y in outputs.items() if y.dtype.kind == "c"), None)
+    if wrong:
+        raise ValueError(f"it gives {outputs[wrong].dtype} for {wrong}, expected a real dtype")
+
+
+def _reference_outputs(spec, options, data):
+    """The outputs of the reference alone, arrays or tensors, in float64."""
     if kind(spec) == "torch":
         import torch
 
         with torch.no_grad():
-            outputs = _torch_forward(spec, spec.reference, options, data, "float64", "cpu", {})[0]
-        return {n: tuple(y.shape) for n, y in name_outputs(spec, outputs).items() if y.is_floating_point()}
+            return [as_array(y) for y in _torch_forward(spec, spec.reference, options, data, "float64", "cpu", {})[0]]
     if spec.textbook:
-        outputs = _made(spec, options, data).forward(*given(spec, data))
-    else:
-        outputs = _call(spec, spec.reference, data.inputs, options)
-    return {n: np.shape(y) for n, y in name_outputs(spec, _outputs(spec, outputs)).items()
-            if np.asarray(y).dtype.kind == "f"}
+        return _tuple(_made(spec, options, data).forward(*given(spec, data)))
+    return _outputs(spec, _call(spec, spec.reference, data, options))
 
 
 def name_outputs(spec, outputs):
-    """Outputs by name.
+    """Outputs of either side by name; where nobody names them, the reference says how many there are.
 
     Raises:
-        UsageError: another number of them than there are names.
+        ValueError: another number of them than there are names.
     """
-    names = tuple(spec.outputs) or spec.names or (("y",) if len(outputs) == 1 else
-                                                  tuple(f"y{i}" for i in range(len(outputs))))
+    names = tuple(spec.outputs) or spec.names or _names(_count(spec))
     if len(names) != len(outputs):
-        raise UsageError(f"{spec.name}: {len(outputs)} outputs, expected {len(names)}: {', '.join(names)}")
+        raise ValueError(f"it gives {len(outputs)} outputs, expected {len(names)}: {', '.join(names)}")
     return dict(zip(names, outputs, strict=True))
+
+
+def _names(count):
+    return ("y",) if count == 1 else tuple(f"y{i}" for i in range(count))
+
+
+def _first(spec):
+    """A case with something in it, to find out about a pair by, and its arrays."""
+    from ..cases.case import draw
+
+    case = next((c for c in (draw(spec, 0, i) for i in range(50)) if not c.degenerate), None) or draw(spec, 0, 0)
+    return case, case.bare()
+
+
+@lru_cache(maxsize=256)
+def _steady(spec):
+    """Refuses a reference that gives something else when it is run again: its budget would be as wide as that."""
+    case, data = _first(spec)
+    first, second = (_reference_outputs(spec, case.options, data) for _ in range(2))
+    if not all(np.array_equal(a, b, equal_nan=np.asarray(a).dtype.kind == "f")
+               for a, b in zip(first, second, strict=True)):
+        raise UsageError(f"Pair {spec.name}: the reference is not deterministic: run again on the same input, it gives "
+                         "something else")
+
+
+@lru_cache(maxsize=256)
+def _count(spec):
+    """Number of outputs of a pair's reference, which names none."""
+    case, data = _first(spec)
+    return len(_reference_outputs(spec, case.options, data))
 
 
 def given(spec, data):
@@ -117,7 +178,7 @@ def given(spec, data):
 
 def forward(spec, options, data):
     """The floating outputs of a NumPy reference, a tuple, in whatever dtype the data has."""
-    outputs = name_outputs(spec, _outputs(spec, _call(spec, spec.reference, data.inputs, options)))
+    outputs = name_outputs(spec, _outputs(spec, _call(spec, spec.reference, data, options)))
     return tuple(np.asarray(y) for name, y in outputs.items() if name in data.cotangents)
 
 
@@ -135,7 +196,7 @@ def noisy_port(case, data, lane, count):
     def run(mode):
         return torch_run(spec, spec.port, case.options, data, lane.torch_dtype, lane.device, spec.places, mode)
 
-    with lane.mode():
+    with blamed("port"), lane.mode():
         plain = run(None)
         for number in range(count):
             mode = TorchNoise(f"{case.id} {number}")
@@ -145,53 +206,123 @@ def noisy_port(case, data, lane, count):
         return [], ("the reference has no backward, and the port has operations without noise: "
                     f"{', '.join(sorted(unknown))}")
     gradients = [name for name in plain if name.startswith("grad.") and plain[name].any()]
-    if gradients and all(np.array_equal(plain[n], copy[n], equal_nan=True) for n in gradients for copy in copies):
+    if gradients and _opaque(spec, case, data, lane) and all(
+            np.array_equal(plain[n], copy[n], equal_nan=True) for n in gradients for copy in copies):
         return [], "the reference has no backward, and the port is not made of torch's own operations: give backward="
     return [{n: copy[n].astype(np.float64) - plain[n] for n in plain if n.startswith("grad.")} for copy in copies], ""
+
+
+def _opaque(spec, case, data, lane):
+    """Whether a port's graph has nodes of somebody's own: one of exact operations alone does not move either."""
+    import torch
+
+    outputs = _torch_forward(spec, spec.port, case.options, data, lane.torch_dtype, lane.device, spec.places)[0]
+    nodes, seen = [y.grad_fn for y in outputs], set()
+    while nodes:
+        node = nodes.pop()
+        if node is None or node in seen:
+            continue
+        if isinstance(node, torch.autograd.function.BackwardCFunction):
+            return True
+        seen.add(node)
+        nodes += [after for after, _ in node.next_functions]
+    return False
 
 
 def _tuple(x):
     return tuple(x) if isinstance(x, (tuple, list)) else (x,)
 
 
-def _call(spec, function, inputs, options):
-    return function(*(inputs.get(name) for name in spec.inputs), **{name: options[name] for name in spec.options})
+def _call(spec, function, data, options, places=None):
+    """Calls a function with the inputs in order, and the parameters and options by name."""
+    params = {(places or {}).get(name, (name,))[0]: array for name, array in data.params.items()}
+    return function(*given(spec, data), **params, **{name: options[name] for name in spec.options})
 
 
 def _outputs(spec, found):
     """The results of a NumPy reference without its cache."""
     found = _tuple(found)
-    if spec.backward is not None and style(spec.backward, found, len(spec.inputs)) == "cache":
+    if spec.backward is not None and _cached(spec, spec.backward, found):
         return found[:-1]
     return found
 
 
-def _numpy(spec, function, backward, options, data):
-    found = _tuple(_call(spec, function, data.inputs, options))
+def _cached(spec, backward, found):
+    return style(backward, found, len(spec.inputs) + len(spec.params)) == "cache"
+
+
+def _numpy(spec, function, backward, options, data, places=None):
+    """The quantities of a NumPy function and its backward, as the reference names and lays them out."""
+    ways = {name: way for name, way in (places or {}).items() if len(way) == 3}
+
+    def there(group):
+        return {n: ways[n][1](a) if n in ways and ways[n][1] else a for n, a in group.items()}
+
+    data = replace(data, params=there(data.params), inputs=there(data.inputs))
+    found = _tuple(_call(spec, function, data, options, places))
     if backward is None:
-        return _arrays(name_outputs(spec, found))
-    cached = style(backward, found, len(spec.inputs)) == "cache"
-    outputs = name_outputs(spec, found[:-1] if cached else found)
-    cotangents = [data.cotangents[name] for name in outputs if name in data.cotangents]
-    gradients = _tuple(backward(*cotangents, *(found[-1:] if cached else given(spec, data))))
-    return _arrays(outputs) | _gradients(spec, data, gradients)
+        outputs = _arrays(name_outputs(spec, found))
+        _cotangents(spec, outputs, data)  # which shapes the outputs too
+        return outputs
+    cached = _cached(spec, backward, found)
+    outputs = _arrays(name_outputs(spec, found[:-1] if cached else found))
+    cotangents = _cotangents(spec, outputs, data)
+    rest = found[-1:] if cached else (*given(spec, data), *data.params.values())
+    gradients = _gradients(spec, data, _tuple(backward(*cotangents, *rest)), spec.params)
+    for name, way in ways.items():
+        if way[2] and f"grad.{name}" in gradients:
+            gradients[f"grad.{name}"] = np.asarray(way[2](gradients[f"grad.{name}"]))
+    return outputs | gradients
 
 
-def _gradients(spec, data, gradients):
+def _cotangents(spec, outputs, data):
+    """The cotangents in the order of the outputs.
+
+    Raises:
+        ValueError: an output has another shape than its cotangent.
+    """
+    found = []
+    for name in filter(data.cotangents.__contains__, outputs):
+        _refuse_output(name, outputs[name].dtype.kind, outputs[name].dtype, outputs[name].shape, data)
+        found.append(data.cotangents[name])
+    return found
+
+
+def _refuse_output(name, kind, dtype, shape, data):
+    wanted = np.shape(data.cotangents[name])
+    if kind not in "fc":
+        raise ValueError(f"output {name} has dtype {dtype}, expected a floating one")
+    if tuple(shape) != wanted:
+        raise ValueError(f"output {name} has shape {tuple(shape)}, expected {wanted}")
+
+
+def _gradients(spec, data, gradients, params=()):
     """The gradients that a backward returned, by name; those of integers, None or left out, are passed over."""
-    names = spec.differentiable()
-    if len(gradients) == len(spec.inputs):
-        gradients = [g for g, name in zip(gradients, spec.inputs, strict=True) if name in names]
+    names = [*spec.differentiable(), *params]
+    every = [*spec.inputs, *params]
+    if len(gradients) == len(every):
+        gradients = [g for g, name in zip(gradients, every, strict=True) if name in names]
     if len(gradients) != len(names):
-        raise ValueError(f"backward gave {len(gradients)} gradients, expected {len(names)}: of {', '.join(names)}")
-    missing = [name for name, g in zip(names, gradients, strict=True) if g is None and name in data.inputs]
-    if missing:
-        raise ValueError(f"backward gave None for the gradient of {missing[0]}")
-    return _arrays({f"grad.{n}": g for n, g in zip(names, gradients, strict=True) if n in data.inputs})
+        raise ValueError(f"backward gives {len(gradients)} gradients, expected {len(names)}: of {', '.join(names)}")
+    arrays, found = data.inputs | data.params, {}
+    for name, gradient in zip(names, gradients, strict=True):
+        if name not in arrays:
+            continue
+        if gradient is None:
+            raise ValueError(f"backward gives None for the gradient of {name}")
+        if np.shape(gradient) != arrays[name].shape:
+            raise ValueError(f"backward gives a gradient of shape {np.shape(gradient)} for {name} of shape "
+                             f"{arrays[name].shape}")
+        found[f"grad.{name}"] = gradient
+    return _arrays(found)
 
 
 def _arrays(quantities):
-    return {name: q if isinstance(q, np.ndarray) else np.asarray(q) for name, q in quantities.items()}
+    found = {name: q if isinstance(q, np.ndarray) else np.asarray(q) for name, q in quantities.items()}
+    for name, array in found.items():
+        if array.dtype.kind not in "fiubc":
+            raise ValueError(f"output {name} is a {type(quantities[name]).__name__}, expected an array of numbers")
+    return found
 
 
 def _made(spec, options, data):
@@ -199,19 +330,25 @@ def _made(spec, options, data):
     if isinstance(spec.reference, type):
         return spec.reference(*data.params.values(), **named)
     layer = copy.deepcopy(spec.reference)
-    layer.params[:] = list(data.params.values())
-    layer.grads[:] = [np.zeros_like(p) for p in layer.params]
+    if len(getattr(layer, "params", ())) != len(data.params):
+        raise UsageError(f"Pair {spec.name}: the reference has {len(layer.params)} params, expected params= with axis "
+                         f"strings of as many, not {len(data.params)}")
+    if data.params:
+        layer.params[:] = list(data.params.values())
+        layer.grads[:] = [np.zeros_like(p) for p in layer.params]
     return layer
 
 
 def _layer(spec, options, data):
     layer = _made(spec, options, data)
-    outputs = name_outputs(spec, _tuple(layer.forward(*given(spec, data))))
-    cotangents = [data.cotangents[name] for name in outputs if name in data.cotangents]
-    found = _arrays(outputs)
-    gradients = layer.backward(*cotangents)
-    found |= _gradients(spec, data, () if gradients is None else _tuple(gradients))
-    return found | {f"grad.{n}": g.copy() for n, g in zip(data.params, getattr(layer, "grads", ()), strict=True)}
+    outputs = _arrays(name_outputs(spec, _tuple(layer.forward(*given(spec, data)))))
+    gradients = layer.backward(*_cotangents(spec, outputs, data))
+    found = outputs | _gradients(spec, data, () if gradients is None else _tuple(gradients))
+    grads = list(getattr(layer, "grads", ()))
+    if [np.shape(g) for g in grads] != [p.shape for p in data.params.values()]:
+        raise ValueError(f"grads has the shapes {', '.join(str(np.shape(g)) for g in grads) or 'none'}, expected those "
+                         f"of params, {', '.join(str(p.shape) for p in data.params.values()) or 'none'}")
+    return found | {f"grad.{n}": g.copy() for n, g in zip(data.params, grads, strict=True)}
 
 
 # --- torch -----------------------------------------------------------------------------------------
@@ -235,17 +372,15 @@ def torch_run(spec, function, options, data, dtype, device, places=None, mode=No
     """
     import torch
 
-    with mode or contextlib.nullcontext():
+    with mode or contextlib.nullcontext(), _compiling():
         outputs, leaves, before = _torch_forward(spec, function, options, data, dtype, device, places or {})
         named = name_outputs(spec, outputs)
         wanted = {n: y for n, y in named.items() if n in data.cotangents}
         for name, y in wanted.items():
-            if not y.requires_grad:
+            _refuse_output(name, "f" if y.is_floating_point() else "i", y.dtype, y.shape, data)
+            if leaves and not y.requires_grad:
                 raise ValueError(f"no gradient flows through the output {name}: it is detached from the inputs")
-            if tuple(y.shape) != np.shape(data.cotangents[name]):
-                raise ValueError(f"output {name} has shape {tuple(y.shape)}, "
-                                 f"expected {np.shape(data.cotangents[name])}")
-        if wanted:
+        if wanted and leaves:
             torch.autograd.backward(list(wanted.values()), [
                 torch.from_numpy(np.array(data.cotangents[n])).to(device, y.dtype) for n, y in wanted.items()])
     for name, (tensor, copy_) in before.items():
@@ -253,9 +388,17 @@ def torch_run(spec, function, options, data, dtype, device, places=None, mode=No
             raise ValueError(f"it changed its input {name} in place")
     found = {n: as_array(y) for n, y in named.items()}
     for name, (leaf, back) in leaves.items():
-        grad = torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
-        found[f"grad.{name}"] = np.asarray(back(as_array(grad)))
+        grad = np.asarray(back(as_array(torch.zeros_like(leaf) if leaf.grad is None else leaf.grad)))
+        found[f"grad.{name}"] = grad.view(NoGradient) if leaf.grad is None else grad
     return found
+
+
+def _compiling():
+    """What is compiled is compiled for every case anew: past some number torch would run it uncompiled, and say so
+    to nobody."""
+    dynamo = sys.modules.get("torch._dynamo")
+    return contextlib.nullcontext() if dynamo is None else dynamo.config.patch(
+        recompile_limit=1 << 20, accumulated_recompile_limit=1 << 20)
 
 
 def _torch_forward(spec, function, options, data, dtype, device, places):
@@ -268,17 +411,26 @@ def _torch_forward(spec, function, options, data, dtype, device, places):
         if not isinstance(array, np.ndarray) or array.dtype.kind != "f":
             return torch.from_numpy(np.array(array)).to(device)
         t = torch.from_numpy(np.ascontiguousarray(array).copy()).to(device, dtype)
-        return _strided(t, array).requires_grad_()
+        return _strided(t, array).requires_grad_(name in wanted)
 
+    wanted = {*spec.differentiable(), *data.params}
     module = function.make(data.sizes | options) if isinstance(function, Built) else function
+    if not callable(module):
+        raise ValueError(f"built(...) gives {module!r}, expected a module")
+    if isinstance(module, type) and issubclass(module, torch.autograd.Function):
+        module = module.apply
     holds = isinstance(module, torch.nn.Module)
     if holds:
         module = copy.deepcopy(module).to(device, dtype)
-    own = dict(module.named_parameters()) if holds else {}
-    leaves, arguments = {}, []
-    for name, array in {**data.params, **data.inputs}.items():
+    own = {clean(name): p for name, p in module.named_parameters()} if holds else {}
+    unknown = [name for name in places if name not in data.params and name not in spec.inputs]
+    if unknown:
+        raise ValueError(f"params[{unknown[0]!r}]: the reference has no such parameter, it has "
+                         f"{', '.join(data.params) or 'none'}")
+    leaves, arguments, named = {}, [], {}
+    for name, array in {**data.params, **dict.fromkeys(spec.inputs), **data.inputs}.items():
         place, forth, back = (*places.get(name, (name,)), None, None)[:3]
-        if place in own:
+        if place in own and array is not None:
             with torch.no_grad():
                 value = np.asarray(array if forth is None else forth(np.asarray(array)))
                 if value.shape != tuple(own[place].shape):
@@ -286,33 +438,42 @@ def _torch_forward(spec, function, options, data, dtype, device, places):
                                      f"{tuple(own[place].shape)}")
                 own[place].copy_(torch.from_numpy(value.copy()))
             leaves[name] = own[place], back or (lambda g: g)
-        elif name in data.params or (holds and name in places):
+        elif holds and (name in data.params or name in places):
             raise ValueError(f"the module has no parameter {place!r} for {name}, it has {', '.join(own) or 'none'}")
-    for name in spec.inputs:
-        if name in leaves:
-            continue
-        array = data.inputs.get(name)
-        _, forth, back = (*places.get(name, (name,)), None, None)[:3]
-        argument = None if array is None else tensor(array if forth is None else forth(np.asarray(array)), name)
-        arguments.append((name, argument))
-        if argument is not None and argument.requires_grad:
-            leaves[name] = argument, back or (lambda g: g)
-    before = {name: (t, t.detach().clone()) for name, t in arguments if t is not None}
-    named = {} if holds else {name: options[name] for name in spec.options}
-    outputs = _tuple(module(*(t for _, t in arguments), **named))
-    wrong = next((y for y in outputs if not isinstance(y, torch.Tensor)), None)
-    if wrong is not None:
-        raise ValueError(f"an output is a {type(wrong).__name__}, expected a tensor")
+        elif name in spec.inputs or array is not None:
+            arguments.append(name)
+    loose = [n for n, p in own.items() if p.requires_grad and not any(p is leaf for leaf, _ in leaves.values())]
+    if loose:
+        raise ValueError(f"the module's parameter {loose[0]!r} is none of the reference's: say in params= which it is")
+    passed = {}
+    for name in arguments:
+        array = (data.params | data.inputs).get(name)
+        place, forth, back = (*places.get(name, (name,)), None, None)[:3]
+        passed[name] = None if array is None else tensor(array if forth is None else forth(np.asarray(array)), name)
+        if name in data.params:
+            named[place] = passed[name]
+        if passed[name] is not None and passed[name].requires_grad:
+            leaves[name] = passed[name], back or (lambda g: g)
+    before = {name: (t, t.detach().clone()) for name, t in passed.items() if t is not None}
+    if not isinstance(function, Built):  # which has been given them
+        named |= {name: options[name] for name in spec.options}
+    outputs = _tuple(module(*(t for name, t in passed.items() if name in spec.inputs), **named))
+    wrong = [type(y).__name__ for y in outputs if not isinstance(y, torch.Tensor)]
+    if wrong:
+        raise ValueError(f"an output is a {wrong[0]}, expected a tensor")
     for y in outputs:
-        if y.is_floating_point() and y.dtype != dtype:
+        if (y.is_floating_point() or y.is_complex()) and y.dtype != dtype:
             raise ValueError(f"an output has dtype {y.dtype}, expected {dtype}, that of the inputs")
     return outputs, leaves, before
 
 
-def _torch_call(spec, inputs, options):
+def _torch_call(spec, data, options):
     import torch
 
-    return _call(spec, spec.reference, {n: torch.from_numpy(np.array(a)) for n, a in inputs.items()}, options)
+    def tensors(group):
+        return {n: torch.from_numpy(np.array(a)) for n, a in group.items()}
+
+    return _call(spec, spec.reference, replace(data, params=tensors(data.params), inputs=tensors(data.inputs)), options)
 
 
 def _strided(tensor, array):
@@ -323,8 +484,8 @@ def _strided(tensor, array):
 
 def parameters(spec, sizes):
     """Shapes by name of the parameters of a reference that is a module."""
-    if spec.textbook or kind(spec) != "torch":
+    if not is_module(spec.reference) and not isinstance(spec.reference, Built):
         return {}
     module = spec.reference.make(sizes) if isinstance(spec.reference, Built) else spec.reference
-    named = getattr(module, "named_parameters", None)
-    return {} if named is None else {n: tuple(p.shape) for n, p in named() if n not in spec.inputs}
+    named = getattr(module, "named_parameters", tuple)
+    return {clean(n): tuple(p.shape) for n, p in named() if clean(n) not in spec.inputs}

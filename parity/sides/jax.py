@@ -1,10 +1,20 @@
 """Ports that are JAX functions: compiled together with their gradient, on the CPU."""
 
+import importlib.util
 from functools import lru_cache
 
 import numpy as np
 
 from .functions import name_outputs
+
+
+def untested(lane):
+    """Why a JAX function cannot run in a lane here, in one sentence; empty where it can."""
+    if lane.device != "cpu":
+        return "JAX functions run on the CPU only"
+    if importlib.util.find_spec("jax") is None:
+        return "JAX is not installed: pip install 'numpy-torch-parity[jax]'"
+    return ""
 
 
 def run(spec, options, data, lane):
@@ -27,11 +37,12 @@ def run(spec, options, data, lane):
     dtype = jax.numpy.dtype(lane.torch_dtype)
     arrays = {**data.params, **data.inputs}
     places = {name: (*spec.places.get(name, (name,)), None, None)[:3] for name in arrays}
-    leaves, constants = {}, {}
+    leaves, constants, wanted = {}, {}, {*spec.differentiable(), *data.params}
     for name, array in arrays.items():
         array, forth = np.asarray(array), places[name][1]
         if array.dtype.kind == "f":
-            leaves[name] = np.asarray(array if forth is None else forth(array)).astype(dtype)
+            group = leaves if name in wanted else constants
+            group[name] = np.asarray(array if forth is None else forth(array)).astype(dtype)
         else:
             constants[name] = array
     cotangents = {name: np.asarray(c).astype(dtype) for name, c in data.cotangents.items()}

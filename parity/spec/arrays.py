@@ -1,5 +1,6 @@
 """What is known of one array: its axes, what its entries are, and how they are drawn."""
 
+from ..errors import UsageError
 from .axes import axes
 
 
@@ -9,36 +10,64 @@ class Array(str):
     Attributes:
         below: of ids, the axis letter, or the number, below which they lie.
         optional: whether it may be left out.
+        constant: of floats, whether nobody wants their gradient; of an output, whether it has no cotangent.
         one_hot: whether the ids may also come as one-hot rows.
         ignored: the option whose value marks ids that are left out.
         drawn: an output whose nonzero entries tell what was drawn, where a layer may draw the array for itself.
         draw: function of (generator, shape, sizes and options by name) that gives its values; None for the pattern's.
     """
 
-    def __new__(cls, text, below="", optional=False, one_hot=False, ignored="", drawn="", draw=None):
+    def __new__(cls, text, below="", optional=False, one_hot=False, ignored="", drawn="", draw=None,
+                constant=False):
         self = super().__new__(cls, text)
         self.below, self.optional, self.one_hot, self.ignored = below, optional, one_hot, ignored
-        self.drawn, self.draw = drawn, draw
+        self.drawn, self.draw, self.constant = drawn, draw, constant
         return self
 
     def __getnewargs__(self):
-        return str(self), self.below, self.optional, self.one_hot, self.ignored, self.drawn, self.draw
+        return str(self), self.below, self.optional, self.one_hot, self.ignored, self.drawn, self.draw, self.constant
 
 
-def floats(text, *, optional=False, draw=None):
-    """A floating array with these axes; a plain axis string means the same."""
-    return Array(text, optional=optional, draw=draw)
+def floats(text, *, optional=False, constant=False, draw=None):
+    """A floating array with these axes; a plain axis string means the same.
+
+    Args:
+        text: axis string.
+        optional: whether it may be left out.
+        constant: whether nobody wants its gradient, as of running statistics; of an output, whether it has none.
+        draw: function of (generator, shape, sizes and options by name) that gives its values.
+
+    Raises:
+        ValueError: no axis string, or a ``draw`` that is no function.
+    """
+    return _checked(Array(text, optional=optional, constant=constant, draw=draw))
 
 
 def ids(text, *, below, optional=False, one_hot=False, ignored="", draw=None):
-    """Integers from 0 to below ``below``: the size of that axis letter, or a number."""
-    return Array(f"int {text}".strip(), below=below, optional=optional, one_hot=one_hot, ignored=ignored,
-                 draw=draw)
+    """Integers from 0 to below ``below``: the size of that axis letter, or a number. Raises as ``floats``."""
+    return _checked(Array(f"int {text}".strip(), below=below, optional=optional, one_hot=one_hot, ignored=ignored,
+                          draw=draw))
 
 
 def mask(text, *, optional=False, drawn="", draw=None):
-    """A boolean array, seven entries of ten true, or none."""
-    return Array(f"bool {text}".strip(), optional=optional, drawn=drawn, draw=draw)
+    """A boolean array, seven entries of ten true, or none. Raises as ``floats``."""
+    return _checked(Array(f"bool {text}".strip(), optional=optional, drawn=drawn, draw=draw))
+
+
+def _checked(made):
+    axes(made)
+    if made.draw is not None and not callable(made.draw):
+        raise UsageError(f"{str(made)!r}: draw is {made.draw!r}, expected a function of (generator, shape, sizes and "
+                         "options by name)")
+    if made.below != "" and not _is_below(made.below):
+        raise UsageError(f"{str(made)!r}: below is {made.below!r}, expected an axis letter or an integer >= 1")
+    return made
+
+
+def _is_below(below):
+    if isinstance(below, str):
+        return len(below) == 1 and below.isascii() and below.isalpha()
+    return isinstance(below, int) and not isinstance(below, bool) and below >= 1
 
 
 def array(text):

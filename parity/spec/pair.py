@@ -1,15 +1,20 @@
 """Any two things that should compute the same function: a reference that is believed, and its port."""
 
 import inspect
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from ..errors import UsageError, whole
-from .axes import axes
+from .axes import axes, letters
 from .spec import Spec
 
 KINDS = ("numpy", "torch", "jax")
+NOT_OURS = ("states", "kept", "attributes", "time", "size_arguments", "labels", "greedy")
+TAKEN = {"cut", "given", "masked", "one_hot"}  # options that a case may have of itself
 
 
 @dataclass(frozen=True)
@@ -24,7 +29,12 @@ def built(make: Callable[[dict[str, Any]], Any]) -> Built:
 
     Args:
         make: function of a dict from axis letters and options to their values, that gives an ``nn.Module``.
+
+    Raises:
+        UsageError: it is no function.
     """
+    if not callable(make):
+        raise UsageError(f"built: make is {make!r}, expected a function of a dict of sizes and options")
     return Built(make)
 
 
@@ -41,7 +51,9 @@ class Pair(Spec):
         outputs: a dict from names to axis strings, or the names alone; by default ``y``, or ``y0``, ``y1``, ...
         params: axis strings of the arrays that a class is constructed with; and where the port keeps a parameter,
             or an input, of the reference: its name there, or ``(name, to_port, to_reference)`` with two functions
-            of an array where the layouts differ. The same name needs no entry.
+            of an array where the layouts differ; of a class, both: ``(axes, name)`` or with the functions. The same
+            name needs no entry. A port that is a function is given the parameters by name. The shapes of a module's
+            own parameters fix the sizes of the axis letters.
         backward: the reference's backward: ``(*cotangents, cache)`` where ``reference`` returns its outputs and,
             last, a cache; else ``(*cotangents, *inputs)``. It gives the gradients of the inputs, in order.
         port_backward: the same for a port of NumPy functions.
@@ -66,10 +78,11 @@ class Pair(Spec):
         self._refuse()
         places, params = dict(self.places), {}  # a copy of a pair brings its own
         for name, value in self.params.items():
-            if name in self.inputs or isinstance(value, tuple) or not _axis_string(value):
-                places[name] = value if isinstance(value, tuple) else (value,)
-            else:
-                params[name] = value
+            value = value if isinstance(value, tuple) else (value,)
+            if name not in self.inputs and (len(value) == 1 or isinstance(value[1], str)) and _axis_string(value[0]):
+                params[name], *value = value
+            if value:
+                places[name] = self._place(name, tuple(value))
         named = self.outputs if isinstance(self.outputs, dict) else {}
         names = (self.outputs,) if isinstance(self.outputs, str) else tuple(self.outputs) or self.names
         kind = self.port_kind or ("numpy" if self.port_backward else "torch")
@@ -78,16 +91,20 @@ class Pair(Spec):
             object.__setattr__(self, key, value)
         try:
             super().__post_init__()
+            self._bound()
         except ValueError as error:
-            raise UsageError(f"Pair {error}" if str(error).startswith(self.name) else f"Pair {self.name}: {error}") \
-                from None
+            said = str(error).removeprefix(f"{self.name}: ")
+            raise UsageError(f"Pair {self.name}: {said}") from None
+        object.__setattr__(self, "ranges", self.ranges | self._fixed())
 
     def _refuse(self) -> None:
-        named = isinstance(self.name, str) and self.name and self.name.isprintable()
-        if not named or set(self.name) & set(":,= '"):
-            raise UsageError(f"Pair: name is {self.name!r}, expected text without spaces, colons, commas and quotes")
+        if not isinstance(self.name, str) or not re.fullmatch(r"[\w.+-]+", self.name):
+            raise UsageError(f"Pair: name is {self.name!r}, expected letters, digits and any of _ . + -")
         for what in ("reference", "port"):
             value = getattr(self, what)
+            if isinstance(value, type) and any(map(_is_base, value.__mro__)):
+                raise UsageError(f"Pair {self.name}: {what} is the class {value.__name__}, expected a module, or "
+                                 f"built(lambda n: {value.__name__}(...)) for one made for each case")
             if not callable(value) and not isinstance(value, Built) and not hasattr(value, "forward"):
                 raise UsageError(f"Pair {self.name}: {what} is {value!r}, expected a function, a class or a module")
         for what in ("reference_kind", "port_kind"):
@@ -100,12 +117,113 @@ class Pair(Spec):
         if not self.inputs:
             raise UsageError(f"Pair {self.name}: inputs is empty, expected a dict from names to axis strings")
         for letter, sizes in self.ranges.items():
+            if letter != "..." and not (isinstance(letter, str) and re.fullmatch("[A-Za-z]", letter)):
+                raise UsageError(f"Pair {self.name}: ranges has the key {letter!r}, expected an axis letter")
             if not isinstance(sizes, (tuple, list, range)) or not sizes or not all(
                     isinstance(s, int) and s >= 0 for s in sizes):
                 raise UsageError(f"Pair {self.name}: ranges[{letter!r}] is {sizes!r}, expected a tuple of sizes")
         for option, values in self.options.items():
-            if not isinstance(values, (tuple, list)) or not values:
-                raise UsageError(f"Pair {self.name}: options[{option!r}] is {values!r}, expected a tuple of values")
+            self._refuse_option(option, values)
+        if not isinstance(self.outputs, (str, tuple, list, dict)) or not all(isinstance(n, str) for n in self.outputs):
+            raise UsageError(f"Pair {self.name}: outputs is {self.outputs!r}, expected a name, a tuple of names, or a "
+                             "dict from names to axis strings")
+        for what, group in (("inputs", self.inputs), ("params", self.params), ("outputs", self.outputs)):
+            wrong = [n for n in group if not isinstance(n, str) or not re.fullmatch(r"[\w.]+", n)]
+            if wrong and not isinstance(group, str):
+                raise UsageError(f"Pair {self.name}: {what} has the name {wrong[0]!r}, expected letters, digits, _ "
+                                 "and .")
+        for what in NOT_OURS:
+            if getattr(self, what):
+                raise UsageError(f"Pair {self.name}: {what} is {getattr(self, what)!r}, which only textbook layers "
+                                 "have; a state is an input, and an output")
+        for what in ("patterns", "recurrent"):
+            if not isinstance(getattr(self, what), tuple):
+                raise UsageError(f"Pair {self.name}: {what} is {getattr(self, what)!r}, expected a tuple of names")
+        from ..cases.case import PATTERNS
+
+        unknown = [name for name in self.patterns if name not in PATTERNS]
+        if unknown:
+            raise UsageError(f"Pair {self.name}: patterns has {unknown[0]!r}, known are {', '.join(PATTERNS)}")
+        for what in ("backward", "port_backward", "where"):
+            if getattr(self, what) is not None and not callable(getattr(self, what)):
+                raise UsageError(f"Pair {self.name}: {what} is {getattr(self, what)!r}, expected a function")
+        for letter, function in self.sizes.items():
+            if not callable(function) or not isinstance(letter, str) or not re.fullmatch("[A-Za-z]", letter):
+                raise UsageError(f"Pair {self.name}: sizes[{letter!r}] is {function!r}, expected a function of a dict "
+                                 "of sizes and options, by an axis letter")
+        if self.scales is not None and not (isinstance(self.scales, (tuple, list)) and self.scales and all(
+                isinstance(s, (int, float)) and 1e-6 <= s <= 1e6 for s in self.scales)):
+            raise UsageError(f"Pair {self.name}: scales is {self.scales!r}, expected a tuple of numbers from 1e-6 to "
+                             "1e6")
+        for what, backward in (("reference", self.backward), ("port", self.port_backward)):
+            if backward is not None and hasattr(getattr(self, what), "backward"):
+                raise UsageError(f"Pair {self.name}: the {what} has a backward of its own, and another is given")
+        if self.port_kind == "numpy" and self.port_backward is None:
+            raise UsageError(f"Pair {self.name}: a port of NumPy functions needs port_backward=")
+        if self.port_kind not in (None, "numpy") and self.port_backward is not None:
+            raise UsageError(f"Pair {self.name}: port_backward is given, and port_kind is {self.port_kind!r}")
+
+    def _refuse_option(self, option: str, values: Any) -> None:
+        if not isinstance(values, (tuple, list)) or not values:
+            raise UsageError(f"Pair {self.name}: options[{option!r}] is {values!r}, expected a tuple of values")
+        if not isinstance(option, str) or not option.isidentifier() or option in TAKEN or option in self.inputs:
+            raise UsageError(f"Pair {self.name}: an option is called {option!r}, expected another name, that no "
+                             "input has")
+        wrong = next((v for v in values if not isinstance(v, (str, bool, int, float, type(None)))), None)
+        if wrong is not None:
+            raise UsageError(f"Pair {self.name}: options[{option!r}] holds {wrong!r}, expected text, numbers, True, "
+                             "False and None: a case says them in its id")
+        if len({str(int(v)) if isinstance(v, bool) else str(v) for v in values}) < len(values):
+            raise UsageError(f"Pair {self.name}: options[{option!r}] is {values!r}, of which two read the same in an "
+                             "id")
+
+    def _place(self, name: str, value: tuple[Any, ...]) -> tuple[Any, ...]:
+        right = isinstance(value[0], str) and len(value) in (1, 3) and all(f is None or callable(f) for f in value[1:])
+        if not right:
+            raise UsageError(f"Pair {self.name}: params[{name!r}] is {self.params[name]!r}, expected the name of the "
+                             "port's parameter, or (name, to_port, to_reference) with two functions of an array")
+        return value
+
+    def _bound(self) -> None:
+        """Refuses what names nothing."""
+        known = {*self.letters, *self.sizes}
+        axed = {*letters((*self.inputs.values(), *self.params.values())), *(a.below for a in self.inputs.values())}
+        unused = [letter for letter in self.ranges if letter not in axed]
+        if unused and not self.sizes and self.where is None and not isinstance(self.port, Built):
+            raise UsageError(f"ranges[{unused[0]!r}]: nothing has that axis")
+        clash = [name for name in self.options if name in known]
+        if clash:
+            raise UsageError(f"options[{clash[0]!r}]: an axis letter has that name")
+        dynamic = is_module(self.reference) or isinstance(self.reference, Built)
+        unknown = [name for name in self.places if name not in self.inputs and name not in self.params and not dynamic]
+        if unknown:
+            raise UsageError(f"params[{unknown[0]!r}]: the reference has no such input or parameter; its inputs are "
+                             f"{', '.join(self.inputs)}")
+
+    def _fixed(self) -> dict[str, tuple[int, ...]]:
+        """The sizes of axis letters that the shapes of a module's, or an object's, own parameters fix."""
+        found: dict[str, tuple[int, ...]] = {}
+        for side in (self.reference, self.port):
+            for name, text in {**self.inputs, **self.params}.items():
+                place, _, back = (*(self.places.get(name, (name,)) if side is self.port else (name,)), None, None)[:3]
+                array = own_parameter(side, place, list(self.params))
+                if array is None:
+                    continue
+                have = np.shape(array if back is None else back(array))
+                words = axes(text)[1]
+                if len(words) != len(have) or "..." in words:
+                    raise UsageError(f"Pair {self.name}: {name} is {str(text)!r}, the parameter {place} has shape "
+                                     f"{have}")
+                for word, size in zip(words, have, strict=True):
+                    factor, letter = int(word[:-1] or 1), word[-1]
+                    if letter in self.sizes:
+                        continue
+                    asked = found.get(letter, self.ranges.get(letter))
+                    if size % factor or (asked is not None and size // factor not in asked):
+                        raise UsageError(f"Pair {self.name}: {name} is {str(text)!r}, the parameter {place} has shape "
+                                         f"{have}, and {letter} is {asked}")
+                    found[letter] = (size // factor,)
+        return found
 
     @property
     def textbook(self) -> bool:
@@ -157,6 +275,30 @@ class Pair(Spec):
 
 def _entry(catalogue: Any, name: str) -> Any:
     return catalogue[name]
+
+
+def is_module(side: Any) -> bool:
+    """Whether a side is an ``nn.Module``; torch is not imported to find out."""
+    return any(map(_is_base, type(side).__mro__))
+
+
+def _is_base(cls: type) -> bool:
+    return (cls.__module__, cls.__name__) == ("torch.nn.modules.module", "Module")
+
+
+def own_parameter(side: Any, name: str, names: list[str]) -> Any:
+    """A parameter of a module, or of a layer object whose parameters have these names, as NumPy; None for none."""
+    if is_module(side):
+        found = {clean(n): p for n, p in side.named_parameters()}.get(name)
+        return None if found is None else np.zeros(tuple(found.shape))
+    if isinstance(side, type) or name not in names or not isinstance(getattr(side, "params", None), list):
+        return None
+    return side.params[names.index(name)] if len(side.params) == len(names) else None
+
+
+def clean(name: str) -> str:
+    """The name of a module's parameter without what ``torch.compile`` puts before it."""
+    return name.replace("_orig_mod.", "")
 
 
 def _axis_string(value: Any) -> bool:

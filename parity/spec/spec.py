@@ -119,12 +119,12 @@ class Spec:
         return {name: a.drawn for name, a in self.inputs.items() if a.drawn}
 
     def differentiable(self) -> list[str]:
-        """Names of the floating inputs."""
-        return [name for name, text in self.inputs.items() if axes(text)[0] == "float"]
+        """Names of the floating inputs whose gradient is wanted."""
+        return [name for name, text in self.inputs.items() if axes(text)[0] == "float" and not text.constant]
 
     def with_cotangents(self) -> list[str]:
         """Names of the floating outputs: an integer or a boolean one has no cotangent."""
-        return [name for name, text in self.outputs.items() if axes(text)[0] == "float"]
+        return [name for name, text in self.outputs.items() if axes(text)[0] == "float" and not text.constant]
 
     def parameter_shapes(self, sizes: dict[str, Any]) -> dict[str, tuple[int, ...]]:
         """Shape of each parameter by name at given sizes of the axes, or of the size arguments."""
@@ -134,7 +134,7 @@ class Spec:
 
     def cotangent_shapes(self, case: Any, data: Any) -> dict[str, tuple[int, ...]]:
         """Shape of each output that has a cotangent, for a case with the data drawn so far."""
-        return {name: shape(text, case.sizes) for name, text in self.outputs.items() if axes(text)[0] == "float"}
+        return {name: shape(self.outputs[name], case.sizes) for name in self.with_cotangents()}
 
     def __reduce__(self) -> Any:
         return _entry, (self.name,)  # by name: the classes may not pickle, and there is one of each

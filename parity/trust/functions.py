@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from parity.spec.arrays import ids, mask
+from parity.spec.axes import letters
 from parity.spec.pair import Pair, built
 
 BATCH, WIDTH, SIDE = (1, 2, 3, 5), (2, 3, 5, 8, 17, 33, 64), (4, 5, 7, 8)
@@ -19,7 +20,9 @@ RANGES = {"N": BATCH, "T": (2, 3, 5, 8, 17), "D": WIDTH, "H": WIDTH, "C": (2, 4,
 
 
 def _pair(name, reference, port, inputs, **rest):
-    return Pair(name, reference, port, inputs, ranges=RANGES | rest.pop("ranges", {}), scales=SCALES,
+    used = {*letters(inputs.values()), *(getattr(text, "below", "") for text in inputs.values())}
+    ranges = {letter: sizes for letter, sizes in RANGES.items() if letter in used} | rest.pop("ranges", {})
+    return Pair(name, reference, port, inputs, ranges=ranges, scales=SCALES,
                 patterns=rest.pop("patterns", ()), **rest)
 
 
