@@ -15,26 +15,9 @@ import torch
 from parity import cli, engine, processes
 from parity.catalogue import CATALOGUE
 from parity.training import lockstep
+from parity_tests.tasks import doubled, told, unstarted
 
 HANG = 60  # seconds after which a test gives up: the aim is 2, but the machine may be loaded
-
-
-def doubled(number, what):
-    """A task of two results, which may end its worker between them."""
-    yield number
-    if what == "exits":
-        os._exit(3)
-    if what == "killed":
-        os.kill(os.getpid(), signal.SIGKILL)
-    if what == "crashes":
-        os.kill(os.getpid(), signal.SIGSEGV)
-    if what == "raises":
-        raise ValueError("no such thing")
-    yield 2 * number
-
-
-def told(reason, done, number, what):
-    return f"{what}: {reason}", (10 * number, "left")
 
 
 def test_a_dead_worker_loses_its_own_item_alone():
@@ -49,10 +32,6 @@ def test_a_dead_worker_loses_its_own_item_alone():
 def test_an_exception_in_a_worker_is_one_here():
     with pytest.raises(RuntimeError, match="ValueError: no such thing, in a worker"):
         list(processes.parallel(doubled, [(1, ""), (2, "raises")], 2, told))
-
-
-def unstarted():
-    os._exit(4)
 
 
 def test_a_worker_that_cannot_start_is_an_error_and_no_endless_loop():
@@ -78,10 +57,10 @@ def deadly(catalogue, case_id, lane_names):
 
 
 def test_a_case_that_kills_its_worker_is_a_finding_and_the_rest_goes_on(monkeypatch):
-    def run():
-        return engine.check("Softmax", "cpu-float[36]?", cases=12, jobs=2)
+    def run(jobs=2):
+        return engine.check("Softmax", "cpu-float[36]?", cases=12, jobs=jobs)
 
-    right = run()
+    right = run(jobs=1)
     monkeypatch.setattr(engine, "_outcomes_of", deadly)
     report = run()
     assert not report.ok and report.cases == right.cases == 24
@@ -196,19 +175,25 @@ class Command:
         return self.process.returncode, (out or b"").decode(), err.decode()
 
 
+BOTH = signal.SIGINT, signal.SIGTERM
+LEFT = [  # a command, both signals where there is another process, what is waited for, and what is said
+    ([*CHECK, "1"], BOTH, "stderr", b"Softmax", "interrupted"),
+    ([*CHECK, "2"], BOTH, "stderr", b"Softmax", "interrupted"),
+    (["calibrate", "--jobs", "2"], BOTH[:1], "stderr", b"Affine", "interrupted"),
+    (["flake", "--runs", "9", "--cases", "10", "--layer", "Softmax", "--lane", "cpu-*", "--jobs", "1"], BOTH[1:],
+     "stderr", b"1 of 9", "false alarms"),
+    (["lockstep", "--batch-size", "2", "--hidden-size", "8", "--steps", "9999"], BOTH[:1], "stdout", b"\n    2 ",
+     "steps in"),
+    (["mutate", "--layer", "Softmax", "--jobs", "2"], BOTH, "", b"", ""),
+    (["audit", "sleeps.py"], BOTH, "", b"", "interrupted"),
+]
+
+
 @linux
-@pytest.mark.parametrize(("argv", "stream", "text", "said"), [
-    ([*CHECK, "1"], "stderr", b"Softmax", "interrupted"),
-    ([*CHECK, "2"], "stderr", b"Softmax", "interrupted"),
-    (["calibrate", "--jobs", "2"], "stderr", b"Affine", "interrupted"),
-    (["flake", "--runs", "9", "--cases", "10", "--layer", "Softmax", "--lane", "cpu-*", "--jobs", "1"], "stderr",
-     b"1 of 9", "false alarms"),
-    (["lockstep", "--batch-size", "2", "--hidden-size", "8", "--steps", "9999"], "stdout", b"\n    2 ", "steps in"),
-    (["mutate", "--layer", "Softmax", "--jobs", "2"], "", b"", ""),
-    (["audit", "sleeps.py"], "", b"", "interrupted"),
-], ids=lambda value: "-".join(value[:1] + value[-1:]) if isinstance(value, list) else None)
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["INT", "TERM"])
-def test_a_signal_ends_it_with_what_was_found_and_leaves_nothing(argv, stream, text, said, number, tmp_path):
+@pytest.mark.parametrize(("argv", "number", "stream", "text", "said"), [
+    pytest.param(argv, number, *rest, id=f"{number.name}-{argv[0]}-{argv[-1]}")
+    for argv, numbers, *rest in LEFT for number in numbers])
+def test_a_signal_ends_it_with_what_was_found_and_leaves_nothing(argv, number, stream, text, said, tmp_path):
     (tmp_path / "sleeps.py").write_text("import time; time.sleep(1000)")
     run = Command(*argv, cwd=tmp_path)
     if stream:

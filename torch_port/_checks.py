@@ -64,7 +64,7 @@ def parse(axes: str) -> tuple[str, bool, Parts]:
         ValueError: the string is not an axis string.
     """
     words = axes.split()
-    kind = words.pop(0) if words and words[0] in KINDS else "float"
+    kind, words = (words[0], words[1:]) if words and words[0] in KINDS else ("float", words)
     rest = words[:1] == ["..."]
     parts = []
     for word in words[rest:]:

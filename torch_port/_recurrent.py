@@ -29,7 +29,9 @@ class OneBias(nn.Module):
             second = getattr(self, name).detach()
             delattr(self, name)
             self.register_buffer(name, None)
-            setattr(self, name, second)  # nn.RNNBase takes it up among its weights
+            setattr(self, name, second)
+        if isinstance(self, nn.RNNBase):
+            self._init_flat_weights()  # gathered anew: it holds on to the one that was deleted
 
     @staticmethod
     def step(a: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
@@ -240,4 +242,6 @@ class FusedTimeCell(TimeCell):
 
 def transformed(*tensors: Tensor) -> bool:
     """Whether one of them is inside a transformation of ``torch.func``: ``vmap``, ``jvp``, ``grad``."""
+    if torch.compiler.is_compiling():
+        return False
     return any(torch._C._functorch.is_functorch_wrapped_tensor(t) for t in tensors)
