@@ -19,12 +19,12 @@ from reference.optimizers import Adam, clip_grads
 from reference.trainer import MODELS
 
 from ..errors import UsageError, whole
+from ..judge.budget import FACTOR  # how much larger than the reference's own rounding an honest distance may be
 from ..processes import torch_threads
 from ..settings import own_settings
 
 LIMIT = 1e-12  # in float64, of the size of a loss or a parameter
 HALF = float(np.finfo(np.float32).eps / 2) ** 0.5  # half the digits of float32
-FACTOR = 8  # the budget's: how much larger than the reference's own rounding an honest distance may be
 HELP = {"model": "attention, peeky or plain", "dtype": "float64 or float32", "steps": "number of steps",
         "seed": "of the weights and of the order of the batches", "threads": "of NumPy and of torch"}
 HEADER = (f"{'step':>5}  {'loss reference':>18}  {'loss port':>18}  {'apart':>7}  {'parameters':>10}  "
