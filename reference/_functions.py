@@ -29,8 +29,7 @@ def softmax_backward(dy, y, mask=None):
     """Cotangent of softmax's argument: J dy with J = diag(y) - y y^T, row by row."""
     if mask is not None:
         dy = np.where(mask, dy, 0)  # y is zero there, but zero times NaN is not
-    dx = y * (dy - (y * dy).sum(axis=-1, keepdims=True))
-    return dx if mask is None else np.where(mask, dx, 0)
+    return y * (dy - (y * dy).sum(axis=-1, keepdims=True))
 
 
 def log_softmax(x):
