@@ -49,7 +49,7 @@ _SOURCE = {"xs": ids("N T", below="V")}
 _TARGET = {"xs": ids("N U", below="V")}
 _SEQ2SEQ: dict = {
     "inputs": {"xs": ids("N T", below="V"), "ts": ids("N U", below="V")} | MASK,
-    "labels": "ts",
+    "labels": {"ts": "loss.ignore_label"},
     "outputs": {"loss": ""},
     "ranges": {"U": AT_LEAST_TWO},
     "greedy": True,

@@ -73,3 +73,16 @@ def test_torch_is_not_loaded_before_it_is_used(statement):
     if "list" in statement:
         code = code.replace("assert 'torch' not in sys.modules", "")
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_the_machinery_names_no_option_and_no_labels():
+    """What a layer needs beyond the ordinary its entry says; whether a state is kept is a word of the protocol."""
+    names = {name for spec in CATALOGUE.values() for name in (*spec.options, *spec.attributes, *spec.labels)}
+    named = {PACKAGES["parity"] / name for name in ("catalogue.py", "variants.py", "training/lockstep.py")}
+    found = []
+    for path in set(PACKAGES["parity"].rglob("*.py")) - named:
+        if path.parent.name == "auditing" or path.stem == "optimizers":
+            continue  # the one's words for what is wrong name what a layer has; torch's optimizers have a key "lr"
+        words = {n.value for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Constant)}
+        found += [f"{path.name}: {word}" for word in words & (names - {"stateful"})]
+    assert not found

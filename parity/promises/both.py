@@ -1,5 +1,7 @@
 """Promises that both sides give in the same words: each function takes how a side is made and called."""
 
+from operator import attrgetter
+
 import numpy as np
 
 from ..sides.textbook import build
@@ -56,8 +58,9 @@ def bad_inputs(spec):
                 add(f"has one {letter} alone", name, array.take([0], axis), ValueError)
             known.add(letter[-1])
         if kind == "int":
-            ignored = spec.options.get("ignore_label", ())
-            ignored += (build(spec, case.options, data).loss.ignore_label,) if name == spec.labels else ()
+            ignored = spec.options.get(text.ignored, ())
+            if name in spec.labels:
+                ignored += (attrgetter(spec.labels[name])(build(spec, case.options, data)),)
             upper = case.sizes.get(spec.bounds[name], spec.bounds[name])
             for value, place in ((upper, -1), (-7, -1), (upper, 0), (-1, 0), (-2, 0)):
                 wrong = array.copy()
@@ -184,14 +187,15 @@ def _hold_search(call, layer, given, greedy, floating, steps):
         assert isinstance(error, expected) and next(iter(how)) in str(error), f"{what}: {error!r}"
 
 
-def _hold_ignored_ids(spec, make, call):
+def _hold_ignored_ids(spec, name, place, make, call):
     """Whatever label the loss ignores, the decoder reads it as the id that it is, and as 0 where it is none."""
     data, V = arrays_of(case := standard(spec)), SIZES["V"]
-    source, labels = (data.inputs[name] for name in (next(iter(spec.inputs)), spec.labels))
+    source, labels = (data.inputs[given] for given in (next(iter(spec.inputs)), name))
+    owner, _, attribute = place.rpartition(".")
     bound = 2.0**-53 * 64 * (SIZES["T"] + SIZES["U"]) * (SIZES["D"] + SIZES["H"])
     for ignored in (-1, 0, 1, V - 1, V, -100):
         layer = make(spec, case.options, data)
-        layer.loss.ignore_label = ignored
+        setattr(attrgetter(owner)(layer), attribute, ignored)
         labels[:, 1:] = np.where(labels[:, 1:] == ignored, 2, labels[:, 1:])
         labels[:, 1] = ignored
         fed = labels[:, :-1] if 0 <= ignored < V else np.where(labels[:, :-1] == ignored, 0, labels[:, :-1])
@@ -201,12 +205,12 @@ def _hold_ignored_ids(spec, make, call):
         expected = -np.take_along_axis(logp[:, 1:], labels[:, 2:, None], axis=2).mean()
         found = call(layer, "forward", *data.inputs.values())
         assert abs(found - expected) <= bound * expected, \
-            f"ignore_label {ignored} in the middle of {spec.labels}: loss {found}, expected {expected}"
+            f"{place} {ignored} in the middle of {name}: loss {found}, expected {expected}"
 
 
 def hold_labels(spec, make, call):
-    if spec.labels:
-        _hold_ignored_ids(spec, make, call)
+    for name, place in spec.labels.items():
+        _hold_ignored_ids(spec, name, place, make, call)
     case = standard(spec)
     data = arrays_of(case)
     layer = make(spec, case.options, data)
@@ -233,10 +237,12 @@ def hold_labels(spec, make, call):
 
 
 def hold_ignored(spec, make, call):
-    for ignored in spec.options.get("ignore_label", ()):
-        case = standard(spec, ignore_label=ignored)
+    of = [(name, text.ignored, value) for name, text in spec.inputs.items() if text.ignored
+          for value in spec.options[text.ignored]]
+    for labels, option, ignored in of:
+        case = standard(spec, **{option: ignored})
         data = arrays_of(case)
-        logits, labels = spec.differentiable()[0], next(name for name in spec.inputs if name in spec.bounds)
+        logits = spec.differentiable()[0]
         data.inputs[labels][...] = 1
         data.inputs[labels][:, 0] = ignored
         layer = make(spec, case.options, data)
@@ -250,8 +256,8 @@ def hold_ignored(spec, make, call):
 
 def hold_padding(spec, run):
     """``run(case, params, inputs, cotangents)`` gives outputs and gradients by name, ``grad.`` before the latter's."""
-    if spec.labels:
-        _answers_of_their_own_length(spec, run)
+    for name, place in spec.labels.items():
+        _answers_of_their_own_length(spec, name, place, run)
     masks = [name for name in spec.optional if spec.inputs[name].startswith("bool")]
     for mask in masks:
         along = axes(spec.inputs[mask])[1]
@@ -267,25 +273,25 @@ def hold_padding(spec, run):
                 _as_alone(case, data, mask, valid, n, padded, shown, run)
 
 
-def _answers_of_their_own_length(spec, run):
+def _answers_of_their_own_length(spec, name, place, run):
     """An answer that is padded at its end with the label that is ignored is the shorter one, among others too."""
     case = standard(spec)
     data = arrays_of(case)
-    ignored = build(spec, case.options, data).loss.ignore_label
-    labels = data.inputs[spec.labels]
+    ignored = attrgetter(place)(build(spec, case.options, data))
+    labels = data.inputs[name]
     labels[:, -1] = ignored
     labels[1, 2:] = ignored
     found = run(case, data.params, data.inputs, data.cotangents)
     counted, total = 0, {}
     for n, length in ((0, labels.shape[1] - 1), (1, 2)):
-        one = {name: a[n : n + 1] for name, a in data.inputs.items()} | {spec.labels: labels[n : n + 1, :length]}
+        one = {given: a[n : n + 1] for given, a in data.inputs.items()} | {name: labels[n : n + 1, :length]}
         counted += length - 1
-        for name, a in run(case, data.params, one, data.cotangents).items():
-            total[name] = total.get(name, 0) + (length - 1) * a
-    for name, a in found.items():  # a mean over the labels of both
+        for quantity, a in run(case, data.params, one, data.cotangents).items():
+            total[quantity] = total.get(quantity, 0) + (length - 1) * a
+    for quantity, a in found.items():  # a mean over the labels of both
         bound = 2.0**-53 * 64 * (SIZES["T"] + SIZES["U"]) * (SIZES["D"] + SIZES["H"])
-        assert np.abs(a - total[name] / counted).max() <= bound * max(1.0, np.abs(a).max()), \
-            f"{name} of padded {spec.labels} is not that of shorter ones"
+        assert np.abs(a - total[quantity] / counted).max() <= bound * max(1.0, np.abs(a).max()), \
+            f"{quantity} of padded {name} is not that of shorter ones"
 
 
 def _nothing_shows_through(case, data, mask, valid, padded, shown, run):

@@ -190,7 +190,7 @@ def check_masked(spec):
 def check_quiet(spec):
     """Nothing to do is no reason for a warning, and gives finite numbers: nothing valid, all ignored, no batch."""
     edges = [("masked", name) for name, text in spec.inputs.items() if text.startswith("bool")]
-    edges += [("ignored", name) for name in spec.bounds if "ignore_label" in spec.options] + [("empty", "")]
+    edges += [("ignored", name) for name, text in spec.inputs.items() if text.ignored] + [("empty", "")]
     for edge, name in edges:
         for extreme in (0, spec.extreme):
             case = standard(spec, **({"masked": True} if spec.optional else {}))
@@ -204,7 +204,7 @@ def check_quiet(spec):
                     if axes(spec.inputs[other])[1][: valid.ndim] == axes(spec.inputs[name])[1]:
                         data.inputs[other][~valid] *= 1 + 100 * extreme  # loud where it does not count
             if edge == "ignored":
-                data.inputs[name][...] = case.options["ignore_label"]
+                data.inputs[name][...] = case.options[spec.inputs[name].ignored]
             with np.errstate(all="raise", under="ignore"):
                 layer = build(spec, case.options, data)
                 results = (*forward(layer, data), *backward(layer, data))

@@ -130,10 +130,11 @@ def _greedy(model, data, forced, tensor, concatenate):
     The decoder starts from a target id and writes as many ids as there are targets. Noisy copies
     choose nothing: their ids would be another sequence's.
     """
+    _, targets, *_ = data.inputs.values()
     xs, ts, *mask = (tensor(a) for a in data.inputs.values())
-    start = int(data.inputs["ts"][0, 0]) if len(data.inputs["ts"]) else 0
+    start = int(targets[0, 0]) if len(targets) else 0
     ids = forced if Noise.current else model.generate(xs, start, ts.shape[1], *mask)
-    first = tensor(np.full((len(data.inputs["ts"]), 1), start))
+    first = tensor(np.full((len(targets), 1), start))
     fed = concatenate((first, (ids if forced is None else tensor(forced))[:, :-1]), 1)
     return {"ids": ids, "score": model.score(xs, fed, *mask)}
 

@@ -31,7 +31,7 @@ class Spec:
         ranges: for some axis letters, the sizes among which a case draws.
         where: function of that dict; sizes and options for which it is false are drawn again.
         scales: of the values, among which a case draws; None for all.
-        labels: the integer input that are labels: where a model's loss ignores one, it may be given.
+        labels: integer inputs that are labels, each with the dotted attribute that holds the one that is ignored.
         states: each state that ``set_state`` takes, in order, for stateful layers.
         kept: results kept aside as attributes.
         options: values of each constructor option among which a case draws.
@@ -59,7 +59,7 @@ class Spec:
     where: Callable[[dict[str, Any]], bool] | None = None
     scales: tuple[float, ...] | None = None
     states: dict[str, Array] = field(default_factory=dict)
-    labels: str = ""
+    labels: dict[str, str] = field(default_factory=dict)
     kept: tuple[str, ...] = ()
     options: dict[str, tuple[Any, ...]] = field(default_factory=dict)
     attributes: dict[str, tuple[Any, ...]] = field(default_factory=dict)
