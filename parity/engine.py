@@ -19,7 +19,7 @@ from .judge.report import Report, Untested
 from .judge.verdict import verdict
 from .processes import one_thread, parallel
 from .settings import own_settings, settled
-from .sides import NoGradient, blamed, run_port
+from .sides import NoGradient, blamed, run_port, untested
 from .spec.catalogue import Catalogue
 from .spec.spec import Spec
 from .trust.vacuity import blind
@@ -74,6 +74,10 @@ def outcomes(case, lanes):
     yardsticks = {}
     for lane in lanes:
         outcome = Outcome(case.id, case.spec.name, lane.name, pairs=case.spec.path)
+        if reason := untested(case.spec, lane):
+            outcome.untested = {"*": reason}
+            yield outcome
+            continue
         try:
             key = lane.dtype, lane.unit_roundoff
             if key not in yardsticks:
@@ -262,7 +266,7 @@ def _report(seed, specs, lanes, required, case=None):
         devices={entry.name: entry.device_name() for entry in running},
         untested=[Untested(entry.name, reason, entry.device in required)
                   for entry, reason in reasons.items() if reason],
-        asked=[(spec.name, entry.name) for spec in specs for entry in running],
+        asked=[(spec.name, entry.name) for spec in specs for entry in running if not untested(spec, entry)],
     ), running
 
 

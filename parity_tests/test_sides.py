@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from parity import check
 from parity.cases.case import draw
 from parity.engine import run_case
 from parity.judge.lanes import LANES
@@ -78,6 +79,23 @@ def test_a_wrong_gradient_of_a_jax_function_is_found(lane, factor):
         return jax_cross_entropy(*args, **options, factor=factor)
 
     assert {finding.quantity for finding in findings_of(jax_pair(wrong), lane)} & {"grad.x", "grad.W"}
+
+
+def test_without_jax_its_ports_are_untested_and_say_why(monkeypatch):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "jax" else find(name, *a))
+    report = check(jax_pair(), lane="cpu-float32", cases=2)
+    assert not report.ok
+    assert "nothing was judged: JAX is not installed" in report.summary()
+    assert "UNTESTED" in str(report.table().columns[1]._cells)
+
+
+def test_functions_that_run_on_the_cpu_alone_are_untested_elsewhere():
+    for pair in (jax_pair(), Pair("twice", reference=lambda x: 2 * x, backward=lambda dy, x: 2 * dy,
+                                  port=lambda x: x + x, port_backward=lambda dy, x: dy + dy, inputs={"x": "N D"})):
+        outcome, = run_case(draw(pair, 0, 0), [LANES["cuda-float32"]])
+        assert outcome.untested == {"*": f"a port of {pair.port_kind} functions runs on the CPU only"}
+        assert not outcome.findings and not outcome.shares
 
 
 @HAS_JAX

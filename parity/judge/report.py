@@ -137,8 +137,8 @@ class Report:
             found.append(f"too many cases of {_some(layer for layer, _ in self.blind)} are blind")
         unjudged = self.unjudged
         if not self.asked:
-            found.append("nothing was judged: " + ("every lane is UNTESTED" if len(self.untested) == len(self.lanes)
-                                                   else "no case was selected"))
+            why = "every lane is UNTESTED" if len(self.untested) == len(self.lanes) else "no case was selected"
+            found.append("nothing was judged: " + "; ".join({reason: None for *_, reason in self.without} or [why]))
         elif not self.cases:
             found.append("nothing was judged: no case was run")
         elif unjudged and not self.interrupted:
@@ -197,7 +197,7 @@ class Report:
             return "[red]UNTESTED[/red]" if untested.required else "[yellow]UNTESTED[/yellow]"
         rows = [row for key, row in self._rows.items() if key[:2] == (layer, lane)]
         if (layer, lane) not in self.asked:
-            return "[dim]not asked[/dim]"
+            return "[yellow]UNTESTED[/yellow]" if rows else "[dim]not asked[/dim]"
         if not rows:
             return "[yellow]not run[/yellow]"
         failed = [row["quantity"] for row in rows if row["status"] == "fail"]

@@ -62,3 +62,8 @@ def port_forward(case, data, moved, lane):
     """The same by the port in a lane."""
     with lane.mode():
         return _adapter(FORWARDS.get(case.spec.side, WHOLE)[1])(case, data, moved, lane)
+
+
+def untested(spec, lane):
+    """Why a spec cannot run in a lane that itself can, in one sentence; empty where it can."""
+    return _adapter("functions:untested")(spec, lane) if spec.side == "functions" else ""

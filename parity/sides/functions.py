@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import importlib.util
 import sys
 from dataclasses import replace
 from functools import lru_cache
@@ -40,8 +41,6 @@ def port(spec, options, data, lane, forced=None):
     """The quantities of a pair's port in a lane."""
     if spec.port_kind == "torch":
         return torch_run(spec, spec.port, options, data, lane.torch_dtype, lane.device, spec.places)
-    if lane.device != "cpu":
-        raise UsageError(f"{spec.name}: a port of {spec.port_kind} functions runs on the CPU only")
     if spec.port_kind == "jax":
         from .jax import run
 
@@ -69,6 +68,15 @@ def _unchanged():
         if "read-only" in str(error):
             raise ValueError("it changes an input in place").with_traceback(error.__traceback__) from None
         raise
+
+
+def untested(spec, lane):
+    """Why a pair cannot run in a lane that can, in one sentence; empty where it can."""
+    if spec.port_kind != "torch" and lane.device != "cpu":
+        return f"a port of {spec.port_kind} functions runs on the CPU only"
+    if spec.port_kind == "jax" and importlib.util.find_spec("jax") is None:
+        return "JAX is not installed: pip install 'numpy-torch-parity[jax]'"
+    return ""
 
 
 def kind(spec):

@@ -1,20 +1,10 @@
 """Ports that are JAX functions: compiled together with their gradient, on the CPU."""
 
-import importlib.util
 from functools import lru_cache
 
 import numpy as np
 
 from .functions import name_outputs
-
-
-def untested(lane):
-    """Why a JAX function cannot run in a lane here, in one sentence; empty where it can."""
-    if lane.device != "cpu":
-        return "JAX functions run on the CPU only"
-    if importlib.util.find_spec("jax") is None:
-        return "JAX is not installed: pip install 'numpy-torch-parity[jax]'"
-    return ""
 
 
 def run(spec, options, data, lane):
