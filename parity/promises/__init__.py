@@ -5,7 +5,7 @@ broken. ``CHECKS`` lists them by the spec's side, and side; they serve the tests
 """
 
 from .common import SIZES, standard
-from .optimizers import check_clip, check_clip_port, check_kept_moments, check_optimizer
+from .optimizers import check_clip, check_clip_port, check_kept_moments, check_optimizer, check_refusals
 from .port import PORT
 from .reference import REFERENCE
 
@@ -13,6 +13,7 @@ __all__ = ["CHECKS", "PORT", "REFERENCE", "SIZES", "standard"]
 
 CHECKS = {
     "textbook": {"reference": REFERENCE, "port": PORT},
-    "optimizer": {"reference": {"moments": check_kept_moments}, "port": {"torch optimizer": check_optimizer}},
+    "optimizer": {"reference": {"moments": check_kept_moments},
+                  "port": {"torch optimizer": check_optimizer, "refusals": check_refusals}},
     "clip": {"reference": {"clipping": check_clip}, "port": {"clipping": check_clip_port}},
 }

@@ -38,6 +38,33 @@ def check_optimizer(spec):
     assert defaults == given, f"defaults {defaults}, those of the reference {given}"
 
 
+def check_refusals(spec):
+    """An optimizer refuses what torch's takes besides, wrong groups and sparse gradients, before anything moves."""
+    import torch
+
+    first, second = torch.ones(2, requires_grad=True), torch.ones(3, 2, requires_grad=True)
+    for where in ("constructor", "group"):
+        error = raised(lambda where=where: spec.port_class([first], weight_decay=0.5) if where == "constructor" else
+                       spec.port_class([{"params": [first], "weight_decay": 0.5}]))
+        assert isinstance(error, TypeError) and "takes no weight_decay" in str(error), f"{where}: {error!r}"
+    error = raised(lambda: spec.port_class([first], one=1, another=2))
+    assert isinstance(error, TypeError) and "takes no another, one," in str(error), f"two of them: {error!r}"
+    group = {"params": [first]} | dict.fromkeys(spec.options, 0.25)
+    assert raised(lambda: spec.port_class([group])) is None, "a group has no arguments of its own"
+    decays = [name for name in spec.options if name != "lr"]
+    for name in spec.options:
+        error = raised(lambda name=name: spec.port_class([group | {name: -1}]))
+        assert isinstance(error, ValueError) and f"{name} is -1" in str(error), f"{name}=-1 of a group: {error!r}"
+    error = raised(lambda: spec.port_class([first], **dict.fromkeys(decays, 1.0)))
+    assert not decays or f": {decays[0]} is 1.0" in str(error), f"the first of the wrong is {decays[0]}: {error!r}"
+    first.grad = torch.ones(2)
+    second.grad = torch.ones(3, 2).to_sparse()
+    error = raised(spec.port_class([first, second]).step)
+    words = "the gradient of parameter 1 of group 0 is torch.sparse_coo"
+    assert isinstance(error, RuntimeError) and words in str(error), f"a sparse gradient raises {error!r}"
+    assert torch.equal(first, torch.ones(2)), "something moves before a sparse gradient is refused"
+
+
 def check_kept_moments(spec):
     """What an optimizer keeps from step to step is what the port keeps, under the same names."""
     import torch

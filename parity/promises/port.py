@@ -1,7 +1,9 @@
 """What a torch module owes its users, and the layer that it was made from."""
 
 import inspect
+import warnings
 from dataclasses import replace
+from unittest import mock
 
 import numpy as np
 
@@ -171,7 +173,8 @@ def check_from_reference(spec):
                 found.update(given)
                 super().__init__(*args, **given)
 
-        Recorder.from_reference(build(spec, case.options, arrays_of(case)))
+        module = Recorder.from_reference(build(spec, case.options, arrays_of(case)))
+        assert all(getattr(module, name) == case.options[name] for name in spec.options), "an option is lost"
         expected = {name: case.options[name] for name in spec.options if open_}
         assert {n: v for n, v in found.items() if n in spec.options} == expected, \
             f"a constructor that takes {sorted(expected)} is given {found}"
@@ -341,6 +344,152 @@ def check_port_repeats(spec):
     assert all(np.array_equal(first[name], second[name]) for name in first), "a second run differs"
 
 
+def check_leaves(spec):
+    """Weights go only into parameters that hold values: not computed ones, not those of the meta device."""
+    import torch
+    from torch.nn.utils import prune
+
+    case = standard(spec)
+    layer = build(spec, case.options, arrays_of(case))
+    if not layer.params:
+        other = type("Other", (), {"params": [np.ones((2, 2))]})()
+        if not spec.port_class.sizes:
+            error = raised(lambda: spec.port_class.from_reference(other, device="meta"))
+            assert isinstance(error, ValueError), f"parameters of another layer, for the meta device, raise {error!r}"
+        return
+
+    def refused(call, words):
+        error = raised(call)
+        where = f"{spec.name}.load_reference_params: "
+        assert isinstance(error, RuntimeError) and words in str(error), f"{error!r}, expected a RuntimeError: {words}"
+        return str(error).startswith(where)
+
+    with torch.device("meta"):
+        assert refused(lambda: spec.port_class.from_reference(layer), "is on the meta device"), "it does not say where"
+    module = spec.port_class.from_reference(layer)
+    params = [p + 1 for p in module.reference_params()]
+    for slot in {slot.path: slot for slot in module.all_slots().values()}.values():
+        module = spec.port_class.from_reference(layer)
+        owner, _, name = slot.path.rpartition(".")
+        prune.identity(module.get_submodule(owner), name)
+        words = f"{slot.path} is computed from other parameters"
+        assert refused(lambda module=module: module.load_reference_params(params), words), "it does not say where"
+        refused(module.reference_grads, words)
+    module = spec.port_class.from_reference(layer, device="meta")
+    assert refused(lambda: module.load_reference_params(params), "is on the meta device"), "it does not say where"
+
+
+def check_own_weights(spec):
+    """Weights of a time layer that do not fit each other are named, each with its own shape."""
+    import torch
+
+    if "stateful" not in spec.options:
+        return
+    case = standard(spec)
+    data = arrays_of(case)
+    module = twin(spec, case.options, data)
+    _, slot, *_ = module.slots.values()
+    owner, _, name = slot.path.rpartition(".")
+    short = slot.of(module).detach()[:-1].clone()
+    setattr(module.get_submodule(owner), name, torch.nn.Parameter(short))
+    error = raised(lambda: module(torch.from_numpy(np.array(*data.inputs.values()))))
+    assert isinstance(error, ValueError) and f"{slot.path} has shape {tuple(short.shape)}" in str(error), f"{error!r}"
+
+
+def check_recomputed(spec):
+    """A stateful module refuses to be run again within a backward, unless a compiler reads it."""
+    import torch
+    from torch.utils.checkpoint import checkpoint
+
+    if "stateful" not in spec.options:
+        return
+    case = standard(spec, stateful=True)
+    data = arrays_of(case)
+    for compiling in (False, True):
+        module = twin(spec, case.options, data)
+        xs = torch.from_numpy(np.array(*data.inputs.values())).requires_grad_()
+        out = checkpoint(module, xs, use_reentrant=False)
+        with mock.patch.object(torch.compiler, "is_compiling", lambda compiling=compiling: compiling):
+            error = raised(out.sum().backward)
+        if compiling:
+            assert error is None, f"a compiler is told {error!r}"
+        else:
+            assert isinstance(error, RuntimeError) and f"{spec.name}.forward: runs within a backward" in str(error), \
+                f"a stateful layer under activation checkpointing raises {error!r}"
+
+
+def check_forward_mode(spec):
+    """Under ``torch.func`` a module says the same; its J t in forward mode fits J' c of a plain backward."""
+    import torch
+    from torch.func import functional_call, jvp
+
+    case = standard(spec)
+    data = arrays_of(case)
+    module = twin(spec, case.options, data)
+    inputs = [torch.from_numpy(np.array(a)) for a in data.inputs.values()]
+    where = [k for k, i in enumerate(inputs) if i.is_floating_point()]
+    params = {name: p.detach() for name, p in module.named_parameters()}
+    if not where and not params:
+        return
+
+    def function(params, *leaves):
+        given = [leaves[where.index(k)] if k in where else i for k, i in enumerate(inputs)]
+        outputs = functional_call(module, params, tuple(given))
+        outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+        return tuple(o for o in outputs if o.is_floating_point())
+
+    generator = torch.Generator().manual_seed(0)
+    primals = (params, *(inputs[k] for k in where))
+    along = torch.utils._pytree.tree_map(
+        lambda t: torch.randn(t.shape, generator=generator, dtype=t.dtype), primals)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".torch.jit.script. is deprecated", DeprecationWarning)  # within torch's own
+        found, forward = jvp(function, primals, along)
+    leaves, tree = torch.utils._pytree.tree_flatten(primals)
+    leaves = [leaf.detach().requires_grad_() for leaf in leaves]
+    plain = function(*torch.utils._pytree.tree_unflatten(leaves, tree))
+    cotangents = [torch.from_numpy(np.array(c)) for c in data.cotangents.values()]
+    gradients = torch.autograd.grad(plain, leaves, cotangents, materialize_grads=True)
+    terms = 64 * (SIZES["T"] + SIZES["U"]) * (SIZES["D"] + SIZES["H"])
+    for a, b in zip(found, plain, strict=True):  # sums over D or H, over T or U steps, in another order
+        assert a.dtype == b.dtype and (a - b).abs().max() <= 2.0**-53 * terms * max(1.0, b.abs().max()), \
+            "under torch.func the module says something else"
+    along = torch.utils._pytree.tree_leaves(along)
+    one = sum((f * c).sum() for f, c in zip(forward, cotangents, strict=True))
+    other = sum((g * t).sum() for g, t in zip(gradients, along, strict=True))
+    size = max(1.0, *(float(g.abs().max()) for g in gradients))
+    bound = 2.0**-53 * terms * size * sum(t.numel() for t in along)
+    assert abs(one - other) <= bound, f"forward mode gives {one}, backward {other}"
+
+
+def check_ignored_id(spec):
+    """Whether it is an id or none, the label that a model ignores is padding, and no other id is replaced."""
+    import torch
+
+    if not spec.greedy or not hasattr(spec.port_class, "score"):
+        return
+    case = standard(spec)
+    data = arrays_of(case)
+    module, V = twin(spec, case.options, data), SIZES["V"]
+    xs, ts = (torch.from_numpy(np.array(data.inputs[name])) for name in list(spec.inputs)[:2])
+    for ignored in (-1, 0, 1, V - 1, V):
+        module.loss.ignore_label = ignored
+        answers = ts.clamp(min=0)
+        answers[:, 1], answers[:, -1] = ignored, ignored
+        read = answers[:, :-1] if 0 <= ignored < V else answers[:, :-1].masked_fill(answers[:, :-1] == ignored, 0)
+        expected = module.loss(module.score(xs, read), answers[:, 1:])
+        assert torch.equal(module(xs, answers), expected), f"ignore_label = {ignored} changes what the decoder reads"
+    module.loss.ignore_label = -1
+    for name, given in (("xs", (xs + V, ts)), ("ts", (xs, ts + V))):
+        error = raised(lambda given=given: module(*given))
+        assert isinstance(error, IndexError) and f"{name} contains index" in str(error), f"a wrong {name}: {error!r}"
+    single = spec.port_class(1, SIZES["D"], SIZES["H"])
+    answers = torch.zeros(2, 3, dtype=torch.int64)
+    answers[:, 1] = -1
+    loss = single(torch.zeros(2, 3, dtype=torch.int64), answers)
+    assert loss == 0, f"with one id the loss is {loss}"
+
+
 PORT = {
     "bad inputs": check_bad_inputs_port,
     "round trip": check_round_trip,
@@ -358,4 +507,9 @@ PORT = {
     "from_reference": check_from_reference,
     "kept": check_kept_port,
     "low precision": check_low_precision,
+    "leaves": check_leaves,
+    "own weights": check_own_weights,
+    "recomputed": check_recomputed,
+    "forward mode": check_forward_mode,
+    "ignored id": check_ignored_id,
 }
