@@ -2,8 +2,8 @@
 
 The word behind a fence says what its block is:
 
-``python``  a program of its own. A first line ``# FILE`` names its file: one of the project is quoted, any
-            other is the reader's, and stands in the folder of every other block.
+``python``  a program of its own. A first line ``# FILE`` names its file: one of the project is quoted (an
+            empty line stands for any), any other is the reader's, and stands in the folder of every other block.
 ``text``    what the Python block before it prints.
 ``console`` commands behind ``$``, and what each prints; a line ``...`` stands for any lines.
 ``sh``      commands alone.
@@ -245,11 +245,17 @@ def test_no_table_holds_what_is_no_longer_there():
         assert any(command.startswith(known) for command in COMMANDS), known
 
 
+def flush(text):
+    """The lines of a text without their indentation."""
+    return "".join(f"{line.strip()}\n" for line in text.strip().splitlines())
+
+
 @pytest.mark.parametrize("block", [b for b in RUN if b.kind == "python"], ids=lambda b: f"README-{b.line}")
 def test_python(block, folder, capsys):
     if block.file and (ROOT / block.file).exists():
-        quoted = block.text.split("\n", 1)[1]
-        assert quoted in (ROOT / block.file).read_text(encoding="utf-8"), f"{block.file} does not hold\n{quoted}"
+        file = flush((ROOT / block.file).read_text(encoding="utf-8"))
+        for quoted in block.text.split("\n", 1)[1].split("\n\n"):
+            assert flush(quoted) in file, f"{block.file} does not hold\n{quoted}"
         return
     text = block.text
     for long, short in SMALLER.items():
