@@ -1,5 +1,8 @@
 """What is known of one array: its axes, what its entries are, and how they are drawn."""
 
+from collections.abc import Callable
+from typing import Any
+
 from ..errors import UsageError
 from .axes import axes
 
@@ -16,6 +19,14 @@ class Array(str):
         drawn: an output whose nonzero entries tell what was drawn, where a layer may draw the array for itself.
         draw: function of (generator, shape, sizes and options by name) that gives its values; None for the pattern's.
     """
+
+    below: Any
+    optional: bool
+    constant: bool
+    one_hot: bool
+    ignored: str
+    drawn: str
+    draw: Callable[..., Any] | None
 
     def __new__(cls, text, below="", optional=False, one_hot=False, ignored="", drawn="", draw=None,
                 constant=False):

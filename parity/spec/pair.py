@@ -76,8 +76,9 @@ class Pair(Spec):
 
     def __post_init__(self) -> None:
         self._refuse()
+        given: dict[str, Any] = dict(self.params)  # not yet what a Spec has there
         places, params = dict(self.places), {}  # a copy of a pair brings its own
-        for name, value in self.params.items():
+        for name, value in given.items():
             value = value if isinstance(value, tuple) else (value,)
             if name not in self.inputs and (len(value) == 1 or isinstance(value[1], str)) and _axis_string(value[0]):
                 params[name], *value = value
