@@ -97,7 +97,7 @@ def test_a_replayed_finding_is_found_again():
 @pytest.mark.parametrize("arguments", [
     {"layer": 3}, {"layer": [3]}, {"layer": []}, {"layer": {"x": RMS}}, {"layer": RMS, "catalogue": "x.py"},
     {"layer": "lin*", "catalogue": RMS}, {"catalogue": "missing.py"}, {"catalogue": 3}, {"layer": [RMS, replace(RMS)]},
-], ids=str)
+])
 def test_what_is_no_pair_is_refused(arguments):
     with pytest.raises(UsageError):
         check(**arguments, **QUICK)
