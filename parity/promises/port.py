@@ -480,7 +480,7 @@ def check_ignored_id(spec):
         expected = module.loss(module.score(xs, read), answers[:, 1:])
         assert torch.equal(module(xs, answers), expected), f"ignore_label = {ignored} changes what the decoder reads"
     module.loss.ignore_label = -1
-    for name, given in (("xs", (xs + V, ts)), ("ts", (xs, ts + V))):
+    for name, given in zip(spec.inputs, ((xs + V, ts), (xs, ts + V)), strict=False):  # a mask follows
         error = raised(lambda given=given: module(*given))
         assert isinstance(error, IndexError) and f"{name} contains index" in str(error), f"a wrong {name}: {error!r}"
     single = spec.port_class(1, SIZES["D"], SIZES["H"])
