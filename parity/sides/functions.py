@@ -66,7 +66,7 @@ def _unchanged():
         yield
     except ValueError as error:
         if "read-only" in str(error):
-            raise ValueError("it changes an input in place").with_traceback(error.__traceback__) from None
+            raise ValueError("it changes an input in place") from None
         raise
 
 
