@@ -1,5 +1,7 @@
 """``parity calibrate``."""
 
+from functools import partial
+
 from .check import cores
 
 CASES = 40_000
@@ -7,6 +9,8 @@ CASES = 40_000
 
 def arguments(parser):
     """Adds the command's arguments."""
+    parser.add_argument("pairs", nargs="?", metavar="FILE",
+                        help="Python file with right pairs, which is run (this project's own layers)")
     parser.add_argument("--cases", type=int, metavar="N",
                         help="cases over all layers and lanes (40000); each takes about 25 ms of a processor")
     parser.add_argument("--layer", default="*", metavar="GLOB", help="layers to measure (all)")
@@ -30,32 +34,36 @@ def run(args):
 
 
 def _rates(args, cases):
-    from ..catalogue import CATALOGUE
     from ..engine import TURN
     from ..errors import UsageError
     from ..judge.lanes import LANES, select
     from ..judge.report import check_writable, write_json
     from ..processes import parallel
     from ..screen import console
+    from ..sides import untested
+    from ..spec.catalogue import Catalogue
     from ..trust import calibration as c
     from .check import progress
 
-    layers = [spec.name for spec in select(CATALOGUE, args.layer)] if CATALOGUE else []
+    catalogue = Catalogue.of(args.pairs)
+    layers = [spec.name for spec in select(catalogue, args.layer)] if catalogue else []
     reasons = {lane.name: lane.untested() for lane in select(LANES, args.lane)}
     lanes = tuple(name for name, reason in reasons.items() if not reason)
-    if not layers or not lanes:
+    lanes_of = {name: tuple(lane for lane in lanes if not untested(catalogue[name], LANES[lane])) for name in layers}
+    pairs = sum(map(len, lanes_of.values()))
+    if not pairs:
         raise UsageError(f"nothing to measure: {len(layers)} layers, {len(lanes)} lanes that can run here")
     if args.json:
         check_writable(args.json)
-    each = -(-cases // (len(layers) * len(lanes)))
-    tasks = ((name, args.seed, index, lanes) for first in range(0, each, TURN) for name in layers
+    each = -(-cases // pairs)
+    tasks = ((name, args.seed, index, lanes_of[name]) for first in range(0, each, TURN) for name in layers
              for index in range(first, min(first + TURN, each)))
-    results, total = [], each * len(layers) * len(lanes)
+    results, total = [], each * pairs
     interrupted = False
     with progress() as advance:
         advance(0, total, "starting")
         try:
-            for some in parallel(c.trials, tasks, args.jobs, c.lost):
+            for some in parallel(partial(c.trials, catalogue), tasks, args.jobs, partial(c.lost, catalogue)):
                 results += some
                 advance(len(results), total, some[-1].layer)
         except KeyboardInterrupt:

@@ -5,6 +5,8 @@ from .check import cores
 
 def arguments(parser):
     """Adds the command's arguments."""
+    parser.add_argument("pairs", nargs="?", metavar="FILE",
+                        help="Python file with right pairs, which is run (this project's own layers)")
     parser.add_argument("--runs", type=int, default=1, metavar="N", help="checks, each under another seed (1)")
     parser.add_argument("--cases", type=int, metavar="N", help="cases per layer and lane in a check (as parity check)")
     parser.add_argument("--layer", default="*", metavar="GLOB", help="layers to check (all)")
@@ -23,7 +25,8 @@ def run(args):
     if args.json:
         check_writable(args.json)
     screen, log = console(), console(stderr=True)
-    total = false_alarms(args.runs, seed=args.seed, layer=args.layer, lane=args.lane, cases=args.cases, jobs=args.jobs,
+    total = false_alarms(args.runs, seed=args.seed, layer=args.layer, lane=args.lane, catalogue=args.pairs,
+                         cases=args.cases, jobs=args.jobs,
                          progress=lambda done: log.print(f"{done} of {args.runs} checks", style="dim", highlight=False))
     try:
         _print(screen, total, args.seed)
@@ -37,7 +40,7 @@ def _print(screen, total, seed):
     for finding in total.findings[:10]:
         screen.print(f"{finding}\n", highlight=False, markup=False, soft_wrap=True)
     for lane, (share, case_id) in total.worst.items():
-        screen.print(f"{lane}: at most {share:.0%} of the budget used, by {case_id}", highlight=False, markup=False,
+        screen.print(f"{lane}: {total.by_lane[lane]} false alarms in {total.lanes[lane]:,} cases, at most {share:.0%} of the budget used, by {case_id}", highlight=False, markup=False,
                      soft_wrap=True)
     screen.print(f"{total.alarms} false alarms in {total.cases:,} cases ({total.runs} checks from seed {seed}, "
                  f"{total.failed} failed): with 95 % confidence at most {total.bound:.2g} a case; "

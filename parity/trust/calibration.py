@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..cases.case import draw
-from ..catalogue import CATALOGUE
 from ..judge.budget import measure
 from ..judge.compare import compare, shares, worst
 from ..judge.lanes import LANES
@@ -60,8 +59,11 @@ class Trial:
 def trial(case, lane):
     """Runs one case in one lane; see ``Trial``."""
     yardstick = measure(case, lane)
-    right = yardstick.reference
-    port = run_port(case, yardstick.data, lane, yardstick.forced)
+    # of a reference without a backward the gradients are the oracle's alone
+    right = yardstick.projected({n: q.astype(lane.dtype) for n, q in yardstick.oracle.items() if n.startswith("grad.")}
+                                | yardstick.reference)
+    port = yardstick.projected(run_port(case, yardstick.data, lane, yardstick.forced))
+    port = {name: value for name, value in port.items() if name not in yardstick.untested}
     sides = [compare(yardstick, quantities) for quantities in (right, port)]
     share = max(worst(s)[0] for side in sides for s in side.values())
     result = Trial(case.spec.name, lane.name, case.pattern, case.id, share)
@@ -100,22 +102,22 @@ def _close(actual, expected, rule, lane):
     return np.allclose(actual, expected, rtol=rtol, atol=atol, equal_nan=True)
 
 
-def trials(name, seed, index, lane_names):
+def trials(catalogue, name, seed, index, lane_names):
     """The trials of a case of a layer; what a worker does."""
     for lane in lane_names:
-        yield _tried(_drawn(name, seed, index, lane), LANES[lane])
+        yield _tried(_drawn(catalogue, name, seed, index, lane), LANES[lane])
 
 
-def lost(reason, done, name, seed, index, lane_names):
+def lost(catalogue, reason, done, name, seed, index, lane_names):
     """The trial of the lane in which a worker died, an alarm of every rule, and what is left of the case."""
     if len(done) == len(lane_names):  # it died of what came after
         return None, None
     lane, *left = lane_names[len(done):]
-    return _alarm(_drawn(name, seed, index, lane), lane), (name, seed, index, left) if left else None
+    return _alarm(_drawn(catalogue, name, seed, index, lane), lane), (name, seed, index, left) if left else None
 
 
-def _drawn(name, seed, index, lane):
-    return draw(CATALOGUE[name], seed, index, LANES[lane].admits)
+def _drawn(catalogue, name, seed, index, lane):
+    return draw(catalogue[name], seed, index, LANES[lane].admits)
 
 
 def _tried(case, lane):

@@ -1,6 +1,7 @@
 """How often the instrument raises an alarm where nothing is wrong: measured, with its 95 % bound."""
 
 import math
+from collections import Counter
 from dataclasses import dataclass, field
 
 from ..engine import check
@@ -13,7 +14,7 @@ class Alarms:
     """What many checks of right code gave.
 
     Attributes:
-        cases: number of cases run, a case in two lanes counted twice.
+        lanes: by lane, the number of cases in which something was judged; one in two lanes counts twice.
         findings: list of ``Finding``, each a false alarm as long as the code is right.
         alarms: number of cases with a finding.
         runs: number of checks.
@@ -24,7 +25,7 @@ class Alarms:
         reasons: why a check was no pass, other than an alarm; without repetition.
     """
 
-    cases: int = 0
+    lanes: Counter = field(default_factory=Counter)
     findings: list = field(default_factory=list)
     runs: int = 0
     failed: int = 0
@@ -35,7 +36,6 @@ class Alarms:
 
     def add(self, report):
         """Takes in a ``Report``."""
-        self.cases += report.cases
         self.findings += report.findings
         self.runs += 1
         self.failed += bool(report.findings)
@@ -46,9 +46,22 @@ class Alarms:
             if row["worst"] is not None and row["worst"] > self.worst.get(row["lane"], (-1.0, None))[0]:
                 self.worst[row["lane"]] = row["worst"], row["case_id"]
 
+    def saw(self, outcome):
+        """Takes in an ``Outcome``."""
+        self.lanes[outcome.lane] += bool(outcome.findings) or any(s is not None for s in outcome.shares.values())
+
+    @property
+    def cases(self):
+        return self.lanes.total()
+
     @property
     def alarms(self):
-        return len({(finding.case_id, finding.lane) for finding in self.findings})
+        return sum(self.by_lane.values())
+
+    @property
+    def by_lane(self):
+        """By lane, the number of cases with a finding."""
+        return Counter(lane for _, lane in {(finding.case_id, finding.lane) for finding in self.findings})
 
     @property
     def bound(self):
@@ -66,6 +79,7 @@ class Alarms:
             "ok": self.ok, "reasons": self.reasons, "interrupted": self.interrupted,
             "runs": self.runs, "failed": self.failed,
             "cases": self.cases, "alarms": self.alarms, "bound": self.bound, "seconds": round(self.seconds, 1),
+            "lanes": {lane: {"cases": count, "alarms": self.by_lane[lane]} for lane, count in self.lanes.items()},
             "worst": {lane: {"share": str(share) if math.isinf(share) else share, "case_id": case_id}
                       for lane, (share, case_id) in self.worst.items()},
             "findings": [finding.to_json() | {"share": str(finding.share)} for finding in self.findings],
@@ -79,7 +93,7 @@ def false_alarms(runs, *, seed=1, progress=None, **options):
         runs: number of checks.
         seed: of the first; it grows by one a check.
         progress: function of (checks done), called as it goes.
-        options: of ``parity.check``: ``layer``, ``lane``, ``cases``, ``jobs``.
+        options: of ``parity.check``: ``layer``, ``lane``, ``catalogue``, ``cases``, ``jobs``.
 
     Returns:
         An ``Alarms``.
@@ -91,7 +105,7 @@ def false_alarms(runs, *, seed=1, progress=None, **options):
     total = Alarms()
     try:
         for number in range(runs):
-            report = check(seed=seed + number, **options)
+            report = check(seed=seed + number, seen=total.saw, **options)
             total.add(report)
             if progress:
                 progress(total.runs)
