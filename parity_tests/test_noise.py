@@ -93,6 +93,15 @@ def test_exact_operations_are_exact(function):
     assert np.array_equal(np.asarray(found), function(x))
 
 
+@pytest.mark.parametrize("function", [lambda x: np.floor(x) + 1, lambda x: 1 - np.ceil(x), lambda x: 3 * np.rint(x),
+                                      lambda x: np.trunc(x) + np.floor(x)])
+def test_sums_and_products_of_whole_numbers_are_exact(function):
+    x = (8 * X).astype(np.float32)
+    with noise(U, "test"):
+        found = function(x.view(Noisy))
+    assert np.array_equal(np.asarray(found), function(x))
+
+
 @pytest.mark.parametrize("function", [
     lambda x, y: (x + y).sum(), lambda x, y: np.mean(x + y), lambda x, y: x @ y, lambda x, y: np.einsum("i,i->", x, y),
     lambda x, y: np.tensordot(x, y, 1), lambda x, y: np.dot(x, y), lambda x, y: np.inner(x, y),

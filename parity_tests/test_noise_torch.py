@@ -54,6 +54,22 @@ def test_movement_selection_and_comparison_are_exact(function, dtype):
     assert torch.equal(found, function(x)) and not mode.unknown
 
 
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("function", [lambda x: x.floor() + 1, lambda x: 1 - x.ceil(), lambda x: x.round() * 3,
+                                      lambda x: x.floor().add_(1), lambda x: x.trunc() + x.floor()])
+def test_sums_and_products_of_whole_numbers_are_exact(function, dtype):
+    x = 8 * X.to(dtype)
+    with TorchNoise("test"):
+        found = function(x)
+    assert torch.equal(found, function(x)) and not torch.equal(found, function(x + 1))
+
+
+def test_whole_numbers_too_large_for_the_dtype_err():
+    x = torch.arange(200, 300, dtype=torch.bfloat16)
+    with TorchNoise("test"):
+        assert not torch.equal(x + x, 2 * x)
+
+
 @pytest.mark.parametrize("function", [
     lambda x, y: x @ y, lambda x, y: x.sum(), lambda x, y: x.mean(0),
     lambda x, y: x.reshape(40, -1).sum(1, keepdim=True),
@@ -127,6 +143,13 @@ def test_public_functions_are_right(pair):
         for outcome in run_case(draw(pair, 7, 0, lanes[0].admits), lanes):
             assert not outcome.findings, "\n".join(map(str, outcome.findings))
             assert not outcome.untested
+
+
+@pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: pair.name)
+def test_what_is_wrong_in_public_functions_would_be_seen(pair):
+    case = draw(pair, 7, 0, lambda case: case.pattern == "normal" and not case.degenerate)
+    for outcome in run_case(case, [LANES["cpu-float64"], LANES["cpu-float32"]]):
+        assert outcome.blind == ()
 
 
 def _replaced(pair, port):

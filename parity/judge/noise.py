@@ -24,6 +24,7 @@ BLOCK = 16  # entries whose additions round less than their products do
 BLOCKS = 16  # at most so many partial sums: enough for a running sum to be seen growing
 EXACT = {"maximum", "minimum", "fmax", "fmin", "negative", "positive", "absolute", "fabs", "sign", "copysign", "clip",
          "conjugate", "floor", "ceil", "rint", "trunc", "fmod", "modf", "frexp", "ldexp", "nextafter", "heaviside"}
+WHOLE = {"add", "subtract", "multiply"}  # exact on whole numbers, such as indices, which may be truncated afterwards
 TIED = {"equal": True, "less_equal": True, "greater_equal": True, "not_equal": False, "less": False, "greater": False}
 CHOICES = {np.argmax, np.argmin, np.argsort}
 PRODUCTS = {"matmul": -2, "vecdot": -1, "matvec": -1, "vecmat": -2}  # the second operand's axis that is summed over
@@ -194,7 +195,26 @@ def _operation(ufunc, method):
         return {"reduce": _sum, "accumulate": _cumsum}.get(method) or partial(_whole, function)
     if method in ("reduce", "accumulate"):
         return partial(_whole, function)
-    return lambda *args, **kwargs: _map(_perturbed, function(*args, **kwargs))
+    return partial(_counted if ufunc.__name__ in WHOLE else _inexact, function)
+
+
+def _inexact(function, *args, **kwargs):
+    return _map(_perturbed, function(*args, **kwargs))
+
+
+def _counted(function, *args, **kwargs):
+    """One of ``WHOLE``."""
+    result = function(*args, **kwargs)
+    return result if all(map(_integral, (*args, result))) else _perturbed(result)
+
+
+def _integral(x):
+    """Whether all entries are whole numbers that the arithmetic holds with their neighbours."""
+    if not Noise.current or not Noise.current.unit_roundoff or not _floating(x):
+        return isinstance(x, (int, float)) and x == x // 1
+    x = np.asarray(x)
+    return (x.dtype.kind == "f" and x.size > 0 and x.flat[0] == x.flat[0] // 1 and bool(
+        (np.trunc(x) == x).all() and (np.abs(x) <= 1 / Noise.current.unit_roundoff).all()))
 
 
 def _whole(function, x, *args, **kwargs):
