@@ -40,8 +40,8 @@ def _print(screen, total, seed):
     for finding in total.findings[:10]:
         screen.print(f"{finding}\n", highlight=False, markup=False, soft_wrap=True)
     for lane, (share, case_id) in total.worst.items():
-        screen.print(f"{lane}: {total.by_lane[lane]} false alarms in {total.lanes[lane]:,} cases, at most {share:.0%} of "
-                     f"the budget used, by {case_id}", highlight=False, markup=False, soft_wrap=True)
+        screen.print(f"{lane}: {total.by_lane[lane]} false alarms in {total.lanes[lane]:,} cases, at most {share:.0%} "
+                     f"of the budget used, by {case_id}", highlight=False, markup=False, soft_wrap=True)
     screen.print(f"{total.alarms} false alarms in {total.cases:,} cases ({total.runs} checks from seed {seed}, "
                  f"{total.failed} failed): with 95 % confidence at most {total.bound:.2g} a case; "
                  f"{total.seconds:.0f} s{''.join(f'; FAILED: {reason}' for reason in total.reasons)}",

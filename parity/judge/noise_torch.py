@@ -11,7 +11,7 @@ Source: Parker, Monte Carlo Arithmetic, 1997.
 
 import hashlib
 import math
-from functools import lru_cache
+from functools import cache, lru_cache
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -240,7 +240,7 @@ class Widened(TorchDispatchMode):
         return _map(lambda x: x.double() if isinstance(x, torch.Tensor) and x.dtype in FLOATING else x, result)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _is_view(func):
     return any(r.alias_info is not None and not r.alias_info.is_write for r in func._schema.returns)
 
