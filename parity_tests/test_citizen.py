@@ -436,11 +436,11 @@ def test_decoding_stops_when_all_answers_have_ended(beam_width):
     assert found.shape == (N, 50)
 
 
-# --- torch.compile and torch.export -------------------------------------------------------------------------
+# --- torch.compile --------------------------------------------------------------------------------------------
 
 PARTS_OF_MODELS = {"Encoder", "Decoder", "PeekyDecoder", "AttentionEncoder", "AttentionDecoder", "Seq2seq",
                    "PeekySeq2seq"}
-COMPILED = [spec for spec in LAYERS if spec.name not in PARTS_OF_MODELS]  # the model with attention has them all
+WHOLE = [spec for spec in LAYERS if spec.name not in PARTS_OF_MODELS]  # the model with attention has them all
 
 
 def rows(inputs, spec, number):
@@ -448,7 +448,7 @@ def rows(inputs, spec, number):
     return [i.repeat_interleave(number, 0).clone() for i in inputs]
 
 
-@pytest.mark.parametrize("spec", COMPILED, ids=name_of)
+@pytest.mark.parametrize("spec", WHOLE, ids=name_of)
 def test_a_whole_graph_is_compiled_once_for_all_batch_sizes(spec):
     """Dynamo has to be allowed torch's recurrent modules: without ``allow_rnn`` it refuses them by name."""
     module, inputs, _ = twin(spec, **({"masked": True} if spec.optional else {}))
@@ -466,35 +466,3 @@ def test_recurrent_modules_are_refused_by_dynamo_unless_allowed():
     torch.compiler.reset()
     with pytest.raises(torch._dynamo.exc.Unsupported, match="does not support RNN, GRU, or LSTM"):
         torch.compile(torch_port.TimeLSTM(D, H), fullgraph=True, backend="eager")(torch.ones(N, T, D))
-
-
-class Step(nn.Module):
-    """One decoding step as a function of tensors alone: what a server of a model runs."""
-
-    def __init__(self, model):
-        super().__init__()
-        self.decoder = model.decoder
-
-    def forward(self, ids, h, c, enc_hs, mask):
-        score, (h, c) = self.decoder._decode(ids, (h, c), enc_hs, mask)
-        return score, h, c
-
-
-@pytest.mark.filterwarnings("ignore:The tensor attributes .*_flat_weights:UserWarning")  # of torch's own nn.LSTM too
-def test_encoder_and_decoding_step_are_exported_for_any_batch_and_the_step_for_any_length():
-    model = seq2seq(dtype=torch.float32).eval()
-    batch, length = torch.export.Dim("batch", min=2, max=64), torch.export.Dim("length", min=2, max=64)
-    xs, mask = ids(4, 5), torch.ones(4, 5, dtype=torch.bool)
-    with pytest.raises(Exception, match=r"length.*specialized it to be a constant"):  # torch 2.13 unrolls its LSTM
-        torch.export.export(model.encoder, (xs, mask), dynamic_shapes=({0: batch, 1: length},) * 2)
-    encoder = torch.export.export(model.encoder, (xs, mask), dynamic_shapes=({0: batch},) * 2)
-    enc_hs = model.encoder(xs, mask).detach()
-    given = (ids(4, 1), enc_hs[:, -1], torch.zeros(4, H), enc_hs, mask)
-    shapes = tuple({0: batch} for _ in range(3)) + ({0: batch, 1: length},) * 2
-    step = torch.export.export(Step(model), given, dynamic_shapes=shapes)
-    for number, T_ in ((4, 5), (3, 7), (8, 2)):
-        xs, mask = ids(number, T_), torch.arange(T_) < torch.randint(1, T_ + 1, (number, 1))
-        found = model.encoder(xs, mask)
-        assert T_ != 5 or torch.equal(encoder.module()(xs, mask), found)
-        given = (ids(number, 1), found[:, -1], torch.zeros(number, H), found, mask)
-        assert same(step.module()(*given), Step(model)(*given))

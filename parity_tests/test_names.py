@@ -14,7 +14,7 @@ from parity.catalogue import CATALOGUE
 
 PACKAGES = {package.__name__: Path(package.__file__).parent for package in (parity, reference, torch_port)}
 # may take the date data set and the weights' file formats from the reference, so that there is one of each
-BORDER = {"train", "predict", "weights"}
+BORDER = {"train", "predict", "exported", "weights"}
 
 
 def imported(path):

@@ -10,10 +10,12 @@ if TYPE_CHECKING:
     from ._all import *  # noqa: F403
     from ._all import TrainedModel as TrainedModel
     from ._all import __all__ as __all__
+    from ._all import export_model as export_model
     from ._all import from_stock as from_stock
     from ._all import index_checks as index_checks
     from ._all import load_model as load_model
     from ._all import load_params as load_params
+    from ._all import save_onnx as save_onnx
     from ._all import save_params as save_params
     from ._all import to_stock as to_stock
 

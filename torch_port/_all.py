@@ -6,6 +6,8 @@ from .attention import Attention, AttentionWeight, TimeAttention, WeightSum
 from .attention_seq2seq import AttentionDecoder, AttentionEncoder, AttentionSeq2seq
 from .dropout import TimeDropout
 from .embedding import Embedding, TimeEmbedding
+from .exported import export_model as export_model
+from .exported import save_onnx as save_onnx
 from .gru import GRU, TimeGRU
 from .layer_norm import LayerNorm
 from .loss import SoftmaxWithLoss, TimeSoftmaxWithLoss

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Self
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch._higher_order_ops.scan import scan
 
 from ._checks import check, check_sizes
 from ._twin import Slot, Twin, from_numpy, textbook_init_
@@ -217,7 +218,7 @@ class FusedTimeCell(TimeCell):
 
     def _run(self, xs: Tensor, state: list[Tensor]) -> tuple[Tensor, tuple[Tensor, ...]]:
         kinds = len(state) // self.directions  # h alone, or h and c
-        if transformed(xs, *state, *self.rnn.parameters()):
+        if torch.compiler.is_exporting() or transformed(xs, *state, *self.rnn.parameters()):
             halves = [self._steps(d, xs, state[d * kinds : (d + 1) * kinds]) for d in range(self.directions)]
             return torch.cat([hs for hs, _ in halves], dim=2), tuple(s for _, last in halves for s in last)
         hs, last = self.rnn(xs, tuple(torch.stack(state[k::kinds]) for k in range(kinds)))
@@ -226,18 +227,47 @@ class FusedTimeCell(TimeCell):
     def _steps(
         self, direction: int, xs: Tensor, state: Sequence[Tensor]
     ) -> tuple[Tensor, Sequence[Tensor]]:
-        """One direction, step by step: the kernels know neither ``vmap`` nor forward mode."""
+        """One direction, step by step: the kernels know no ``vmap``, no forward mode, no length that stays open."""
         suffix = "_l0_reverse" if direction else "_l0"
         w_ih, w_hh, b_ih, b_hh = (
             getattr(self.rnn, f"{name}{suffix}")
             for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
         )
-        a = F.linear(xs, w_ih, b_ih + b_hh)
-        hs = []
-        for a_t in reversed(a.unbind(1)) if direction else a.unbind(1):
-            state = type(self).kernel.step(a_t + F.linear(state[0], w_hh), *state)
-            hs.append(state[0])
-        return torch.stack(hs[::-1] if direction else hs, dim=1), state
+        kernel = type(self).kernel
+
+        def step(state: Sequence[Tensor], a_t: Tensor) -> Sequence[Tensor]:
+            return kernel.step(a_t + F.linear(state[0], w_hh), *state)
+
+        return over_time(step, state, F.linear(xs, w_ih, b_ih + b_hh), reverse=bool(direction))
+
+
+def over_time(
+    step: Callable[[Sequence[Tensor], Tensor], Sequence[Tensor]],
+    state: Sequence[Tensor],
+    a: Tensor,
+    reverse: bool = False,
+) -> tuple[Tensor, Sequence[Tensor]]:
+    """States ``(N, T, H)`` after all time steps, and the state after the last.
+
+    Args:
+        step: function of a state and of ``a`` at one time step that gives the next state.
+        state: the one before the first step, tensors ``(N, H)``; its first is what comes out.
+        a: pre-activations ``(N, T, G)``.
+        reverse: whether the last time step comes first.
+    """
+    if torch.compiler.is_exporting():  # one operation for any length: a loop would fix it
+
+        def scanned(state: Sequence[Tensor], a_t: Tensor) -> tuple[list[Tensor], Tensor]:
+            state = list(step(state, a_t))
+            return state, state[0].clone()  # scan wants no output to be another
+
+        last, hs = scan(scanned, [s.clone() for s in state], a, dim=1, reverse=reverse)
+        return hs, last
+    steps = []
+    for a_t in reversed(a.unbind(1)) if reverse else a.unbind(1):
+        state = step(state, a_t)
+        steps.append(state[0])
+    return torch.stack(steps[::-1] if reverse else steps, dim=1), state
 
 
 def transformed(*tensors: Tensor) -> bool:

@@ -96,7 +96,8 @@ class Attention(Twin):
         check("Attention.forward", hs=(hs, "N T H"), h=(h, "N H"), **mask_axes(mask))
         hs = valid(hs, mask)
         a = self.weight(hs, h, mask)
-        self.attention_weight = a.detach()
+        if not torch.compiler.is_exporting():  # nothing is kept of a trace
+            self.attention_weight = a.detach()
         c: Tensor = self.sum(hs, a)
         return c
 
@@ -139,7 +140,8 @@ class TimeAttention(Twin):
         check(where, hs_enc=(hs_enc, "N T H"), hs_dec=(hs_dec, "N U H"), **mask_axes(mask))
         hs_enc = valid(hs_enc, mask)
         a = attend(hs_enc, hs_dec, mask)
-        self._weights = a.detach()
+        if not torch.compiler.is_exporting():  # nothing is kept of a trace
+            self._weights = a.detach()
         return torch.bmm(a, hs_enc)
 
 

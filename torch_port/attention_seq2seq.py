@@ -67,7 +67,7 @@ class AttentionDecoder(DecoderBase):
             ValueError: shapes that do not fit.
         """
         self._check("forward", xs=(xs, "int N U"), enc_hs=(enc_hs, "N T H"), **mask_axes(mask))
-        return self._decode(xs, (last_valid(enc_hs, mask), None), enc_hs, mask)[0]
+        return self._decode(xs, (self._first(enc_hs, mask), None), enc_hs, mask)[0]
 
     def generate(
         self,
@@ -95,8 +95,7 @@ class AttentionDecoder(DecoderBase):
             As there.
         """
         where = self._check("generate", enc_hs=(enc_hs, "N T H"), **mask_axes(mask))
-        first = last_valid(enc_hs, mask)
-        return self._search(where, first, start_id, sample_size, enc_hs, mask, **how)
+        return self._search(where, self._first(enc_hs, mask), start_id, sample_size, enc_hs, mask, **how)
 
     def _kept(self) -> list[Tensor]:
         return self.attention.attention_weights or []
@@ -104,6 +103,9 @@ class AttentionDecoder(DecoderBase):
     def _keep(self, steps: list[Tensor]) -> None:
         if steps:
             self.attention._weights = torch.stack(steps, dim=1)
+
+    def _first(self, *source: Any) -> Tensor:
+        return last_valid(*source)
 
     def _decode(self, xs: Tensor, state: State, *source: Any) -> tuple[Tensor, State]:
         enc_hs, mask = source

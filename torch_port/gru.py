@@ -3,6 +3,7 @@
 Not ``nn.GRU``: there the reset gate applies after the matrix product, and z the other way round.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ._checks import check, check_sizes
-from ._recurrent import Device, TimeCell
+from ._recurrent import Device, TimeCell, over_time
 from ._twin import Slot, Twin, textbook_init_
 
 
@@ -43,16 +44,15 @@ class GRUCell(nn.Module):
     def forward(self, xs: Tensor, h: Tensor) -> Tensor:
         """States ``(N, T, H)`` after every step of ``xs`` ``(N, T, D)`` from ``h`` ``(N, H)``."""
         H = self.weight_hh.shape[1]
-        a = F.linear(xs, self.weight_ih, self.bias)
-        a_zr, a_h = torch.split(a, [2 * H, H], dim=2)
-        w_zr, w_h = torch.split(self.weight_hh.T, [2 * H, H], dim=1)
-        hs = []
-        for zr_t, h_t in zip(a_zr.unbind(1), a_h.unbind(1), strict=True):
-            z, r = torch.sigmoid(torch.addmm(zr_t, h, w_zr)).chunk(2, dim=1)
-            h_hat = torch.tanh(torch.addmm(h_t, r * h, w_h))
-            h = (1 - z) * h + z * h_hat
-            hs.append(h)
-        return torch.stack(hs, dim=1)
+        Wh = self.weight_hh.T
+
+        def step(state: Sequence[Tensor], a_t: Tensor) -> Sequence[Tensor]:
+            (h,) = state
+            z, r = torch.sigmoid(torch.addmm(a_t[:, : 2 * H], h, Wh[:, : 2 * H])).chunk(2, dim=1)
+            h_hat = torch.tanh(torch.addmm(a_t[:, 2 * H :], r * h, Wh[:, 2 * H :]))
+            return [(1 - z) * h + z * h_hat]
+
+        return over_time(step, [h], F.linear(xs, self.weight_ih, self.bias))[0]
 
 
 SLOTS = {

@@ -87,7 +87,8 @@ class MultiHeadAttention(Twin):
         q, k, v = (self._split(x @ w.T) for x, w in zip(given, weight.chunk(3), strict=True))
         mask = None if mask is None else mask.repeat_interleave(self.heads, 0)
         a = attend(k, q / q.shape[-1] ** 0.5, mask)
-        self._weights = a.detach().unflatten(0, (-1, self.heads))
+        if not torch.compiler.is_exporting():  # nothing is kept of a trace
+            self._weights = a.detach().unflatten(0, (-1, self.heads))
         y: Tensor = self.out_proj(self._join(a @ v))
         return y
 

@@ -91,7 +91,8 @@ class Encoder(Model):
             hs: Tensor = self.lstm(self.embed(xs))
             return hs
         # the valid ids are read first, in their order; the state after the k-th is the k-th
-        order = (~mask).long().argsort(dim=1, stable=True)
+        place = torch.arange(mask.shape[1], device=mask.device)
+        order = torch.where(mask, place, place + mask.shape[1]).argsort(dim=1)
         hs = self.lstm(self.embed(xs.masked_fill(~mask, 0).gather(1, order)))
         read = mask.cumsum(1)[:, :, None]
         hs = hs.gather(1, (read - 1).clamp(min=0).expand(-1, -1, hs.shape[2]))
@@ -108,6 +109,10 @@ class DecoderBase(Model):
         self.embed = TimeEmbedding(V, D, **factory)
         self.lstm = TimeLSTM(D + self.beside[0] * H, H, **factory)
         self.affine = TimeAffine(H + self.beside[1] * H, V, **factory)
+
+    def _first(self, *source: Any) -> Tensor:
+        """The state ``(N, H)`` from which the LSTM starts, of the encoder's message."""
+        raise NotImplementedError
 
     def _decode(self, xs: Tensor, state: State, *source: Any) -> tuple[Tensor, State]:
         """Logits ``(N, U, V)`` and the LSTM's next state, of ids and the encoder's message."""
@@ -253,7 +258,7 @@ class Decoder(DecoderBase):
             ValueError: shapes that do not fit.
         """
         self._check("forward", xs=(xs, "int N U"), h=(h, "N H"))
-        return self._decode(xs, (h, None), h)[0]
+        return self._decode(xs, (self._first(h), None), h)[0]
 
     def generate(self, h: Tensor, start_id: int, sample_size: int, **how: Any) -> Any:
         """Decoding, greedy or by beam search; among equals, the first.
@@ -272,7 +277,11 @@ class Decoder(DecoderBase):
             As there.
         """
         where = self._check("generate", h=(h, "N H"))
-        return self._search(where, h, start_id, sample_size, h, **how)
+        return self._search(where, self._first(h), start_id, sample_size, h, **how)
+
+    def _first(self, *source: Any) -> Tensor:
+        h: Tensor = source[0]
+        return h
 
     def _decode(self, xs: Tensor, state: State, *source: Any) -> tuple[Tensor, State]:
         hs, state = self.lstm(self.embed(xs), state=state)
@@ -290,8 +299,7 @@ class PeekyDecoder(Decoder):
     beside = (1, 1)
 
     def _decode(self, xs: Tensor, state: State, *source: Any) -> tuple[Tensor, State]:
-        (h,) = source
-        peek = h[:, None].expand(-1, xs.shape[1], -1)
+        peek = source[0][:, None].expand(-1, xs.shape[1], -1)
         hs, state = self.lstm(torch.cat((peek, self.embed(xs)), dim=2), state=state)
         return self.affine(torch.cat((peek, hs), dim=2)), state
 
