@@ -4,7 +4,7 @@ import itertools
 import time
 import traceback
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -13,7 +13,8 @@ import numpy as np
 from .cases.case import draw, parse
 from .errors import UsageError, amount, whole
 from .judge.budget import measure
-from .judge.compare import Finding, compare, shares, worst
+from .judge.compare import compare, shares, worst
+from .judge.finding import Finding
 from .judge.lanes import LANES, select
 from .judge.report import Report, Untested
 from .judge.verdict import verdict
@@ -86,7 +87,7 @@ def outcomes(case, lanes):
         except Exception as error:
             # what a Pair says wrongly is neither side's
             who = "" if isinstance(error, UsageError) else getattr(error, "side", "")
-            outcome.findings.append(_finding(outcome, "raised", "*", verdict=who, diagnosis=_words(error)))
+            outcome.findings.append(_finding(outcome, "raised", verdict=who, diagnosis=_words(error)))
         yield outcome
 
 
@@ -103,10 +104,11 @@ def _hold(outcome, case, lane, yardstick):
             outcome.shares[name] = max(largest, outcome.shares.get(name) or 0.0) if share.size else None
             if largest <= 1:
                 continue
-            values = {who: float(q[name][index]) for who, q in projected.items() if name in q}
-            right = float(yardstick.oracle[name][index])
+            values = {who: float(projected[who][name][index]) for who in ("port", "reference")
+                      if name in projected[who]}
+            values["oracle"] = float(yardstick.oracle[name][index])
             words = {}
-            if side == "reference" and np.isfinite(right) and not np.isfinite(values[side]):
+            if side == "reference" and np.isfinite(values["oracle"]) and not np.isfinite(values[side]):
                 words = {"verdict": "reference",
                          "diagnosis": "not finite in this precision where the exact value is finite"}
             elif side not in again:
@@ -117,7 +119,7 @@ def _hold(outcome, case, lane, yardstick):
                 words = {"verdict": side, "diagnosis": "it gives no gradient (None) where there is one"}
             stable = bool(words) and side == "reference" and not again.get(side)
             outcome.findings.append(_finding(outcome, "stable" if stable else side, name, index=index, share=largest,
-                                             oracle=right, **values, **words))
+                                             values=values, **words))
     outcome.blind = blind(case, lane, yardstick)
 
 
@@ -135,10 +137,9 @@ def _moved(yardstick, first, second):
             for name, budget in yardstick.budget.items() if name in first and name in second}
 
 
-def _finding(outcome, check, quantity, verdict="", diagnosis="", index=None, port=None, reference=None, oracle=None,
-             share=float("inf")):
-    return Finding(check, outcome.layer, outcome.lane, quantity, verdict, diagnosis, index, port, reference, oracle,
-                   share, outcome.case_id, outcome.pairs)
+def _finding(outcome, check, quantity="*", **rest):
+    return Finding(check, quantity, layer=outcome.layer, lane=outcome.lane, case_id=outcome.case_id,
+                   pairs=outcome.pairs, **rest)
 
 
 def check(layer="*", lane="*", *, catalogue=None, cases=None, minutes=None, only=None, seed=0, jobs=1, require=(),
@@ -305,10 +306,10 @@ def _explain(report, catalogue):
         heard[key] = _heard(*key, left[key], catalogue)
         seen |= kinds[key]
         count += any(who for who, _ in heard[key].values())
-    for number, finding in enumerate(report.findings):
-        who, why = heard.get((finding.case_id, finding.lane), {}).get(finding.quantity, ("", ""))
+    for finding in report.findings:
         if finding.check in ("port", "reference") and not finding.verdict:
-            report.findings[number] = replace(finding, verdict=who, diagnosis=why)
+            said = heard.get((finding.case_id, finding.lane), {})
+            finding.verdict, finding.diagnosis = said.get(finding.quantity, ("", ""))
 
 
 def _heard(case_id, lane, left, catalogue):
@@ -372,5 +373,6 @@ def _lost(catalogue, reason, done, case_id, lane_names):
     lane, *left = lane_names[len(done):]
     spec = parse(case_id, catalogue).spec
     outcome = Outcome(case_id, spec.name, lane, pairs=spec.path)
-    outcome.findings.append(_finding(outcome, "raised", "*", diagnosis=f"the worker process died: {reason}"))
+    outcome.findings.append(_finding(outcome, "raised", verdict="undecided",
+                                     diagnosis=f"the worker process died: {reason}"))
     return outcome, (case_id, left) if left else None

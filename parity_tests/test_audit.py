@@ -15,7 +15,7 @@ import pytest
 import reference
 from parity import cli
 from parity.auditing import Report, assert_gradients, audit, audit_file, diagnose, notebooks
-from parity.auditing.findings import BACKWARD, FORWARD, RIGHT
+from parity.auditing.answers import BACKWARD, FORWARD, RIGHT
 from parity.catalogue import CATALOGUE
 from parity.cli import main
 from parity.errors import UsageError

@@ -13,7 +13,8 @@ import pytest
 
 from parity import warden
 from parity.auditing import audit_file, wire
-from parity.auditing.findings import Finding
+from parity.auditing.answers import BACKWARD, from_plain
+from parity.judge.finding import Finding
 
 SECONDS = 1
 HANG = 60  # seconds that no attack may hold us up: a loaded machine is slow
@@ -271,10 +272,10 @@ def test_all_that_is_sent_is_limited():
     {"severity": "none"}, {"verdict": "right"}, {"index": [-1]}, {"index": [0.5]}, {"values": {"a": "b"}},
     {"distance": "far"}, {"expected": [1.0]}, {"detail": None}, {"maker": "x"}, {"words": 3}], ids=str)
 def test_what_is_no_finding_is_refused(change):
-    plain = Finding("error", "gradient", "grad.x", index=(1, 2), values={"a": np.float64(1)}).to_plain()
-    assert Finding.from_plain(plain).index == (1, 2)
+    plain = Finding("gradient", "grad.x", BACKWARD, index=(1, 2), values={"a": np.float64(1)}).to_plain()
+    assert from_plain(plain).index == (1, 2)
     with pytest.raises(ValueError, match="finding"):
-        Finding.from_plain(plain | change)
+        from_plain(plain | change)
 
 
 def test_steering_characters_are_not_printed():

@@ -175,8 +175,8 @@ def test_a_kink_within_the_steps_of_the_derivative_is_no_fault():
 
 
 def test_float32_is_told_by_its_grid():
-    (finding,) = [f for f in audited(Cut()).findings if f.severity == "error"]
-    assert finding.kind == "float32"
+    (finding,) = audited(Cut()).findings
+    assert (finding.kind, finding.severity) == ("float32", "warning")
     third = np.array([1 / 3, 0.5])
     assert rounded(third.astype(np.float32)) and not rounded(third) and not rounded(np.array([0.5, 2.0, 0.0]))
 

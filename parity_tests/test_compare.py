@@ -127,8 +127,8 @@ def test_a_report_says_what_failed_and_how_to_see_it_again(monkeypatch):
     assert finding.port == pytest.approx(1.01 * finding.reference, rel=1e-6)
     assert finding.reference == pytest.approx(finding.oracle, rel=1e-6)
     assert f"port {finding.port:.9g}, reference {finding.reference:.9g}" in str(report)
-    assert report.to_json()["findings"][0] | {"port": finding.port, "reference": finding.reference,
-                                              "oracle": finding.oracle} == report.to_json()["findings"][0]
+    assert report.to_json()["findings"][0]["values"] == {"port": finding.port, "reference": finding.reference,
+                                                         "oracle": finding.oracle}
     assert finding.replay in str(report)
     assert not replay(finding.case_id, finding.lane).ok
     json.loads(json.dumps(report.to_json(), allow_nan=False))

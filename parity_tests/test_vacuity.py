@@ -98,7 +98,7 @@ def test_a_blind_report_is_no_pass(monkeypatch):
 def test_the_reasons_stand_in_one_order(found):
     report = Report(0, ["Affine"], [LANE.name], {}, [], cases=1)
     for kind in found:
-        report.vision.setdefault(("Affine", LANE.name), Vision()).add("id", ((kind, "grad.x"),))
+        report.result("Affine", LANE.name).vision.add("id", ((kind, "grad.x"),))
     assert "(scaled 1, zero 1)" in str(report)
 
 

@@ -16,8 +16,9 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import UsageError, amount, whole
-from .findings import PROTOCOL, Finding, Result
-from .report import Report
+from ..judge.finding import Finding
+from ..judge.report import Report
+from .answers import FAILED, Audited, Policy, from_plain
 from .subject import FunctionLayer, Subject, _arguments
 
 SECONDS = 60.0  # that one class may take
@@ -29,7 +30,7 @@ __all__ = ["Finding", "Report", "assert_gradients", "audit", "audit_file"]
 
 
 def audit(layer=None, *, like=None, inputs=None, params=None, forward=None, backward=None, seed=0, seconds=SECONDS,
-          memory=MEMORY, autograd=True):
+          memory=MEMORY, autograd=True, strict=False, allow=()):
     """Judges a hand-written gradient.
 
     Args:
@@ -44,13 +45,16 @@ def audit(layer=None, *, like=None, inputs=None, params=None, forward=None, back
         seed: of all random values.
         seconds, memory: limits of the child process; memory in MiB.
         autograd: whether the twin's autograd is asked too, which imports torch.
+        strict: whether what breaks the protocol, loses precision or clamps is an error: by default a warning.
+        allow: kinds of these that are neither, a sequence or a text with commas between; ``answers.WARNINGS`` has all.
 
     Returns:
         A ``Report``.
 
     Raises:
-        UsageError: unknown twin, neither a layer nor two functions, or a limit that means nothing.
+        UsageError: unknown twin or kind, neither a layer nor two functions, or a limit that means nothing.
     """
+    policy = Policy.of(strict, allow)
     _known(like)
     _limits(seed, seconds, memory)
     if layer is None:
@@ -71,11 +75,11 @@ def audit(layer=None, *, like=None, inputs=None, params=None, forward=None, back
     name = getattr(layer, "title", None) or (layer.__name__ if inspect.isclass(layer) else type(layer).__name__)
     report = Report(seed=seed)
     if spec is None and inputs is None:
-        report.results.append(Result(name, skipped="no twin of that name in the catalogue: pass like=, its name, "
-                                                   "or inputs=, a tuple of arrays for forward"))
+        report.results.append(Audited(name, skipped="no twin of that name in the catalogue: pass like=, its name, "
+                                                    "or inputs=, a tuple of arrays for forward"))
         return report
-    collect = _Collector(report, name, like, seconds, 1, live=True)
-    collect.open = Result(name, spec.name if spec else "")
+    collect = _Collector(report, name, like, seconds, 1, policy, live=True)
+    collect.open = Audited(name, twin=spec.name if spec else "", policy=policy)
 
     def job(link):
         _examine(layer, spec, like is not None, seed, inputs, link)
@@ -88,41 +92,51 @@ def audit(layer=None, *, like=None, inputs=None, params=None, forward=None, back
         report.remarks.append("run in this process: forking is not possible here")
         how = sandbox.in_place(job, collect)
     collect.close(how)
-    if spec is not None and autograd:
-        report.ask_autograd()
-    report.scripts_for(layer, seconds, memory)
-    return report
+    return _finished(report, layer, seconds, memory, autograd)
 
 
-def audit_file(path, names=(), *, like=None, seed=0, seconds=SECONDS, memory=MEMORY, autograd=True):
+def audit_file(path, names=(), *, like=None, seed=0, seconds=SECONDS, memory=MEMORY, autograd=True, strict=False,
+               allow=()):
     """Judges the classes with ``forward`` and ``backward`` that a file or notebook defines.
 
     Args:
         path: of a ``.py`` or ``.ipynb`` file.
         names: of the classes; none for all.
-        like, seed, seconds, memory, autograd: as for ``audit``.
+        like, seed, seconds, memory, autograd, strict, allow: as for ``audit``.
 
     Returns:
         A ``Report``.
 
     Raises:
-        UsageError: no such file, or unknown twin.
+        UsageError: no such file, or unknown twin or kind.
     """
-    path = a_file(path)
+    path, policy = a_file(path), Policy.of(strict, allow)
     _known(like)
     _limits(seed, seconds, memory)
     from . import sandbox
 
     report = Report(seed=seed, path=str(path))
     # a file has no more classes than it says so: what its process tells cannot go on for ever
-    collect = _Collector(report, path.name, like, seconds, path.read_bytes().count(b"class"))
+    collect = _Collector(report, path.name, like, seconds, path.read_bytes().count(b"class"), policy)
     arguments = {"path": str(path), "names": list(names), "like": like, "seed": seed, "seconds": seconds,
                  "memory": memory}
     how, _ = sandbox.fresh("load", arguments, str(path.parent), seconds + STARTING, collect)
     collect.close(how)
+    return _finished(report, None, seconds, memory, autograd)
+
+
+def _finished(report, layer, seconds, memory, autograd):
+    """The report with the third witness heard, and every finding able to make its script when asked for it."""
+    from .script import Maker
+
     if autograd:
-        report.ask_autograd()
-    report.scripts_for(None, seconds, memory)
+        from .autograd import ask
+
+        ask(report)
+    for result in report.results:
+        maker = Maker(report.path, layer, result, seconds, memory)
+        for finding in result.findings:
+            finding.maker = maker
     return report
 
 
@@ -180,15 +194,16 @@ class _Collector:
         like: name of the twin; None for that of the class's own name.
         seconds: that a class may take.
         classes: how many there can be.
+        policy: a ``Policy``.
         live: whether it is an object of this very process, whose code has run here already: then what it says of
             itself stands. A right class of a file is asked again for what it cannot have prepared (``confirm``).
     """
 
     TAKES = ("class", "died", "finding", "missing", "ready", "remark", "result", "skipped")
 
-    def __init__(self, report, name, like, seconds, classes, live=False):
+    def __init__(self, report, name, like, seconds, classes, policy, live=False):
         self.report, self.name, self.like, self.seconds, self.classes = report, name, like, seconds, classes
-        self.live, self.open, self.told = live, None, False
+        self.policy, self.live, self.open, self.told = policy, live, None, False
 
     def __call__(self, link, what, *message):
         from .wire import Malformed
@@ -205,7 +220,7 @@ class _Collector:
             self.report.remarks.append(str(text))
 
     def take_missing(self, link, missing, known):
-        self.report.missing += missing
+        self.report.failed.append(f"there is no class {', '.join(missing)}")
         self.report.remarks.append(f"no class {', '.join(missing)} with forward and backward in {self.name}; there "
                                    f"are {', '.join(known) or 'none'}")
 
@@ -216,7 +231,8 @@ class _Collector:
         self.classes -= 1
         link.allow(self.seconds + STARTING)
         spec = twin_of(name, self.like)
-        self.open, self.told = Result(name, spec.name if spec else ""), False
+        self.open = Audited(name, twin=spec.name if spec else "", policy=self.policy)
+        self.told = False
 
     def take_skipped(self, link):
         """Without a twin and inputs there is nothing to go by."""
@@ -229,7 +245,7 @@ class _Collector:
         self._done()
 
     def take_finding(self, link, finding):
-        self.open.findings.append(Finding.from_plain(finding))
+        self.open.findings.append(self.policy.grade(from_plain(finding)))
 
     def take_result(self, link, result):
         if self.told:
@@ -261,12 +277,12 @@ class _Collector:
             self._unconfirmed(how or "its process ended before it was judged")
         elif how and how != "it was left out":
             self.report.remarks.append(f"{self.name}: {how}")
-            self.report.died = True
+            self.report.failed.append(f"{self.name} could not be run to its end")
 
     def _unconfirmed(self, how):
         kind = "memory" if "MemoryError" in how else "ended"
-        self.open.findings.insert(0, Finding("error", "ended", "", PROTOCOL, how, kind,
-                                             breaks="The audit could not go on; what was found before is listed."))
+        breaks = "The audit could not go on; what was found before is listed."
+        self.open.findings.insert(0, Finding("ended", "", FAILED, how, kind, breaks=breaks))
         self._done()
 
     def _done(self):
@@ -274,13 +290,13 @@ class _Collector:
         self.open = None
 
 
-def _examine(target, spec, strict, seed, inputs, link):
+def _examine(target, spec, named, seed, inputs, link):
     """The examination itself, in the child process."""
     from . import confirm, samples
     from .checks import Examination, _trace
 
     name = target.__name__ if inspect.isclass(target) else getattr(target, "title", type(target).__name__)
-    result = Result(name, spec.name if spec else "")
+    result = Audited(name, twin=spec.name if spec else "")
     misfit = ""
     try:
         subject = Subject(target, spec)
@@ -296,12 +312,12 @@ def _examine(target, spec, strict, seed, inputs, link):
         else:
             base = samples.sample(subject, seed=seed)
             misfit = subject.misfit()
-            if misfit and strict:
+            if misfit and named:
                 raise TypeError(misfit)
-        examination = Examination(subject, base, strict, seed, lambda finding: link.send("finding", finding.to_plain()))
+        examination = Examination(subject, base, named, seed, lambda finding: link.send("finding", finding.to_plain()))
         result = examination.result
         result.given = base if inputs is not None else None
-        if misfit and not strict:
+        if misfit and not named:
             result.skipped = f"it shares no more than its name with ours, {misfit}: pass like= or inputs="
         else:
             result = examination.run()
@@ -309,8 +325,7 @@ def _examine(target, spec, strict, seed, inputs, link):
         words = f"{type(error).__name__}: {error}".splitlines()[0]
         kind = "memory" if isinstance(error, MemoryError) else "raised"
         why = "it called exit()" if isinstance(error, SystemExit) else words
-        result.findings.append(Finding("error", "raised", "", PROTOCOL, why, kind, detail=_trace(error)))
-    result.findings.sort(key=lambda f: f.severity != "error")
+        result.findings.append(Finding("raised", "", FAILED, why, kind, detail=_trace(error)))
     link.send("result", result.to_plain())
     link.send("ready")
     while (request := link.receive()) is not None and request != ["done"]:

@@ -12,10 +12,11 @@ from dataclasses import replace
 import numpy as np
 
 from ..judge.compare import shares, worst
+from ..judge.finding import ERROR, NOTE, Finding
 from ..judge.lanes import LANES
 from ..judge.witness import DOUBT, LIMIT, Differentiator
 from . import diagnose, samples
-from .findings import BACKWARD, FORWARD, FRAGILE, PROTOCOL, Finding, Result
+from .answers import BACKWARD, FAILED, FORWARD, FRAGILE, PROTOCOL, WARNINGS, Audited
 from .rounding import blind, budgets, grainy, rms
 from .subject import Function, Subject, draw_cotangents, gradients, kept_arrays, left_out, quantities
 
@@ -24,23 +25,14 @@ KEEP = 4096  # entries up to which a finding keeps the whole arrays
 WITNESSES = 4  # samples whose gradients the twin's autograd is asked for as well
 
 BREAKS = {
-    "replaced": "An optimizer, and a model that gathered `grads`, hold the old arrays and never see these gradients: "
-                "write `self.grads[i][...] = dW`.",
-    "accumulated": "The second step of training uses the sum of both gradients: overwrite, `self.grads[i][...] = dW`.",
-    "input": "Whoever passed the array still needs it: the layer before computes its gradient from it. Copy first.",
-    "cotangent": "The same cotangent often goes to another layer too (a residual, a sum), which then gets a wrong one. "
-                 "Copy first.",
-    "params": "Only the optimizer may change the parameters.",
-    "second": "backward changed what forward had kept, so it cannot be called again (for a second loss, or a check).",
-    "kept": "The answer depends on what was computed before: reset the state at the start of forward.",
-    "lost": "A long sequence in pieces then restarts from zeros at every piece.",
-    "float32": "A gradient check in float64 sees the rounding of float32, and small gradients vanish: take the dtype "
-               "of the inputs, `np.empty_like(x, shape=...)`.",
+    "state-lost": "A long sequence in pieces then restarts from zeros at every piece.",
     "overflow": "One such value turns the loss into NaN and training is lost: subtract the maximum before exp, go "
                 "through log-softmax, use exp of negative numbers only.",
     "linear": "backward has to be linear in the cotangent: something is added to it, or the cotangent is not used.",
     "random": "Nothing can be said about a forward that gives something else each time.",
-}
+    "params": "An optimizer and this audit find the parameters in `self.params`, and their gradients in `self.grads`, "
+              "in the same order.",
+} | WARNINGS  # what goes wrong because of it, and what to do
 
 
 class Examination:
@@ -49,16 +41,16 @@ class Examination:
     Args:
         subject: the ``Subject``.
         base: the first ``Sample``.
-        strict: whether a forward other than the canonical one is an error, or a note.
+        named: whether the canonical one was: a forward other than that is an error then, else a note.
         seed: of what is drawn.
         emit: called with each finding as soon as it is known.
     """
 
-    def __init__(self, subject, base, strict, seed, emit):
-        self.subject, self.base, self.strict, self.seed, self.emit = subject, base, strict, seed, emit
+    def __init__(self, subject, base, named, seed, emit):
+        self.subject, self.base, self.named, self.seed, self.emit = subject, base, named, seed, emit
         spec = subject.spec
         self.canonical = None if spec is None else Subject(spec.reference, spec)
-        self.result = Result(subject.name, spec.name if spec else "")
+        self.result = Audited(subject.name, twin=spec.name if spec else "")
         self.known = set()
         self.lane = LANES["cpu-float64"]
         self.traced = {}
@@ -73,11 +65,30 @@ class Examination:
         key = finding.check, finding.quantity
         if key not in self.known:
             self.known.add(key)
+            finding.breaks = finding.breaks or BREAKS.get(finding.kind, "")
             self.result.findings.append(finding)
             self.emit(finding)
 
+    def tell(self, check, quantity, verdict, diagnosis, kind, sample, index=None, pair=None, names=(), **rest):
+        """Adds a finding.
+
+        Args:
+            sample: in which it was found.
+            index: of the worst element.
+            pair: what is right and what was got, whole.
+            names: of these two, for the values of that element.
+        """
+        right, got = pair or (None, None)
+        values = {} if index is None else dict(zip(names, (a[index] for a in (got, right)), strict=False))
+        self.add(Finding(check, quantity, verdict, diagnosis, kind, index=index, case_id=sample.id, words=sample.words,
+                         expected=_small(right), got=_small(got), **{"values": values} | rest))
+
+    def otherwise(self):
+        """The severity of another forward than the canonical one."""
+        return ERROR if self.named else NOTE
+
     def run(self):
-        """Everything; gives the ``Result``."""
+        """Everything; gives the ``Audited``."""
         started = time.monotonic()
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
@@ -123,11 +134,10 @@ class Examination:
         kind, why = _reading(error, sample, self.subject)
         if isinstance(error, MemoryError):
             kind, why = "memory", "it allocates without end, or more than the memory limit"
-        severity = "note" if "leading axes" in sample.words else "error"  # a rank refused is not a wrong gradient
-        verdict = {"backward": BACKWARD, "forward": FORWARD if self.canonical else PROTOCOL}.get(what, PROTOCOL)
-        self.add(Finding(severity, check, what, verdict,
-                         f"{why}: {words}" if why else words, kind or "raised", sample.id, sample.words,
-                         detail=_trace(error)))
+        verdict = {"backward": BACKWARD, "forward": FORWARD if self.canonical else FAILED}.get(what, FAILED)
+        self.tell(check, what, verdict, f"{why}: {words}" if why else words, kind or "raised", sample,
+                  # a rank refused is not a wrong gradient
+                  severity=NOTE if "leading axes" in sample.words else ERROR, detail=_trace(error))
 
     def opening(self):
         """Makes the layer and calls it once; None where that fails."""
@@ -137,9 +147,7 @@ class Examination:
             subject.places(layer, base)
         except ValueError as error:
             if "params has" in str(error):
-                self.add(Finding("error", "params", "params", diagnosis=str(error), kind="params", case_id=base.id,
-                                 breaks="An optimizer and this audit find the parameters in `self.params`, and their "
-                                        "gradients in `self.grads`, in the same order."))
+                self.tell("params", "params", FAILED, str(error), "params", base)
             else:
                 self.raised(error, "constructor", base)
             return None
@@ -153,13 +161,12 @@ class Examination:
             self.raised(error, "forward", base)
             return None
         if not all(np.array_equal(a, b, equal_nan=True) for a, b in zip(outputs, again, strict=True)):
-            self.add(Finding("error", "random", "forward", diagnosis="two fresh layers give different outputs, though "
-                             "all random generators start alike", kind="random", breaks=BREAKS["random"]))
+            self.tell("random", "forward", FAILED, "two fresh layers give different outputs, though all random "
+                      "generators start alike", "random", base)
             return None
         if self.canonical is not None and len(outputs) != len(subject.spec.outputs):
-            self.add(Finding("error", "count", "forward", FORWARD, f"wrong number of results: forward returned "
-                             f"{len(outputs)}, expected {len(subject.spec.outputs)}: {', '.join(subject.spec.outputs)}",
-                             "count", base.id))
+            self.tell("count", "forward", FORWARD, f"wrong number of results: forward returned {len(outputs)}, "
+                      f"expected {len(subject.spec.outputs)}: {', '.join(subject.spec.outputs)}", "count", base)
             return None
         return self.measure_call(base, "value")
 
@@ -181,8 +188,7 @@ class Examination:
         try:
             got = gradients(subject, sample, layer, returned)
         except ValueError as error:
-            self.add(Finding("error", "count", "backward", BACKWARD, f"wrong number of results: {error}", "count",
-                             sample.id, sample.words))
+            self.tell("count", "backward", BACKWARD, f"wrong number of results: {error}", "count", sample)
             return None
         names = list(subject.spec.outputs) if subject.spec is not None else [
             f"output {i}" if len(outputs) > 1 else "output" for i in range(len(outputs))]
@@ -230,16 +236,14 @@ class Examination:
         try:
             second = self._collect(layer, subject.backward(layer, [c.copy()[()] for c in copies]), sample)
         except Exception as error:
-            self.add(Finding("error", "second backward", "backward", diagnosis=f"second backward differs: it raised "
-                             f"{type(error).__name__}: {error}", kind="second-backward", case_id=sample.id,
-                             breaks=BREAKS["second"], detail=_trace(error)))
+            self.tell("second backward", "backward", PROTOCOL, f"second backward differs: it raised "
+                      f"{type(error).__name__}: {error}", "second-backward", sample, detail=_trace(error))
             second = None
         if second is not None and not accumulated:
             for name, g in first.items():
                 if not _equal(g, second.get(name)):
                     self._difference("second backward", f"grad.{name}", g, second.get(name), sample,
-                                     "second backward differs: the cache was changed in place", "second-backward",
-                                     BREAKS["second"])
+                                     "second backward differs: the cache was changed in place", "second-backward")
         self._separate_calls(measured, accumulated)
 
     def _backward(self, layer, cotangents, sample):
@@ -260,16 +264,15 @@ class Examination:
                 words = {"input": "input changed in place", "cotangent": "cotangent changed in place",
                          "params": "parameter changed in place"}[kind]
                 self._difference("in place", name, before, a, sample, f"{words}: {what} changed {name}",
-                                 f"mutated-{kind}", BREAKS[kind])
+                                 f"mutated-{kind}")
 
     def _own_arrays(self, layer, grads, measured):
         now = list(getattr(layer, "grads", []))
         for i, (old, new) in enumerate(zip(grads, now, strict=False)):
             if old is not new and np.shape(old) == np.shape(new):  # another shape has a finding of its own
                 name = list(measured.sample.params)[i] if i < len(measured.sample.params) else str(i)
-                self.add(Finding("error", "grads replaced", f"grads[{i}]", diagnosis="the arrays in grads are "
-                                 f"replaced: backward puts a new array in place of that of {name}", kind="replaced",
-                                 case_id=measured.sample.id, breaks=BREAKS["replaced"]))
+                self.tell("grads replaced", f"grads[{i}]", PROTOCOL, "the arrays in grads are replaced: backward puts "
+                          f"a new array in place of that of {name}", "replaced", measured.sample)
                 return
 
     def _accumulated(self, measured, first, filled, places):
@@ -283,7 +286,7 @@ class Examination:
             found = True
             self._difference("accumulated", f"grad.{name}", plain, got, measured.sample,
                              "gradients are accumulated instead of overwritten" if added else
-                             "the gradient depends on what stood in grads before", "accumulated", BREAKS["accumulated"])
+                             "the gradient depends on what stood in grads before", "accumulated")
         return found
 
     def _separate_calls(self, measured, accumulated):
@@ -310,8 +313,7 @@ class Examination:
         for name, a, b in zip(measured.outputs, outputs, fresh, strict=True):
             if not _equal(a, b) and not (drew and not np.array_equal(a == 0, b == 0)):
                 self._difference("second call", name, b, a, sample, "state is kept between calls: a second forward "
-                                 "on the same object gives something else than a fresh one", "state-kept",
-                                 BREAKS["kept"])
+                                 "on the same object gives something else than a fresh one", "state-kept")
         for name, g in right.items():
             if accumulated or drew or any(f.kind == "state-kept" for f in self.result.findings):
                 break
@@ -321,14 +323,11 @@ class Examination:
                 self._difference("second call", f"grad.{name}", g, got.get(name), sample,
                                  "gradients are accumulated instead of overwritten" if summed else
                                  "state is kept between calls: the gradient of a second call differs from that of a "
-                                 "fresh object", "accumulated" if summed else "state-kept",
-                                 BREAKS["accumulated" if summed else "kept"])
+                                 "fresh object", "accumulated" if summed else "state-kept")
 
-    def _difference(self, check, quantity, expected, got, sample, diagnosis, kind, breaks, verdict=PROTOCOL):
-        index = _worst(expected, got)
-        values = {} if index is None else {"expected": expected[index], "got": got[index]}
-        self.add(Finding("error", check, quantity, verdict, diagnosis, kind, sample.id, sample.words, index, values,
-                         breaks=breaks, expected=_small(expected), got=_small(got)))
+    def _difference(self, check, quantity, expected, got, sample, diagnosis, kind, verdict=PROTOCOL):
+        self.tell(check, quantity, verdict, diagnosis, kind, sample, _worst(expected, got), (expected, got),
+                  ("got", "expected"))
 
     # --- dtypes -----------------------------------------------------------------------------------
 
@@ -340,20 +339,18 @@ class Examination:
         floating = any(a.dtype.kind == "f" for a in measured.sample.point().values())
         if cut and floating:
             self.lane = LANES["cpu-float32"]
-            self.add(Finding("error", "dtype", cut[0], diagnosis=f"float64 is silently cut to {found[cut[0]].dtype}: "
-                             f"{', '.join(cut)}", kind="float32", case_id=measured.sample.id, breaks=BREAKS["float32"]))
+            self.tell("dtype", cut[0], PROTOCOL, f"float64 is silently cut to {found[cut[0]].dtype}: {', '.join(cut)}",
+                      "float32", measured.sample)
         elif floating and self._grainy(measured):
             self.lane = LANES["cpu-float32"]
-            self.add(Finding("error", "dtype", "inside", diagnosis="float64 is silently cut to float32 inside: a "
-                             "change of 1e-10 in the inputs does not come out", kind="float32",
-                             case_id=measured.sample.id, breaks=BREAKS["float32"]))
+            self.tell("dtype", "inside", PROTOCOL, "float64 is silently cut to float32 inside: a change of 1e-10 in "
+                      "the inputs does not come out", "float32", measured.sample)
         spec = self.subject.spec
         discrete = () if spec is None else spec.outputs.keys() - set(spec.with_cotangents())
         wrong = [n for n, a in found.items() if (a.dtype.kind == "f") == (n in discrete)]
         if wrong:
-            self.add(Finding("error", "dtype", wrong[0], diagnosis=f"{wrong[0]} has dtype {found[wrong[0]].dtype}, "
-                             f"expected {'an integer' if wrong[0] in discrete else 'a floating'} one", kind="dtype",
-                             case_id=measured.sample.id))
+            self.tell("dtype", wrong[0], PROTOCOL, f"{wrong[0]} has dtype {found[wrong[0]].dtype}, expected "
+                      f"{'an integer' if wrong[0] in discrete else 'a floating'} one", "dtype", measured.sample)
         try:
             narrow = quantities(self.subject, measured.sample, measured.cotangents,
                                 lambda a: a.astype(np.float32) if a.dtype.kind == "f" else a)
@@ -465,9 +462,8 @@ class Examination:
             if got is not None and right is not None and not wrong and not measured.sample.warm:
                 got, right = np.asarray(got), np.asarray(right)
                 if got.shape != right.shape or not np.allclose(got, right, 1e-6, 1e-9):
-                    self.add(Finding("error" if self.strict else "note", "kept", name, FORWARD,
-                                     f"{name}, kept as an attribute, differs", "kept", measured.sample.id,
-                                     measured.sample.words))
+                    self.tell("kept", name, FORWARD, f"{name}, kept as an attribute, differs", "kept", measured.sample,
+                              severity=self.otherwise())
         return wrong
 
     def _forward_finding(self, measured, name, right, got, index, unit, words):
@@ -481,12 +477,10 @@ class Examination:
                                             "continued from the first"
         if not diagnosis:
             diagnosis = words or "no known transformation of the canonical one explains it"
-        values = {} if index is None else {"canonical": right[index], "yours": got[index]}
-        distance = None if index is None else abs(right[index] - got[index]) / unit[index]
-        self.add(Finding("error" if self.strict else "note", "forward", name, FORWARD, diagnosis, kind,
-                         sample.id, sample.words, index, values, distance, BREAKS["lost"] if kind == "state-lost" else
-                         "" if self.strict else "The gradient is judged against your own forward.",
-                         _small(right), _small(got)))
+        share = None if index is None else float(abs(right[index] - got[index]) / unit[index])
+        self.tell("forward", name, FORWARD, diagnosis, kind, sample, index, (right, got), ("yours", "canonical"),
+                  share=share, severity=self.otherwise(),
+                  breaks="" if self.named or kind in BREAKS else "The gradient is judged against your own forward.")
 
     def _shapes(self, measured):
         """Gradients that are missing or of another shape than what they belong to."""
@@ -513,8 +507,7 @@ class Examination:
                         kind, words = "shape", ""
                 got = "" if g is None else f"shape {g.shape}, expected {expected.shape}"
                 words = f"{words}{'; ' * bool(words and got)}{got}"
-                self.add(Finding("error", "shape", f"grad.{name}", BACKWARD, words, kind,
-                                 measured.sample.id, measured.sample.words))
+                self.tell("shape", f"grad.{name}", BACKWARD, words, kind, measured.sample)
         return wrong
 
     def _numerical(self, measured, units, names, mismatched, same):
@@ -591,10 +584,9 @@ class Examination:
             values = {"backward": got[index], "numerical derivative": right[index]}
             if name in getattr(measured, "canonical", {}) and same:
                 values["canonical"] = measured.canonical[name][index]
-            self.add(Finding("error", "gradient", f"grad.{name}", BACKWARD, diagnosis or
-                             "no known transformation of the right one explains it", kind, sample.id, sample.words,
-                             index, values, float(abs(got[index] - right[index]) / units["grad", name][index]),
-                             "", _small(right), _small(got)))
+            self.tell("gradient", f"grad.{name}", BACKWARD, diagnosis or
+                      "no known transformation of the right one explains it", kind, sample, index, (right, got),
+                      values=values, share=float(abs(got[index] - right[index]) / units["grad", name][index]))
 
     def _without_kinks(self, differ, name, got, right, allowed):
         """The derivative with the backward's own value where there is a kink, how far it may be off, and how many
@@ -680,10 +672,10 @@ class Examination:
             plain, another, sums = (a["grad", name] for a in allowed)
             if not _within(zero[name], np.zeros_like(g), plain):
                 self._difference("zero cotangent", f"grad.{name}", np.zeros_like(g), zero[name], sample,
-                                 "a zero cotangent does not give a zero gradient", "linear", BREAKS["linear"], BACKWARD)
+                                 "a zero cotangent does not give a zero gradient", "linear", BACKWARD)
             elif not _within(both[name], 2.5 * g + second[name], 2.5 * plain + another + sums):
                 self._difference("linearity", f"grad.{name}", 2.5 * g + second[name], both[name], sample,
-                                 "backward is not linear in the cotangent", "linear", BREAKS["linear"], BACKWARD)
+                                 "backward is not linear in the cotangent", "linear", BACKWARD)
 
     def many(self):
         """Everything beyond the first sample."""
@@ -698,8 +690,7 @@ class Examination:
                 self._finite(measured)
             else:
                 self.values(measured, thorough=False)
-        for finding in self._drawn():
-            self.add(finding)
+        self._drawn()
 
     def _drawn(self):
         """Inputs that the layer draws itself: as often true as the canonical layer draws them."""
@@ -716,9 +707,9 @@ class Examination:
                 (theirs, *_), _ = quantities(self.canonical, sample)
                 a, b = float(np.mean(mine != 0)), float(np.mean(theirs != 0))
                 if abs(a - b) > 6 * np.sqrt(max(b * (1 - b), 1e-4) / mine.size) * 2:
-                    yield Finding("error" if self.strict else "note", "drawn", name, FORWARD,
-                                  f"{name} is true in {a:.1%} of {mine.size} draws, expected {b:.1%} with "
-                                  f"{option}={value}", "drawn", sample.id, f"with {option}={value}")
+                    self.tell("drawn", name, FORWARD, f"{name} is true in {a:.1%} of {mine.size} draws, expected "
+                              f"{b:.1%} with {option}={value}", "drawn",
+                              replace(sample, words=f"with {option}={value}"), severity=self.otherwise())
                     return
 
     def _given_variations(self):
@@ -745,8 +736,7 @@ class Examination:
         if measured is not None:
             for name, a in (measured.outputs | measured.got).items():
                 if a is not None and not np.isfinite(a).all():
-                    self.add(Finding("note", "extreme", name, FRAGILE, "overflow for large inputs", "overflow",
-                                     large.id, large.words, breaks=BREAKS["overflow"]))
+                    self.tell("extreme", name, FRAGILE, "overflow for large inputs", "overflow", large, severity=NOTE)
                     break
 
     def _finite(self, measured):
@@ -760,13 +750,12 @@ class Examination:
             finite = np.isfinite(right)
             if not np.isfinite(got[finite]).all():
                 index = tuple(np.argwhere(finite & ~np.isfinite(got))[0])
-                self.add(Finding("error", "extreme", name, FORWARD if check == "forward" else BACKWARD,
-                                 f"overflow for large inputs: {got[index]}", "overflow", sample.id, sample.words, index,
-                                 {"canonical": right[index], "yours": got[index]}, breaks=BREAKS["overflow"],
-                                 expected=_small(right), got=_small(got)))
+                self.tell("extreme", name, FORWARD if check == "forward" else BACKWARD,
+                          f"overflow for large inputs: {got[index]}", "overflow", sample, index, (right, got),
+                          ("yours", "canonical"))
                 if check == "forward":
                     return
-        if any(f.severity == "error" or f.check == "forward" for f in self.result.findings):
+        if any(f.severity == ERROR or f.check == "forward" for f in self.result.findings):
             return
         units, _ = budgets(self.subject, measured, self.lane)
         for check, name, got, right in pairs:
@@ -776,15 +765,12 @@ class Examination:
             if not self._within_both(measured, key, got, right, units):
                 index = _worst(right, got)
                 kind, words = self._clamped(got, right, check)
-                mine = self.strict or check == "gradient"
-                self.add(Finding("error" if mine else "note", "extreme", name, FORWARD if check == "forward" else
-                                 BACKWARD, words, kind, sample.id, sample.words, index,
-                                 {"canonical": right[index], "yours": got[index]}, breaks="", expected=_small(right),
-                                 got=_small(got)))
+                self.tell("extreme", name, FORWARD if check == "forward" else BACKWARD, words, kind, sample, index,
+                          (right, got), ("yours", "canonical"),
+                          severity=ERROR if check == "gradient" else self.otherwise())
                 if check == "forward" and kind == "clamped-log":
-                    self.add(Finding("error", "gradient", "grad." + next(iter(measured.got), ""), BACKWARD,
-                                     "a clamped logarithm: the gradient is that of the unclamped one", kind, sample.id,
-                                     sample.words))
+                    self.tell("gradient", "grad." + next(iter(measured.got), ""), BACKWARD,
+                              "a clamped logarithm: the gradient is that of the unclamped one", kind, sample)
                 return
 
     def _clamped(self, got, right, check):

@@ -14,18 +14,19 @@ from dataclasses import replace
 import numpy as np
 
 from ..cases.case import parse
-from ..judge.compare import shares, worst
+from ..judge.compare import worst
+from ..judge.finding import Finding
 from ..judge.lanes import LANES
 from ..judge.witness import DOUBT, Differentiator
 from . import diagnose, samples
+from .answers import BACKWARD, FORWARD
 from .checks import ask_canonical
-from .findings import BACKWARD, FORWARD, Finding
-from .rounding import budgets, rms
+from .rounding import apart, budgets, rms
 from .subject import Function, Subject, draw_cotangents, quantities
+from .trace import TINY
 
 DIRECTIONS = 4  # along which an unknown function is differentiated
 SIGMAS = 12  # that the share of entries kept by a layer that draws its own mask may be away
-LOOSE = 1e-5  # relative: how its rounding grows is known only to the process that is not believed
 
 
 class Died(Exception):
@@ -55,12 +56,12 @@ def answer(subject, request):
         return ["refused", f"{type(error).__name__}: {error}".splitlines()[0]]
 
 
-def confirm(result, strict, link):
+def confirm(result, named, link):
     """Asks the process at the other end of ``link``; gives findings where what it says does not hold.
 
     Args:
         result: the ``Result`` that nothing was found wrong with; its remarks tell what was confirmed.
-        strict: whether another forward than the canonical one is an error.
+        named: whether the canonical layer was: another forward is an error then.
         link: the ``Link``, on whose other end ``answer`` is asked.
 
     Raises:
@@ -70,14 +71,14 @@ def confirm(result, strict, link):
     from ..catalogue import CATALOGUE
 
     spec = CATALOGUE[result.twin]
-    canonical, seed = Subject(spec.reference, spec), secrets.randbits(32)
+    canonical, seed, precision = Subject(spec.reference, spec), secrets.randbits(32), _precision(result)
     base = samples.sample(canonical, seed=seed)
     plan = [base, *(s for s, kind in samples.plan(canonical, seed) if kind == "value")]
     usual, count = samples.base_options(spec), 0
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
         for sample in plan:
-            asked = _Asked(canonical, sample, link, seed)
+            asked = _Asked(canonical, sample, link, seed, *precision)
             if asked.reply[0] != "quantities":
                 if sample.case.options == usual and "leading axes" not in sample.words:
                     return [_finding("answer", asked.words, sample)]
@@ -86,7 +87,7 @@ def confirm(result, strict, link):
             if name:
                 return [_finding("gradient", "it is missing, or of another shape than its array", sample,
                                  f"grad.{name}")]
-            found = asked.judge(strict)
+            found = asked.judge(named)
             if found is None and sample is base:
                 found = asked.judge_by_differences(seed)
             if found:
@@ -106,16 +107,23 @@ def _ask(link, *request):
     return reply[1:]
 
 
+def _precision(result):
+    """The lane that a layer computes in, and the relative error that its warnings leave it beyond that."""
+    kinds = {finding.kind for finding in result.findings}
+    return LANES["cpu-float32" if "float32" in kinds else "cpu-float64"], TINY if "clamped-log" in kinds else 0.0
+
+
 def _finding(check, words, sample, quantity="", verdict=BACKWARD):
-    return Finding("error", check, quantity, verdict, f"on a case that it could not know, {words}", "unconfirmed",
-                   sample.id, sample.words)
+    return Finding(check, quantity, verdict, f"on a case that it could not know, {words}", "unconfirmed",
+                   case_id=sample.id, words=sample.words)
 
 
 class _Asked:
     """One case, asked."""
 
-    def __init__(self, canonical, sample, link, seed):
+    def __init__(self, canonical, sample, link, seed, lane, loose):
         self.canonical, self.sample, self.link, self.gone = canonical, sample, link, None
+        self.lane, self.loose = lane, loose
         self.reply = _ask(link, "moved", sample.id, {})
         if self.reply[0] == "outputs":
             shapes = [np.shape(o) for o in self.reply[1]]
@@ -140,12 +148,12 @@ class _Asked:
         wanted = self.sample.params | self.sample.inputs
         return next((n for n, a in wanted.items() if a.dtype.kind == "f" and np.shape(self.got.get(n)) != a.shape), "")
 
-    def judge(self, strict):
+    def judge(self, named):
         """A finding against the canonical layer; None for another function than that, False where all is well."""
         sample, spec = self.sample, self.canonical.spec
         if not self.same_shapes:
             return _finding("forward", "its outputs have other shapes than the canonical ones", sample, "",
-                            FORWARD) if strict else None
+                            FORWARD) if named else None
         measured = diagnose.Measured(sample, self.cotangents, self.outputs, self.got)
         drawn = [n for n in spec.drawn if n in sample.inputs and n not in self.taken]
         if drawn:
@@ -157,13 +165,13 @@ class _Asked:
             measured.sample = replace(sample, inputs={n: a for n, a in sample.inputs.items() if n not in drawn})
         ask_canonical(self.canonical, measured)
         right = diagnose.Measured(sample, self.cotangents, measured.right_outputs, measured.canonical)
-        units, _ = budgets(self.canonical, right, LANES["cpu-float64"])
+        units, _ = budgets(self.canonical, right, self.lane)
         for name, a in measured.right_outputs.items():
-            if not _close(self.outputs[name], a, units["output", name]):
+            if not self.close(self.outputs[name], a, units["output", name]):
                 return _finding("forward", "it is another function than the canonical one", sample, name,
-                                FORWARD) if strict else None
+                                FORWARD) if named else None
         for name, a in measured.canonical.items():
-            if not _close(self.got[name], a, units["grad", name]):
+            if not self.close(self.got[name], a, units["grad", name]):
                 return _finding("gradient", "it is not that of the canonical one, whose forward is the same", sample,
                                 f"grad.{name}")
         return False
@@ -175,7 +183,8 @@ class _Asked:
     def judge_by_differences(self, seed):
         """A finding against the differences of the layer's own forward; None where all is well."""
         point = {n: a for n, a in self.sample.point().items() if a.dtype.kind == "f" and self.got.get(n) is not None}
-        differ = Differentiator(self._moved, point, self.cotangents, seed)
+        differ = Differentiator(self._moved, point, self.cotangents, seed, roundoff=self.lane.unit_roundoff)
+        loose = self.loose + np.sqrt(self.lane.unit_roundoff)
         for _ in range(DIRECTIONS):
             vectors = {n: differ.rng.uniform(-1, 1, a.shape) for n, a in point.items()}
             try:
@@ -184,7 +193,7 @@ class _Asked:
                 return _finding("forward", f"forward said {refused}", self.sample)
             parts = [self.got[n] * v for n, v in vectors.items()]
             size = sum(float(np.abs(p).sum()) for p in parts)
-            if not abs(sum(float(p.sum()) for p in parts) - value) <= LOOSE * size + DOUBT * error:
+            if not abs(sum(float(p.sum()) for p in parts) - value) <= loose * size + DOUBT * error:
                 return _finding("gradient", "it is not the derivative of its own forward", self.sample)
         return None
 
@@ -201,10 +210,9 @@ class _Asked:
             raise ArithmeticError(" ".join(map(str, reply[:2])))
         return tuple(reply[1])
 
-
-def _close(got, right, budget):
-    if got is None or np.shape(got) != np.shape(right):
-        return False
-    got, right = np.asarray(got, np.float64), np.asarray(right, np.float64)
-    allowed = LOOSE * (np.abs(right) + rms(right)) + budget
-    return worst(shares(got, right, allowed))[0] <= 1
+    def close(self, got, right, budget):
+        """Whether an array is the right one: within its budget, and what cannot be known here of the layer's own."""
+        if got is None or np.shape(got) != np.shape(right):
+            return False
+        own = self.loose * (np.abs(right) + rms(right)) + budget
+        return worst(apart(got, right, self.lane, own))[0] <= 1

@@ -3,6 +3,7 @@
 import numpy as np
 
 from ..errors import UsageError
+from ..judge.finding import valued
 
 ROWS, COLUMNS = 24, 32  # of a heat map; a larger array shows its first entries
 
@@ -11,7 +12,7 @@ PAGE = """<!doctype html>
 <style>
  body { font: 15px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
  h2 { margin-top: 2.5rem; border-bottom: 1px solid #ccc } h3 { margin-bottom: .2rem }
- .error { color: #a01010 } .note { color: #8a6100 } .right { color: #116611 }
+ .error { color: #a01010 } .warning, .note { color: #8a6100 } .right { color: #116611 }
  table { border-collapse: collapse; font: 11px/1 ui-monospace, monospace; margin: .3rem 1.2rem .3rem 0 }
  td { width: 3.4em; height: 1.8em; text-align: right; padding: 0 .3em; border: 1px solid #eee }
  figure { display: inline-block; vertical-align: top; margin: 0 } figcaption { font-size: 13px; color: #555 }
@@ -22,13 +23,15 @@ PAGE = """<!doctype html>
 {% for r in report.results %}
 <h2>{{ r.name }}{% if r.twin %} (twin: {{ r.twin }}){% endif %}:
  <span class="{{ 'right' if r.ok else 'error' }}">{{ r.verdict }}</span></h2>
-{% if r.skipped %}<p>skipped: {{ r.skipped }}</p>{% endif %}
+{% if r.skipped %}<p>skipped: {{ r.skipped }}</p>
+{% else %}<ul>{% for asked, answer in r.answers.items() %}<li>{{ asked }}: {{ answer }}</li>{% endfor %}</ul>
+{% endif %}
 {% for f in r.findings %}
 <h3 class="{{ f.severity }}">{{ f.check }} {{ f.where }}{% if f.words %}, {{ f.words }}{% endif %}</h3>
 <p><b>{{ f.verdict }}</b>{% if f.diagnosis %}: {{ f.diagnosis }}{% endif %}</p>
 {% if f.values %}<p>
- {% for k, v in f.values.items() %}{{ k }} {{ "%.6g"|format(v) }}{{ ", " if not loop.last }}{% endfor %}
- {% if f.distance is not none %}; {{ "%.3g"|format(f.distance) }} budgets away{% endif %}
+ {{ valued(f.values) }}
+ {% if f.share is not none %}; {{ "%.3g"|format(f.share) }} budgets away{% endif %}
 </p>{% endif %}
 {% if f.breaks %}<p>{{ f.breaks }}</p>{% endif %}
 {% for title, rows in maps(f) %}<figure><figcaption>{{ title }}</figcaption><table>
@@ -52,7 +55,7 @@ def page(report):
         from jinja2 import Environment
     except ImportError:
         raise UsageError("an HTML report needs Jinja2: python -m pip install jinja2") from None
-    return Environment(autoescape=True).from_string(PAGE).render(report=report, maps=maps)
+    return Environment(autoescape=True).from_string(PAGE).render(report=report, maps=maps, valued=valued)
 
 
 def maps(finding):

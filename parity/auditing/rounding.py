@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from ..judge.budget import COPIES, FACTOR, allowance
+from ..judge.compare import shares
 from ..judge.noise import Noisy, noise, recording
 from .subject import gradients, noisy
 
@@ -97,6 +98,17 @@ def rounded(a):
     with np.errstate(all="ignore"):
         a = a[a.astype(np.float16) != a]
         return bool(a.size and (a.astype(np.float32) == a).all())
+
+
+def apart(got, right, lane, budget=0.0):
+    """Distance of a layer's quantity from the right one, of which ``budget`` is known, in halves of the lane's digits.
+
+    How its own rounding grows only the process could tell that is not believed.
+    """
+    right = np.asarray(right, np.float64)
+    if np.shape(got) != right.shape:
+        return np.full((), np.inf)
+    return shares(got, right, np.sqrt(lane.unit_roundoff) * (np.abs(right) + rms(right)) + lane.underflow + budget)
 
 
 def rms(a):

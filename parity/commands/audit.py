@@ -13,6 +13,9 @@ def arguments(parser):
     parser.add_argument("--memory", type=int, default=2048, metavar="MIB", help="that it may take (default 2048)")
     parser.add_argument("--jobs", type=int, default=2, help="files at once (default 2)")
     parser.add_argument("--no-autograd", action="store_true", help="do not ask the twin's autograd: torch stays out")
+    parser.add_argument("--strict", action="store_true", help="warnings are errors")
+    parser.add_argument("--allow", default="", metavar="KIND,…",
+                        help="kinds of warnings that are none (an unknown one is answered with the list)")
     parser.add_argument("--json", metavar="FILE", help="write the report as JSON")
     parser.add_argument("--html", metavar="FILE", help="write the report as a page with heat maps (needs Jinja2)")
     parser.add_argument("--script", metavar="FILE", help="write a program that shows the first finding")
@@ -20,49 +23,49 @@ def arguments(parser):
 
 def run(args):
     """Audits every target; gives the exit code: 0 all right, 1 something wrong, 2 nothing could be audited."""
-    from rich.console import Console
-
     from reference.data import write_atomically
 
     from ..auditing import a_file, audit_file
-    from ..auditing.report import Report
+    from ..auditing.answers import Policy
+    from ..auditing.autograd import ask
     from ..errors import UsageError
     from ..errors import whole as whole_number
-    from ..judge.report import check_writable, write_json
+    from ..judge.report import Report, check_writable, write_json
+    from ..screen import console as screen
 
     whole_number("jobs", args.jobs, 1)
+    Policy.of(args.strict, args.allow)
     for path in filter(None, (args.json, args.html, args.script)):
         check_writable(path)
 
     def one(pair):
         path, names = pair
         return audit_file(path, names, like=args.like, seed=args.seed, seconds=args.seconds, memory=args.memory,
-                          autograd=False)
+                          autograd=False, strict=args.strict, allow=args.allow)
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = screen()
     pairs = [pair for target in args.targets for pair in _files(target)]
     if not pairs:
         raise UsageError(f"no .py file in {', '.join(args.targets)}")
     for path, _ in pairs:
         a_file(path)  # before anything is run whose findings the error would hide
     whole = Report(seed=args.seed, path=str(pairs[0][0]) if len(pairs) == 1 else "")
-    pool, interrupted = ThreadPoolExecutor(args.jobs), False
+    pool = ThreadPoolExecutor(args.jobs)
     try:
         for (path, _), report in zip(pairs, pool.map(one, pairs), strict=True):
             if not args.no_autograd:
-                report.ask_autograd()
+                ask(report)
             if len(pairs) > 1 and (report.results or report.remarks):
-                console.print(str(path), style="bold", markup=False)
-            for line in report.lines() if len(pairs) == 1 or report.results or report.remarks else ():
-                console.print(line, style=_style(line), markup=False)
+                console.print(str(path), style="bold", markup=False, highlight=False, soft_wrap=True)
+            if len(pairs) == 1 or report.results or report.remarks:
+                report.print(console)
             whole.results += report.results
             whole.remarks += report.remarks
-            whole.died |= report.died
-            whole.missing += report.missing
+            whole.failed += report.failed
         if len(pairs) > 1 and not whole.audited:
             console.print("nothing was judged")
     except KeyboardInterrupt:  # what the files run dies with this process
-        interrupted = True
+        whole.interrupted = True
         console.print("interrupted", style="bold")
     finally:  # though nobody reads it
         pool.shutdown(wait=False, cancel_futures=True)
@@ -70,12 +73,13 @@ def run(args):
             write_json(args.json, whole.to_json())
         if args.html:
             write_atomically(args.html, whole.to_html().encode())
-    if args.script and not interrupted:
+    if args.script and not whole.interrupted:
         text = whole.script()
         if text:
             write_atomically(args.script, text.encode())
-        console.print(f"script: {args.script}" if text else "no script: nothing found, or none that shows it by itself")
-    return 130 if interrupted else whole.exit_code
+        console.print(f"script: {args.script}" if text else "no script: nothing found, or none that shows it by itself",
+                      markup=False, highlight=False, soft_wrap=True)
+    return whole.exit_code
 
 
 def _files(target):
@@ -87,12 +91,3 @@ def _files(target):
     if colon and not path.exists():
         return [(Path(head), (name,))]
     return [(path, ())]
-
-
-def _style(line):
-    text = line.strip()
-    if text.startswith("error:"):
-        return "bold red"
-    if text.startswith("note:"):
-        return "yellow"
-    return "green" if text.endswith(": right") else None

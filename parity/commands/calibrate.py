@@ -174,7 +174,7 @@ def _growth(args):
         if args.json:
             rows = [{"layer": name, "length": length} | shares for (name, length), shares in worst.items()]
             write_json(args.json, report.to_json() | {"growth": rows})
-    return 0 if report.ok else 130 if report.interrupted and not report.findings else 1
+    return report.exit_code
 
 
 def _print_growth(screen, report, worst):

@@ -44,7 +44,7 @@ def run(args):
     finally:  # though nobody reads the table
         if args.json:
             write_json(args.json, report.to_json())
-    return 0 if report.ok else 130 if report.interrupted and not report.findings else 1
+    return report.exit_code
 
 
 def cores():

@@ -28,4 +28,4 @@ def run(args):
     for finding in report.findings:
         screen.print(f"\n{finding}", highlight=False, markup=False, soft_wrap=True)
     screen.print(report.summary(), highlight=False, markup=False, style="bold", soft_wrap=True)
-    return 0 if report.ok else 1
+    return report.exit_code

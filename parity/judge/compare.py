@@ -1,75 +1,8 @@
-"""Holding what a side computed against the yardstick: shares of the budget, and findings."""
-
-import shlex
-from dataclasses import asdict, dataclass
+"""Holding what a side computed against the yardstick: shares of the budget."""
 
 import numpy as np
 
 CHOSEN = "ids"  # the quantity of a generating model that is chosen by its ``score``
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One disagreement.
-
-    Attributes:
-        check: the side that left the budget, ``port`` or ``reference``; or ``stable``, ``raised``.
-        layer, lane, quantity: where; ``grad.Wh`` of ``TimeLSTM`` in ``cpu-float32``.
-        verdict: who is wrong, once the witnesses have spoken; ``undecided`` where they cannot tell.
-        diagnosis: in words, what happened.
-        index: of the worst element, None where there is none.
-        port, reference: its value on either side, in the lane.
-        oracle: its value by the reference's own code in a wider dtype: the yardstick, and wrong where that code is.
-        share: distance of the side that left the budget from the oracle, in budgets.
-        case_id: text that replays the case.
-        pairs: path of the file that describes the pair; "" where it lives in memory alone, None for our own layers.
-    """
-
-    check: str
-    layer: str
-    lane: str
-    quantity: str
-    verdict: str
-    diagnosis: str
-    index: tuple | None
-    port: float | None
-    reference: float | None
-    oracle: float | None
-    share: float
-    case_id: str
-    pairs: str | None = None
-
-    @property
-    def replay(self):
-        """The command that shows this finding again; of a pair that no file describes, a line of Python."""
-        if self.pairs == "":
-            return f"print(pair.run({self.case_id!r}, lane={self.lane!r}))  # pair: {self.layer}"
-        file = f"--pairs {shlex.quote(self.pairs)} " if self.pairs else ""
-        return f"parity replay {file}'{self.case_id}' --lane {self.lane}"
-
-    def script(self):
-        """A program of a few lines that shows this finding again."""
-        pairs = f", pairs={self.pairs!r}" if self.pairs else ""
-        return f"from parity import replay\n\nprint(replay({self.case_id!r}, lane={self.lane!r}{pairs}))\n"
-
-    def to_json(self):
-        """The finding as a dict of plain values."""
-        return asdict(self) | {"index": self.index and list(self.index), "replay": self.replay}
-
-    def __str__(self):
-        where = f"[{', '.join(map(str, self.index))}]" if self.index else ""
-        text = f"{self.layer}.{self.quantity}{where} in {self.lane}"
-        if self.oracle is not None:
-            values = {"port": self.port, "reference": self.reference}
-            text += ": " + ", ".join(f"{who} {value:.9g}" for who, value in values.items() if value is not None)
-            source = "code in a wider dtype" if self.reference is not None else "numerical derivative"
-            side = "reference" if self.check == "stable" else self.check
-            text += (f"\n  the {side} is {self.share:.3g} budgets from the oracle, {self.oracle:.9g} "
-                     f"(the reference's {source})")
-        else:
-            text += f", {self.check}"
-        said = f"{self.verdict}{': ' if self.verdict and self.diagnosis else ''}{self.diagnosis}"
-        return "\n  ".join(filter(None, (text, said, self.replay)))
 
 
 def shares(value, oracle, budget):

@@ -1,11 +1,14 @@
-"""What a check found: rows, findings, the table that a person reads and the JSON that a program reads."""
+"""What was found: results, a layer and lane each, and the report of them that a person and a program read."""
 
 import json
 import os
 import platform
 import re
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from importlib import metadata
+from typing import Any
 
 import numpy as np
 
@@ -13,8 +16,8 @@ from ..errors import UsageError
 from ..ours import ours
 from ..trust.vacuity import MOST, Vision
 from .budget import FACTOR
+from .finding import ERROR, NOTE, RIGHT, SEVERITIES, UNAUDITED, WARNING, Finding, Plain, number
 
-NEXT = "\n  "
 NOTHING = "no case, or no gradient with an entry in it"
 EMPTY = "empty in every case"
 
@@ -35,59 +38,155 @@ class Untested:
 
 
 @dataclass
+class Result:
+    """What was found about one layer in one lane.
+
+    Attributes:
+        name: of the layer.
+        lane: of it; empty for somebody's layer.
+        findings: list of ``Finding``, in the order in which they were found.
+        remarks: sentences: methods, what was left out, what could not be asked.
+        judged: by quantity, the largest share of its budget that it used.
+        unjudged: by quantity that no case judged, why.
+        cases: by quantity, the number of cases in which there was something to judge.
+        at: by quantity, the case that used the largest share.
+        vision: what its cases could see.
+    """
+
+    name: str
+    lane: str = ""
+    findings: list[Finding] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+    judged: dict[str, float] = field(default_factory=dict)
+    unjudged: dict[str, str] = field(default_factory=dict)
+    cases: dict[str, int] = field(default_factory=dict)
+    at: dict[str, str] = field(default_factory=dict)
+    vision: Vision = field(default_factory=Vision)
+
+    def add(self, outcome: Any) -> None:
+        """Takes in what came out of one case."""
+        self.findings += outcome.findings
+        self.vision.add(outcome.case_id, outcome.blind)
+        failed = {finding.quantity for finding in outcome.findings}
+        shares = dict.fromkeys(outcome.untested) | dict.fromkeys(failed, np.inf) | outcome.shares
+        for quantity, share in shares.items():
+            self.judge(quantity, share, outcome.case_id, outcome.untested.get(quantity, EMPTY))
+
+    def judge(self, quantity: str, share: float | None, case_id: str, why: str = EMPTY) -> None:
+        """Notes the share of its budget that a quantity used in a case; None where there was nothing to judge."""
+        if share is None:
+            if quantity not in self.judged and self.unjudged.get(quantity, EMPTY) == EMPTY:
+                self.unjudged[quantity] = why
+            return
+        self.unjudged.pop(quantity, None)
+        self.cases[quantity] = self.cases.get(quantity, 0) + 1
+        if quantity not in self.judged or share > self.judged[quantity]:
+            self.judged[quantity], self.at[quantity] = float(share), case_id
+
+    def remark(self, text: str) -> None:
+        """Keeps a sentence, once."""
+        if text not in self.remarks:
+            self.remarks.append(text)
+
+    @property
+    def errors(self) -> list[Finding]:
+        """The findings that fail."""
+        return [finding for finding in self.findings if finding.severity == ERROR]
+
+    @property
+    def seen(self) -> bool:
+        """Whether there was a gradient to judge, or for what has none, a number."""
+        gradients = [name for name in (*self.judged, *self.unjudged) if name.startswith("grad.")]
+        return any(name in self.judged for name in gradients or self.judged)
+
+    @property
+    def rows(self) -> list[Plain]:
+        """One dict a quantity: layer, lane, quantity, cases, worst, status, case_id and, where untested, reason."""
+        failed = {finding.quantity for finding in self.errors}
+        held = [{"layer": self.name, "lane": self.lane, "quantity": quantity, "cases": self.cases.get(quantity, 0),
+                 "worst": share, "status": "fail" if quantity in failed else "ok", "case_id": self.at.get(quantity)}
+                for quantity, share in self.judged.items()]
+        return held + [{"layer": self.name, "lane": self.lane, "quantity": quantity, "cases": 0, "worst": None,
+                        "status": "untested", "case_id": None, "reason": why}
+                       for quantity, why in self.unjudged.items()]
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing failed."""
+        return not self.errors
+
+    @property
+    def against(self) -> list[str]:
+        """Why this is no pass, beside its errors: what was left unjudged of it."""
+        return []
+
+    def lines(self) -> Iterator[str]:
+        """The result as lines of text; none for a row of the table."""
+        yield from ()
+
+    def to_json(self) -> Plain:
+        """The result as a dict of plain values, beside its rows and findings."""
+        return {"name": self.name, "lane": self.lane, "ok": self.ok, "remarks": self.remarks}
+
+
+@dataclass
 class Report:
-    """What came out of a check.
+    """What came out of a check of pairs, or of an audit of somebody's layers.
 
     Attributes:
         seed: from which the cases followed; None for a replay.
-        layers, lanes: names, in order.
+        layers, lanes: names, in order; no lanes for an audit.
         devices: name of the device of each lane that ran.
         untested: lanes that could not run.
         asked: pairs (layer, lane) that were to be judged.
-        findings: list of ``Finding``.
+        results: list of ``Result``, one a layer and lane.
         cases: number of cases run, a case in two lanes counted twice.
         seconds: time taken.
         interrupted: whether Ctrl-C ended it.
-        vision: by layer and lane, what its cases could see, a ``Vision``.
+        remarks: sentences about a file as a whole.
+        failed: why nothing can be said of a file, or of layers that were asked for, a sentence each.
+        path: of the file; empty for a live object.
     """
 
-    seed: int | None
-    layers: list
-    lanes: list
-    devices: dict
-    untested: list
-    asked: list = field(default_factory=list)
-    findings: list = field(default_factory=list)
+    seed: int | None = 0
+    layers: list[str] = field(default_factory=list)
+    lanes: list[str] = field(default_factory=list)
+    devices: dict[str, str] = field(default_factory=dict)
+    untested: list[Untested] = field(default_factory=list)
+    asked: list[tuple[str, str]] = field(default_factory=list)
+    results: list[Any] = field(default_factory=list)
     cases: int = 0
     seconds: float = 0.0
     interrupted: bool = False
-    vision: dict = field(default_factory=dict)
-    _rows: dict = field(default_factory=dict)
-    _why: dict = field(default_factory=dict)
+    remarks: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+    path: str = ""
 
-    def add(self, outcome):
+    def result(self, layer: str, lane: str) -> Result:
+        """The result of a layer in a lane, made when first asked for."""
+        for result in self.results:
+            if (result.name, result.lane) == (layer, lane):
+                return result
+        self.results.append(Result(layer, lane))
+        return self.results[-1]
+
+    def add(self, outcome: Any) -> None:
         """Takes in what came out of one case in one lane."""
         self.cases += 1
-        self.findings += outcome.findings
-        self.vision.setdefault((outcome.layer, outcome.lane), Vision()).add(outcome.case_id, outcome.blind)
-        failed = {finding.quantity for finding in outcome.findings}
-        for quantity, why in outcome.untested.items():
-            self._why.setdefault((outcome.layer, outcome.lane, quantity), why)
-        judged = dict.fromkeys(outcome.untested) | dict.fromkeys(failed, np.inf) | outcome.shares
-        for quantity, share in judged.items():
-            key = outcome.layer, outcome.lane, quantity
-            row = self._rows.setdefault(key, {"layer": key[0], "lane": key[1], "quantity": key[2], "cases": 0,
-                                              "worst": None, "status": "untested", "case_id": None})
-            if share is None:  # an empty array, or no yardstick: nothing to judge
-                continue
-            row["cases"] += 1
-            if row["worst"] is None or share > row["worst"]:
-                row["worst"], row["case_id"] = share, outcome.case_id
-            if row["status"] != "fail":
-                row["status"] = "fail" if quantity in failed else "ok"
+        self.result(outcome.layer, outcome.lane).add(outcome)
 
     @property
-    def rows(self):
+    def findings(self) -> list[Finding]:
+        """All findings, result by result."""
+        return [finding for result in self.results for finding in result.findings]
+
+    @property
+    def audited(self) -> list[Any]:
+        """The results that are no skips."""
+        return [result for result in self.results if not getattr(result, "skipped", "")]
+
+    @property
+    def rows(self) -> list[Plain]:
         """One dict a layer, lane and quantity: layer, lane, quantity, cases, worst, status, case_id.
 
         ``cases`` counts those in which there was something to judge, ``worst`` is the largest share of the
@@ -99,73 +198,97 @@ class Report:
              "status": "fail" if u.required else "untested", "case_id": None, "reason": u.reason}
             for u in self.untested for layer in self.layers
         ]
-        return [*(row if row["status"] != "untested" else row | {"reason": self._why.get(key, EMPTY)}
-                  for key, row in self._rows.items()), *missing]
+        return [row for result in self.results for row in result.rows] + missing
 
     @property
-    def without(self):
-        """Of pairs (layer, lane), the quantities that no case judged for another reason than that they are empty.
+    def without(self) -> dict[tuple[str, str, str], list[str]]:
+        """Of layers in lanes, the quantities that no case judged for another reason than that they are empty.
 
         A dict from (layer, lane, reason) to their names.
         """
-        found = {}
-        for key, why in self._why.items():
-            if self._rows[key]["status"] == "untested":
-                found.setdefault((*key[:2], why), []).append(key[2])
+        found: dict[tuple[str, str, str], list[str]] = {}
+        for result in self.results:
+            for quantity, why in result.unjudged.items():
+                if why != EMPTY:
+                    found.setdefault((result.name, result.lane, why), []).append(quantity)
         return found
 
     @property
-    def unjudged(self):
+    def unjudged(self) -> list[tuple[str, str]]:
         """Pairs (layer, lane) that were asked for and of which no gradient, or no number at all, was judged."""
-        held = {}
-        for (layer, lane, quantity), row in self._rows.items():
-            held.setdefault((layer, lane), {})[quantity] = row["cases"]
-        return [pair for pair in self.asked if not _judged(held.get(pair, {}))]
+        seen = {(result.name, result.lane) for result in self.results if result.seen}
+        return [pair for pair in self.asked if pair not in seen]
 
     @property
-    def reasons(self):
+    def reasons(self) -> list[str]:
         """Why this is no pass, a sentence each; none where it is one."""
-        found = []
-        if self.findings:
-            found.append(f"{len(self.findings):,} findings")
-        required = {}
+        errors = sum(len(result.errors) for result in self.results)
+        found = [f"{errors:,} findings"] * bool(errors)
+        found += [*self.failed, *(reason for result in self.results for reason in result.against)]
+        required: dict[str, list[str]] = {}
         for u in self.untested:
             if u.required:
                 required.setdefault(u.reason, []).append(u.lane)
         found += [f"{' and '.join(lanes)} required, and cannot run: {reason}" for reason, lanes in required.items()]
         if self.blind:
             found.append(f"too many cases of {_some(layer for layer, _ in self.blind)} are blind")
-        unjudged = self.unjudged
-        if not self.asked:
-            why = "every lane is UNTESTED" if len(self.untested) == len(self.lanes) else "no case was selected"
-            found.append("nothing was judged: " + "; ".join({reason: None for *_, reason in self.without} or [why]))
-        elif not self.cases:
-            found.append("nothing was judged: no case was run")
-        elif unjudged and not self.interrupted:
-            why = {(layer, lane): reason for layer, lane, reason in self.without}
-            for reason in dict.fromkeys(why.get(pair, NOTHING) for pair in unjudged):
-                some = _some(f"{layer} in {lane}" for layer, lane in unjudged
-                             if why.get((layer, lane), NOTHING) == reason)
-                found.append(f"nothing was judged of {some}: {reason}")
+        found += self._nothing()
         if self.interrupted:
             found.append("interrupted")
         return found
 
+    def _nothing(self) -> list[str]:
+        """What was not judged at all of what was asked, a sentence each."""
+        if not self.lanes:
+            return [] if self.audited else ["nothing was judged"]
+        unjudged, without = self.unjudged, self.without
+        if not self.asked:
+            why = "every lane is UNTESTED" if len(self.untested) == len(self.lanes) else "no case was selected"
+            return ["nothing was judged: " + "; ".join({reason: None for *_, reason in without} or [why])]
+        if not self.cases:
+            return ["nothing was judged: no case was run"]
+        if self.interrupted:
+            return []
+        reasons = {(layer, lane): reason for layer, lane, reason in without}
+        whose = {reason: [f"{layer} in {lane}" for layer, lane in unjudged
+                          if reasons.get((layer, lane), NOTHING) == reason]
+                 for reason in dict.fromkeys(reasons.get(pair, NOTHING) for pair in unjudged)}
+        return [f"nothing was judged of {_some(names)}: {reason}" for reason, names in whose.items()]
+
     @property
-    def ok(self):
+    def ok(self) -> bool:
         """Whether there is no reason against: something was judged of all that was asked, and nothing failed."""
         return not self.reasons
 
     @property
-    def blind(self):
+    def verdict(self) -> str:
+        """Of an audit, that of the first layer that is not right; ``not audited`` where there is none to be right."""
+        wrong = [result.verdict for result in self.audited if result.verdict != RIGHT]
+        return wrong[0] if wrong else RIGHT if self.ok else UNAUDITED
+
+    @property
+    def exit_code(self) -> int:
+        """0 where it is a pass, 130 where Ctrl-C ended it before anything failed, 2 where nothing could be audited,
+        else 1."""
+        if self.ok:
+            return 0
+        if self.interrupted and not any(result.errors for result in self.results):
+            return 130
+        return 1 if self.lanes or self.audited else 2
+
+    @property
+    def blind(self) -> list[tuple[str, str]]:
         """Layers and lanes in which too many cases would not notice a wrong gradient."""
-        return [key for key, vision in self.vision.items() if not vision.ok]
+        return [(result.name, result.lane) for result in self.results if not result.vision.ok]
 
-    def to_json(self):
+    def script(self) -> str:
+        """A program that shows the gravest finding of which one could be made; empty where there is none."""
+        return next(filter(None, (finding.script() for finding in sorted(self.findings, key=_gravity))), "")
+
+    def to_json(self) -> Plain:
         """Everything as plain values, for ``json.dumps``."""
-        import torch
-
         return {
+            "format": 2,
             "ok": self.ok,
             "reasons": self.reasons,
             "interrupted": self.interrupted,
@@ -173,15 +296,24 @@ class Report:
             "factor": FACTOR,
             "cases": self.cases,
             "seconds": round(self.seconds, 2),
-            "versions": {"python": platform.python_version(), "numpy": np.__version__, "torch": torch.__version__},
+            "versions": {"python": platform.python_version()} | {name: _version(name) for name in ("numpy", "torch")},
             "devices": self.devices,
-            "rows": [row | {"worst": _plain(row["worst"])} for row in self.rows],
-            "vacuity": [{"layer": layer, "lane": lane} | vision.to_json()
-                        for (layer, lane), vision in self.vision.items()],
-            "findings": [{k: _plain(v) for k, v in finding.to_json().items()} for finding in self.findings],
+            "path": self.path,
+            "remarks": self.remarks,
+            "results": [result.to_json() for result in self.results],
+            "rows": [row | {"worst": number(row["worst"])} for row in self.rows],
+            "vacuity": [{"layer": result.name, "lane": result.lane} | result.vision.to_json()
+                        for result in self.results if result.lane],
+            "findings": [finding.to_json() for finding in self.findings],
         }
 
-    def table(self):
+    def to_html(self) -> str:
+        """An audit as one HTML page, with heat maps; asks for Jinja2."""
+        from ..auditing.html import page
+
+        return page(self)
+
+    def table(self) -> Any:
         """A ``rich`` table: a row a layer, a column a lane, in each cell the largest share used."""
         from ..screen import table
 
@@ -192,45 +324,59 @@ class Report:
             shown.add_row(layer, *(self._cell(layer, lane, reasons.get(lane)) for lane in self.lanes))
         return shown
 
-    def _cell(self, layer, lane, untested):
+    def _cell(self, layer: str, lane: str, untested: Untested | None) -> str:
         if untested:
             return "[red]UNTESTED[/red]" if untested.required else "[yellow]UNTESTED[/yellow]"
-        rows = [row for key, row in self._rows.items() if key[:2] == (layer, lane)]
+        result = next((r for r in self.results if (r.name, r.lane) == (layer, lane)), None)
         if (layer, lane) not in self.asked:
-            return "[yellow]UNTESTED[/yellow]" if rows else "[dim]not asked[/dim]"
-        if not rows:
+            return "[yellow]UNTESTED[/yellow]" if result else "[dim]not asked[/dim]"
+        if result is None:
             return "[yellow]not run[/yellow]"
-        failed = [row["quantity"] for row in rows if row["status"] == "fail"]
+        failed = [row["quantity"] for row in result.rows if row["status"] == "fail"]
         if failed:
             return f"[bold red]FAIL {failed[0]}{f' +{len(failed) - 1}' if len(failed) > 1 else ''}[/bold red]"
-        if not _judged({row["quantity"]: row["cases"] for row in rows}):
-            return "[yellow]nothing[/yellow]"
-        return f"[green]{max(row['worst'] for row in rows if row['cases']):.0%}[/green]"
+        return f"[green]{max(result.judged.values()):.0%}[/green]" if result.seen else "[yellow]nothing[/yellow]"
 
-    def print(self, console, most=10):
-        """Writes table, reasons and the first findings to a ``rich`` console."""
+    def print(self, console: Any, most: int = 10) -> None:
+        """Writes it to a ``rich`` console: the table, or a paragraph a layer; reasons and the first findings."""
         from ..screen import show
 
-        show(console, self.table())
-        for u in self.untested:
-            console.print(f"{u.lane}: UNTESTED, {u.reason}", style="red" if u.required else "yellow",
-                          highlight=False, soft_wrap=True)
-        for (layer, lane, why), names in self.without.items():
-            console.print(f"{layer} in {lane}: {', '.join(names)} UNTESTED, {why}", style="yellow", highlight=False,
-                          markup=False, soft_wrap=True)
-        kinds = Counter(map(_said, self.findings))  # the same error in many cases is said once
+        def say(text: str, style: str | None = None) -> None:
+            console.print(text, style=style, highlight=False, markup=False, soft_wrap=True)
+
+        for text in self.remarks:
+            say(text)
+        if self.lanes:
+            show(console, self.table())
+            for u in self.untested:
+                say(f"{u.lane}: UNTESTED, {u.reason}", "red" if u.required else "yellow")
+            for (layer, lane, why), names in self.without.items():
+                say(f"{layer} in {lane}: {', '.join(names)} UNTESTED, {why}", "yellow")
+            for text in self._findings(most):
+                say(f"\n{text}")
+            if self.cases:
+                say(self._sight())
+        for result in self.results:
+            for line in result.lines():
+                say(line, _style(line))
+        if self.lanes:
+            say(self.summary(), "bold")
+        elif not self.results and not self.remarks:
+            say("nothing to audit: no class with forward and backward")
+        elif not self.audited:
+            say("nothing was judged")
+
+    def _findings(self, most: int) -> Iterator[str]:
+        """The first findings, the same error in many cases once."""
+        kinds = Counter(map(_said, self.findings))
         shown = [next(f for f in self.findings if _said(f) == kind) for kind in kinds]
         for finding in shown[:most]:
             more = kinds[_said(finding)] - 1
-            console.print(f"\n{finding}{f'{NEXT}and {more} more cases like it' if more else ''}", highlight=False,
-                          markup=False, soft_wrap=True)
+            yield f"{finding}" + (f"\n  and {more} more cases like it" if more else "")
         if len(shown) > most:
-            console.print(f"\nand {len(shown) - most} more findings (--json has all)")
-        if self.cases:
-            console.print(self._sight(), highlight=False, soft_wrap=True)
-        console.print(self.summary(), highlight=False, markup=False, style="bold", soft_wrap=True)
+            yield f"and {len(shown) - most} more findings (--json has all)"
 
-    def summary(self):
+    def summary(self) -> str:
         """How it ended, in a line, and why it is no pass where it is none."""
         counts = f"{self.cases:,} cases" + ("" if self.findings else ", 0 findings")
         counts += "" if self.seed is None else f", seed {self.seed}"
@@ -239,11 +385,11 @@ class Report:
         why = "" if state != "FAILED" else f"; {'; '.join(self.reasons)}"
         return f"{state}: {counts}{why}"
 
-    def _sight(self):
+    def _sight(self) -> str:
         """What the vacuity gate counted, in a line or, where cases are too blind, a few."""
-        visions = self.vision.values()
+        visions = [result.vision for result in self.results]
         ordinary, dull = sum(v.ordinary for v in visions), sum(v.blind for v in visions)
-        kinds = sum((v.reasons for v in visions), Counter())
+        kinds: Counter[str] = sum((v.reasons for v in visions), Counter())
         why = ", ".join(f"{kind} {count}" for kind, count in sorted(kinds.items()))
         apart = self.cases - ordinary
         lines = [f"every case was held to its budget; {ordinary:,} ordinary ones were also asked whether they could "
@@ -252,12 +398,12 @@ class Report:
             lines.append(f"(the other {apart:,} were not asked: there a gradient may rightly be zero or constant, or "
                          "there is none)")
         for layer, lane in self.blind:
-            vision = self.vision[layer, lane]
+            vision = self.result(layer, lane).vision
             lines.append(f"VACUOUS: {layer} in {lane}: {vision.blind} of {vision.ordinary} ordinary cases are blind, "
                          f"at most {MOST:.0%} may be, such as {vision.case_id}")
         return "\n".join(lines)
 
-    def __str__(self):
+    def __str__(self) -> str:
         from io import StringIO
 
         from ..screen import console
@@ -267,34 +413,39 @@ class Report:
         return text.getvalue().rstrip()
 
 
-def _judged(cases):
-    """Whether there was a gradient to judge, or for what has none, a number.
-
-    Args:
-        cases: dict from quantity to the number of cases with something to judge in it.
-    """
-    gradients = {name: count for name, count in cases.items() if name.startswith("grad.")}
-    return any((gradients or cases).values())
+def _version(package: str) -> str | None:
+    """Of a package, without importing it; None where it is not installed."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
 
 
-def _said(finding):
+def _gravity(finding: Finding) -> int:
+    return SEVERITIES.index(finding.severity)
+
+
+def _style(line: str) -> str | None:
+    """The colour of a line of an audit."""
+    text = line.strip()
+    known = {f"{ERROR}:": "bold red", f"{WARNING}:": "yellow", f"{NOTE}:": "yellow"}
+    return next((style for word, style in known.items() if text.startswith(word)),
+                "green" if text.endswith(f": {RIGHT}") else None)
+
+
+def _said(finding: Finding) -> Any:
     """What tells a finding from another of its kind: of what a side raised, only what it says."""
     if finding.check != "raised":
         return id(finding)
     return finding.layer, finding.verdict, re.sub(r"[\d(), ]+", " ", finding.diagnosis)  # whatever the shapes
 
 
-def _some(names, most=3):
+def _some(names: Iterable[str], most: int = 3) -> str:
     names = list(dict.fromkeys(names))
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
-def _plain(value):
-    """JSON has no infinity and no NaN: they become text."""
-    return str(value) if isinstance(value, float) and not np.isfinite(value) else value
-
-
-def check_writable(path):
+def check_writable(path: str) -> None:
     """Refuses a path that nothing can be written to, before the work whose result it should hold.
 
     Raises:
@@ -317,7 +468,7 @@ def check_writable(path):
     raise UsageError(f"{path}: cannot be written, {problem}")
 
 
-def write_json(path, value):
+def write_json(path: str, value: Any) -> None:
     """Writes a value as JSON, all of it or nothing; see ``reference.data.write_atomically``."""
     ours("reference")  # here: what somebody's pairs are judged with needs no layer of ours
     from reference.data import write_atomically

@@ -13,7 +13,7 @@ import types
 from concurrent.futures import ProcessPoolExecutor
 
 from parity.auditing import audit
-from parity.auditing.findings import BACKWARD, BOTH, FORWARD, PROTOCOL, RIGHT
+from parity.auditing.answers import BACKWARD, BOTH, FORWARD, PROTOCOL, RIGHT
 
 from .faults import FAULTS
 from .right import RIGHTS
@@ -35,7 +35,7 @@ def load(source, name):
 def judge(fault, seed=0):
     """What the audit says of a fault: verdict, kinds of its findings, and the report's text."""
     module = load(fault.source(), "planted")
-    report = audit(getattr(module, fault.layer), like=fault.layer, seed=seed, autograd=False)
+    report = audit(getattr(module, fault.layer), like=fault.layer, seed=seed, autograd=False, strict=True)
     (result,) = report.results
     kinds = [f.kind for f in result.findings if f.severity == "error"]
     return SHORT.get(result.verdict, result.verdict), kinds, str(report), result.seconds
