@@ -43,8 +43,8 @@ WARNINGS = {
 ARRAY = (np.ndarray, type(None))
 TEXT = ("check", "quantity", "verdict", "diagnosis", "kind", "severity", "layer", "lane", "case_id", "words", "breaks",
         "detail")
-SENT: dict[str, Any] = dict.fromkeys(TEXT, str) | {"index": (list, type(None)), "values": dict, "share": (float, int, type(None)),
-                                   "expected": ARRAY, "got": ARRAY, "pairs": type(None)}
+SENT: dict[str, Any] = dict.fromkeys(TEXT, str) | dict.fromkeys(("expected", "got"), ARRAY) | {
+    "index": (list, type(None)), "values": dict, "share": (float, int, type(None)), "pairs": type(None)}
 
 
 def from_plain(plain: Any) -> Finding:
