@@ -191,28 +191,27 @@ class Decoder(Composite):
             if not value >= least:
                 raise ValueError(f"{where}: {name} is {value}, expected >= {least}")
         check_index(where, "start_id", np.array([start_id]), V)
+        end = -1  # no id
         if end_id is not None:
-            end_id = integer(where, end_id=end_id)
-            check_index(where, "end_id", np.array([end_id]), V)
+            end = integer(where, end_id=end_id)
+            check_index(where, "end_id", np.array([end]), V)
         # K answers a sample, one after the other; at first all but one of them are impossible
         message = [None if a is None else np.repeat(a, K, axis=0) for a in message]
         self.lstm.set_state(np.repeat(first, K, axis=0))
         ids = np.full((N * K, U + 1), start_id)
         total, length = np.where(np.arange(K) == 0, 0, np.full((N, K), -np.inf)), np.zeros((N, K), dtype=int)
-        ended, over = np.zeros((N, K), dtype=bool), np.where(np.arange(V) == end_id, 0, -np.inf)
+        ended, over = np.zeros((N, K), dtype=bool), np.where(np.arange(V) == end, 0, -np.inf)
         kept = []
         for u in range(U):
             logits = self._scores(ids[:, u : u + 1], *message)[:, 0].reshape(N, K, V)
             logits = np.where(ended[:, :, None], over, logits)  # what has ended goes on with its end alone
             length = length + ~ended
+            best = logits[:, 0].argmax(axis=1)[:, None]
             if K > 1 or scores:
                 sums = total[:, :, None] + log_softmax(logits.astype(np.result_type(logits, np.float64)))
-            if K == 1:
-                best = logits[:, 0].argmax(axis=1)[:, None]
-            else:
-                rank = sums / length[:, :, None] ** length_penalty
-                best = np.argsort(-rank.reshape(N, K * V), axis=1, kind="stable")[:, :K]
-            if K > 1 or scores:
+                if K > 1:
+                    rank = sums / length[:, :, None] ** length_penalty
+                    best = np.argsort(-rank.reshape(N, K * V), axis=1, kind="stable")[:, :K]
                 total = np.take_along_axis(sums.reshape(N, K * V), best, axis=1)
             parent = best // V
             rows = (np.arange(N)[:, None] * K + parent).ravel()
@@ -221,11 +220,10 @@ class Decoder(Composite):
             ended, length = (np.take_along_axis(a, parent, axis=1) for a in (ended, length))
             self.lstm.set_state(self.lstm.h[rows], self.lstm.c[rows])
             kept = [w[rows] for w in (*kept, *self._kept())]
-            if end_id is not None:
-                ended = ended | (best % V == end_id)
-                if ended.all():
-                    ids[:, u + 2 :] = end_id
-                    break
+            ended = ended | (best % V == end)
+            if ended.all():
+                ids[:, u + 2 :] = end
+                break
         self._keep([w[::K] for w in kept])
         found = ids[::K, 1:]
         return (found, total[:, 0] / np.maximum(length[:, 0], 1) ** length_penalty) if scores else found

@@ -44,6 +44,20 @@ class OneBias(nn.Module):
         textbook_init_(*self.parameters(), *self.buffers())
 
 
+class OneBiasCell(OneBias):
+    """``OneBias`` for torch's modules of a single step."""
+
+    def forward(self, input: Tensor, hx: Any = None) -> Any:
+        """As in torch; by ``step`` where torch's kernels know nothing of a transformation."""
+        state = hx if isinstance(hx, tuple) else (hx,)
+        if transformed(input, *state, *self.parameters()):
+            cell: Any = self
+            a = F.linear(input, cell.weight_ih, cell.bias_ih + cell.bias_hh)
+            found = self.step(a + F.linear(state[0], cell.weight_hh), *state)
+            return found if isinstance(hx, tuple) else found[0]
+        return super().forward(input, hx)
+
+
 def cell_slots(
     prefix: str, suffix: str = "", gates: tuple[int, ...] = (0,), number: str = ""
 ) -> dict[str, Slot]:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from ._checks import check, check_sizes
-from ._recurrent import Device, FusedTimeCell, OneBias, cell_slots
+from ._recurrent import Device, FusedTimeCell, OneBias, OneBiasCell, cell_slots
 from ._twin import Twin
 
 GATES = (2, 0, 1, 3)  # torch's i, f, g, o in the reference's f, g, i, o
@@ -66,10 +66,6 @@ class LSTM(Twin):
         return h_next, c_next
 
 
-class OneBiasLSTMCell(OneBias, nn.LSTMCell):
-    """``nn.LSTMCell`` with one bias."""
-
-
 class OneBiasLSTM(OneBias, nn.LSTM):
     """``nn.LSTM`` with one bias."""
 
@@ -79,6 +75,12 @@ class OneBiasLSTM(OneBias, nn.LSTM):
         i, f, g, o = a.chunk(4, dim=1)
         c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
         return torch.sigmoid(o) * torch.tanh(c), c
+
+
+class OneBiasLSTMCell(OneBiasCell, nn.LSTMCell):
+    """``nn.LSTMCell`` with one bias."""
+
+    step = staticmethod(OneBiasLSTM.step)
 
 
 class TimeLSTM(FusedTimeCell):

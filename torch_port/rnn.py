@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ._checks import check, check_sizes
-from ._recurrent import Device, FusedTimeCell, OneBias, cell_slots
+from ._recurrent import Device, FusedTimeCell, OneBias, OneBiasCell, cell_slots
 from ._twin import Twin
 
 
@@ -58,10 +58,6 @@ class RNN(Twin):
         return h_next
 
 
-class OneBiasRNNCell(OneBias, nn.RNNCell):
-    """``nn.RNNCell`` with one bias."""
-
-
 class OneBiasRNN(OneBias, nn.RNN):
     """``nn.RNN`` with one bias, and with the state in a tuple, as in ``nn.LSTM``."""
 
@@ -72,6 +68,12 @@ class OneBiasRNN(OneBias, nn.RNN):
     def forward(self, xs: Tensor, state: Any) -> Any:  # type: ignore[override]
         hs, h = super().forward(xs, *state)
         return hs, (h,)
+
+
+class OneBiasRNNCell(OneBiasCell, nn.RNNCell):
+    """``nn.RNNCell`` with one bias."""
+
+    step = staticmethod(OneBiasRNN.step)
 
 
 class TimeRNN(FusedTimeCell):

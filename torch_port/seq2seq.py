@@ -161,25 +161,23 @@ class DecoderBase(Model):
         total = torch.zeros(N, K, **numbers).masked_fill_(torch.arange(K, device=first.device) > 0, -torch.inf)
         length = torch.zeros(N, K, **numbers)
         ended = torch.zeros(N, K, dtype=torch.bool, device=first.device)
+        end = -1 if end_id is None else end_id  # no id is -1
         over = torch.full((V,), -torch.inf, device=first.device)
-        if end_id is not None:
-            over[end_id] = 0
+        over = over.masked_fill_(torch.arange(V, device=first.device) == end, 0)
         kept: list[Tensor] = []
         with unchecked():  # what is chosen is in range
             for _ in range(U):
                 step, state = self._decode(ids[:, -1:], state, *source)
                 logits = step.view(N, K, V)
-                if end_id is not None:  # what has ended goes on with its end alone
-                    logits = torch.where(ended[:, :, None], over.to(logits.dtype), logits)
+                # what has ended goes on with its end alone
+                logits = torch.where(ended[:, :, None], over.to(logits.dtype), logits)
                 length = length + ~ended
+                choice = (choose or _first_argmax)(logits[:, 0])[:, None]
                 if K > 1 or scores:
                     sums = total[:, :, None] + torch.log_softmax(logits.double(), dim=2)
-                if K == 1:
-                    choice = (choose or _first_argmax)(logits[:, 0])[:, None]
-                else:
-                    rank = (sums / length[:, :, None] ** length_penalty).view(N, K * V)
-                    choice = rank.sort(descending=True, stable=True).indices[:, :K]
-                if K > 1 or scores:
+                    if K > 1:
+                        rank = (sums / length[:, :, None] ** length_penalty).view(N, K * V)
+                        choice = rank.sort(descending=True, stable=True).indices[:, :K]
                     total = sums.view(N, K * V).gather(1, choice)
                 kept += self._kept()
                 if K > 1:
@@ -189,14 +187,13 @@ class DecoderBase(Model):
                     state = [None if s is None else s[rows] for s in state]
                     ended, length = ended.gather(1, parent), length.gather(1, parent)
                 ids = torch.cat((ids, (choice % V).view(N * K, 1)), dim=1)
-                if end_id is not None:
-                    ended = ended | (choice % V == end_id)
-                    if ended.all():
-                        break
+                ended = ended | (choice % V == end)
+                if end_id is not None and ended.all():  # asked where it can be so: a device would be waited for
+                    break
         self._keep([w[::K] for w in kept])
         found = ids[::K, 1:]
         if found.shape[1] < U:
-            found = F.pad(found, (0, U - found.shape[1]), value=end_id)
+            found = F.pad(found, (0, U - found.shape[1]), value=end)
         if not scores:
             return found
         return found, total[:, 0] / length[:, 0].clamp(min=1) ** length_penalty

@@ -107,6 +107,10 @@ def hold_generate(spec, make, call):
         same = np.array_equal(call(layer, "generate", given, start, steps), ids)
         assert same, f"a start id {start!r} is another than 1"
     _hold_search(call, layer, given, ids, floating, steps)
+    rows = np.concatenate([given] * 8)
+    many = call(layer, "generate", rows, 1, 3, end_id=int(ids[0, 0]))  # more answers than ids in one
+    assert np.array_equal(many, np.tile(call(layer, "generate", given, 1, 3, end_id=int(ids[0, 0])), (8, 1))), \
+        "answers depend on how many are asked for"
     assert call(layer, "generate", given, 1, 0).shape == (len(given), 0), "no ids asked for, and some given"
     assert not call(layer, "generate", given, 1, 0, scores=True)[1].any(), "no ids have a score"
     letter = axes(spec.inputs[source])[1][-1]
@@ -165,6 +169,10 @@ def _hold_search(call, layer, given, greedy, floating, steps):
         second, first = np.sort(tried, axis=1)[:, -2:].T
         clear = first - second > bound * np.abs(first)
         assert np.array_equal(ids[clear], every[tried.argmax(axis=1)][clear]), "the widest beam misses the best answer"
+        for width in (2, 3):
+            expected = _beam(call, layer, given, floating, -1 if end is None else end, width, penalty)
+            found = call(layer, "generate", given, 1, 4, beam_width=width, end_id=end, length_penalty=penalty)
+            assert np.array_equal(found, expected), f"a beam of {width} gives {found}, by definition {expected}"
         same = call(layer, "generate", given, 1, 3, beam_width=2, end_id=end, length_penalty=penalty)
         narrow, less = call(layer, "generate", given, 1, 3, beam_width=2, **how)
         kept = [np.asarray(w) for w in getattr(layer, "attention_weights", None) or ()]  # before the next run
@@ -185,6 +193,26 @@ def _hold_search(call, layer, given, greedy, floating, steps):
                                 ("length penalty that is no number", {"length_penalty": np.nan}, ValueError)):
         error = raised(lambda how=how: call(layer, "generate", given, 1, 2, **how))
         assert isinstance(error, expected) and next(iter(how)) in str(error), f"{what}: {error!r}"
+
+
+def _beam(call, layer, given, floating, end, width, penalty, steps=4):
+    """The best answers ``(N, steps)`` of a beam, one sample and one answer at a time."""
+    chosen = []
+    for n in range(len(given)):
+        beam = [((), 0.0)]
+        for _ in range(steps):
+            grown = []
+            for ids, total in beam:
+                if end in ids:
+                    grown.append(((*ids, end), total))
+                    continue
+                asked = np.array([[*ids, 0]])  # of the last, any id will do: what comes before it decides
+                logp = _log_probabilities(call, layer, given[n : n + 1], asked, floating)[0, -1]
+                grown += [((*ids, v), total + float(logp[v])) for v in range(len(logp))]
+            grown.sort(key=lambda found: -found[1] / ((*found[0], end).index(end) + (end in found[0])) ** penalty)
+            beam = grown[:width]
+        chosen.append(beam[0][0])
+    return np.array(chosen)
 
 
 def _hold_ignored_ids(spec, name, place, make, call):

@@ -1,11 +1,13 @@
 """What the checks share: an ordinary case, and either side under one kind of call."""
 
+from typing import Any
+
 import numpy as np
 
 from ..cases.case import Case, choices, fitting
 from ..sides.textbook import build
 
-SIZES = {"N": 2, "T": 3, "U": 4, "V": 5, "D": 6, "H": 7, "...": (2, 3)}  # all different
+SIZES: dict[str, Any] = {"N": 2, "T": 3, "U": 4, "V": 5, "D": 6, "H": 7, "...": (2, 3)}  # all different
 FLOATS = ("float16", "float32", "float64", "longdouble")
 
 

@@ -1,7 +1,6 @@
 """What a torch module owes its users, and the layer that it was made from."""
 
 import inspect
-import warnings
 from dataclasses import replace
 from unittest import mock
 
@@ -13,6 +12,8 @@ from ..sides import run_port
 from ..sides.textbook import build
 from .both import hold_bad_inputs, hold_drawn, hold_generate, hold_ignored, hold_labels, hold_padding
 from .common import SIZES, arrays_of, call_port, forward, raised, standard, twin
+from .sampling import check_sampling
+from .transforms import check_forward_mode, check_vectorized
 
 
 def check_bad_inputs_port(spec):
@@ -37,12 +38,6 @@ def check_generate_port(spec):
         module = spec.port_class.from_reference(build(spec, case.options, data), device="meta")
         source = torch.from_numpy(np.array(data.inputs[next(iter(spec.differentiable() or spec.inputs))]))
         assert module.generate(source.to("meta"), 1, 2).device.type == "meta", "the ids are made on another device"
-        if hasattr(module, "sample"):
-            module = twin(spec, case.options, data)
-            first, second, again = (module.sample(source, 1, 12, generator=torch.Generator().manual_seed(seed))
-                                    for seed in (0, 1, 0))
-            assert torch.equal(first, again) and not torch.equal(first, second), "samples do not follow their generator"
-            module = module.to("meta")
         assert module.train().generate(source.to("meta"), 1, 2) is not None and module.training, "the mode changes"
 
 
@@ -418,50 +413,6 @@ def check_recomputed(spec):
                 f"a stateful layer under activation checkpointing raises {error!r}"
 
 
-def check_forward_mode(spec):
-    """Under ``torch.func`` a module says the same; its J t in forward mode fits J' c of a plain backward."""
-    import torch
-    from torch.func import functional_call, jvp
-
-    case = standard(spec)
-    data = arrays_of(case)
-    module = twin(spec, case.options, data)
-    inputs = [torch.from_numpy(np.array(a)) for a in data.inputs.values()]
-    where = [k for k, i in enumerate(inputs) if i.is_floating_point()]
-    params = {name: p.detach() for name, p in module.named_parameters()}
-    if not where and not params:
-        return
-
-    def function(params, *leaves):
-        given = [leaves[where.index(k)] if k in where else i for k, i in enumerate(inputs)]
-        outputs = functional_call(module, params, tuple(given))
-        outputs = outputs if isinstance(outputs, tuple) else (outputs,)
-        return tuple(o for o in outputs if o.is_floating_point())
-
-    generator = torch.Generator().manual_seed(0)
-    primals = (params, *(inputs[k] for k in where))
-    along = torch.utils._pytree.tree_map(
-        lambda t: torch.randn(t.shape, generator=generator, dtype=t.dtype), primals)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".torch.jit.script. is deprecated", DeprecationWarning)  # within torch's own
-        found, forward = jvp(function, primals, along)
-    leaves, tree = torch.utils._pytree.tree_flatten(primals)
-    leaves = [leaf.detach().requires_grad_() for leaf in leaves]
-    plain = function(*torch.utils._pytree.tree_unflatten(leaves, tree))
-    cotangents = [torch.from_numpy(np.array(c)) for c in data.cotangents.values()]
-    gradients = torch.autograd.grad(plain, leaves, cotangents, materialize_grads=True)
-    terms = 64 * (SIZES["T"] + SIZES["U"]) * (SIZES["D"] + SIZES["H"])
-    for a, b in zip(found, plain, strict=True):  # sums over D or H, over T or U steps, in another order
-        assert a.dtype == b.dtype and (a - b).abs().max() <= 2.0**-53 * terms * max(1.0, b.abs().max()), \
-            "under torch.func the module says something else"
-    along = torch.utils._pytree.tree_leaves(along)
-    one = sum((f * c).sum() for f, c in zip(forward, cotangents, strict=True))
-    other = sum((g * t).sum() for g, t in zip(gradients, along, strict=True))
-    size = max(1.0, *(float(g.abs().max()) for g in gradients))
-    bound = 2.0**-53 * terms * size * sum(t.numel() for t in along)
-    assert abs(one - other) <= bound, f"forward mode gives {one}, backward {other}"
-
-
 def check_ignored_id(spec):
     """Whether it is an id or none, the label that a model ignores is padding, and no other id is replaced."""
     import torch
@@ -511,5 +462,7 @@ PORT = {
     "own weights": check_own_weights,
     "recomputed": check_recomputed,
     "forward mode": check_forward_mode,
+    "vectorized": check_vectorized,
+    "sampling": check_sampling,
     "ignored id": check_ignored_id,
 }
