@@ -1,6 +1,5 @@
 """What became of the mutants: the kill matrix, what each check costs and kills alone, and the survivors."""
 
-import string
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -127,22 +126,22 @@ class Summary:
         }
 
     def _tables(self, side):
-        """The checks with what they cost, each under a letter, and the matrix with a column a letter."""
+        """The checks with what they cost, each under a number, and the matrix with a column a number."""
         from rich.table import Table
 
         checks = sorted(self.checks(side).items(), key=lambda item: -item[1]["kills"])
-        letters = string.ascii_lowercase[: len(checks)]
+        numbers = [f"{k}" for k in range(1, len(checks) + 1)]
         costs = Table(title=f"{side}: the checks, and what they cost", title_justify="left", box=None, padding=(0, 1))
         for column in ("", "check", "kills", "alone", "CPU s", "ms a kill"):
             costs.add_column(column, justify="left" if column in ("", "check") else "right")
-        for letter, (check, row) in zip(letters, checks, strict=True):
+        for number, (check, row) in zip(numbers, checks, strict=True):
             each = f"{1e3 * row['seconds'] / row['kills']:.1f}" if row["kills"] else ""
             alone = "" if self.fast else f"{row['alone']:,}"
-            costs.add_row(letter, check, f"{row['kills']:,}", alone, f"{row['seconds']:.1f}", each)
+            costs.add_row(number, check, f"{row['kills']:,}", alone, f"{row['seconds']:.1f}", each)
         who = "first noticed" if self.fast else "noticed"
         matrix = Table(title=f"{side}: mutants by place (met: those that the layer runs into), and who {who} them",
                        title_justify="left", box=None, padding=(0, 1))
-        for column in ("layer or module", "met", "made", "killed", "time-out", "same", *letters):
+        for column in ("layer or module", "met", "made", "killed", "time-out", "same", *numbers):
             matrix.add_column(column, justify="left" if column == "layer or module" else "right")
         met = self.met(side)
         for layer, row in self.matrix(side).items():
