@@ -162,8 +162,7 @@ class DecoderBase(Model):
         length = torch.zeros(N, K, **numbers)
         ended = torch.zeros(N, K, dtype=torch.bool, device=first.device)
         end = -1 if end_id is None else end_id  # no id is -1
-        over = torch.full((V,), -torch.inf, device=first.device)
-        over = over.masked_fill_(torch.arange(V, device=first.device) == end, 0)
+        over = torch.where(torch.arange(V, device=first.device) == end, 0.0, -torch.inf)
         kept: list[Tensor] = []
         with unchecked():  # what is chosen is in range
             for _ in range(U):
@@ -191,9 +190,7 @@ class DecoderBase(Model):
                 if end_id is not None and ended.all():  # asked where it can be so: a device would be waited for
                     break
         self._keep([w[::K] for w in kept])
-        found = ids[::K, 1:]
-        if found.shape[1] < U:
-            found = F.pad(found, (0, U - found.shape[1]), value=end)
+        found = F.pad(ids[::K, 1:], (0, U + 1 - ids.shape[1]), value=end)
         if not scores:
             return found
         return found, total[:, 0] / length[:, 0].clamp(min=1) ** length_penalty
@@ -226,8 +223,6 @@ def drawn(
             logits = logits.masked_fill(logits < least, -torch.inf)
         # the largest is subtracted first: a small temperature overflows nothing
         weights = ((logits - logits.amax(1, keepdim=True)) / temperature).exp()
-        if not weights.shape[0]:
-            return weights.new_zeros(0, dtype=torch.int64)
         return torch.multinomial(weights, 1, generator=generator)[:, 0]
 
     return choose

@@ -13,7 +13,7 @@ def check_sampling(spec):
     """``sample`` draws from the softmax that it is asked for, and is ``generate`` in all else."""
     import torch
 
-    if not hasattr(spec.port_class, "sample"):
+    if not hasattr(spec.reference, "score"):
         return
     case = standard(spec)
     data = arrays_of(case)

@@ -87,13 +87,14 @@ def check_vectorized(spec):
         how = {} if state is None else {"state": state}
 
         def run(*given, how=how):
-            found = _tuple(functional_call(module, params, given, how))
-            return torch.utils._pytree.tree_leaves(found)
+            return functional_call(module, params, given, how)
 
         with mock.patch("torch.nn.modules.rnn._VF", wraps=torch._VF) as kernels:
             expected = [run(*given) for given in zip(*stacked, strict=True)]
         assert len(kernels.method_calls) >= 2 * len(fused), "a fused kernel is not used"
-        found = vmap(run, randomness="different")(*stacked)
+        found, tree = torch.utils._pytree.tree_flatten(vmap(run, randomness="different")(*stacked))
         for k, outputs in enumerate(expected):
+            outputs, expected_tree = torch.utils._pytree.tree_flatten(outputs)
+            assert tree == expected_tree, f"under vmap the results are {tree}, expected {expected_tree}"
             for a, b in zip(found, outputs, strict=True):
                 _same(a[k], b, "under vmap")
