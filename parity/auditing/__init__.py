@@ -11,6 +11,7 @@ unless a layer has a twin whose autograd can be asked.
 """
 
 import inspect
+import re
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from ..errors import UsageError, amount, whole
 from ..judge.finding import Finding
 from ..judge.report import Report
 from .answers import FAILED, Audited, Policy, from_plain
+from .recognise import NotTried, recognised
 from .subject import FunctionLayer, Subject, _arguments
 
 SECONDS = 60.0  # that one class may take
@@ -74,10 +76,6 @@ def audit(layer=None, *, like=None, inputs=None, params=None, forward=None, back
     spec = None if inputs is not None and like is None else twin_of(kind.__name__, like)
     name = getattr(layer, "title", None) or (layer.__name__ if inspect.isclass(layer) else type(layer).__name__)
     report = Report(seed=seed)
-    if spec is None and inputs is None:
-        report.results.append(Audited(name, skipped="no twin of that name in the catalogue: pass like=, its name, "
-                                                    "or inputs=, a tuple of arrays for forward"))
-        return report
     collect = _Collector(report, name, like, seconds, 1, policy, live=True)
     collect.open = Audited(name, twin=spec.name if spec else "", policy=policy)
 
@@ -116,8 +114,10 @@ def audit_file(path, names=(), *, like=None, seed=0, seconds=SECONDS, memory=MEM
     from . import sandbox
 
     report = Report(seed=seed, path=str(path))
-    # a file has no more classes than it says so: what its process tells cannot go on for ever
-    collect = _Collector(report, path.name, like, seconds, path.read_bytes().count(b"class"), policy)
+    # a file has no more classes and functions than it says so: what its process tells cannot go on for ever
+    text = path.read_bytes()
+    most = text.count(b"class") + len(re.findall(rb'(?:^|\n|"|\\n)(?:async )?def ', text))
+    collect = _Collector(report, path.name, like, seconds, most, policy)
     arguments = {"path": str(path), "names": list(names), "like": like, "seed": seed, "seconds": seconds,
                  "memory": memory}
     how, _ = sandbox.fresh("load", arguments, str(path.parent), seconds + STARTING, collect)
@@ -199,7 +199,7 @@ class _Collector:
             itself stands. A right class of a file is asked again for what it cannot have prepared (``confirm``).
     """
 
-    TAKES = ("class", "died", "finding", "missing", "ready", "remark", "result", "skipped")
+    TAKES = ("class", "died", "finding", "missing", "ready", "remark", "result")
 
     def __init__(self, report, name, like, seconds, classes, policy, live=False):
         self.report, self.name, self.like, self.seconds, self.classes = report, name, like, seconds, classes
@@ -208,7 +208,7 @@ class _Collector:
     def __call__(self, link, what, *message):
         from .wire import Malformed
 
-        if what not in self.TAKES or (self.open is None and what in ("finding", "ready", "result", "skipped")):
+        if what not in self.TAKES or (self.open is None and what in ("finding", "ready", "result")):
             raise Malformed(f"{what!r} is not expected here")
         try:
             getattr(self, f"take_{what}")(link, *message)
@@ -234,16 +234,6 @@ class _Collector:
         self.open = Audited(name, twin=spec.name if spec else "", policy=self.policy)
         self.told = False
 
-    def take_skipped(self, link):
-        """Without a twin and inputs there is nothing to go by."""
-        from ..catalogue import CATALOGUE
-
-        if self.open.twin:
-            raise ValueError("it has a twin")
-        why = "its twin is not a layer" if self.open.name in CATALOGUE else "no twin of that name and no inputs"
-        self.open.skipped = f"{why}: pass like=, the name of a layer of the catalogue, or, from Python, inputs="
-        self._done()
-
     def take_finding(self, link, finding):
         self.open.findings.append(self.policy.grade(from_plain(finding)))
 
@@ -251,6 +241,8 @@ class _Collector:
         if self.told:
             raise ValueError("a second result")
         self.open.take(result)
+        if self.open.given is not None and self.like is not None and not self.live:
+            raise ValueError("inputs of its own, for what is meant to be a layer of the catalogue")
         self.told = True
 
     def take_ready(self, link):
@@ -261,7 +253,8 @@ class _Collector:
             from . import confirm
 
             try:
-                self.open.findings += confirm.confirm(self.open, self.like is not None, link)
+                self.open.findings += (confirm.confirm(self.open, self.like is not None, link)
+                                       if self.open.given is None else confirm.confirm_given(self.open, link))
             except confirm.Died as error:  # nobody is there any more to be told that we have done
                 self._unconfirmed(str(error))
                 return
@@ -297,8 +290,15 @@ def _examine(target, spec, named, seed, inputs, link):
 
     name = target.__name__ if inspect.isclass(target) else getattr(target, "title", type(target).__name__)
     result = Audited(name, twin=spec.name if spec else "")
-    misfit = ""
+    misfit, leftover = "", {}
     try:
+        if inputs is None:
+            misfit = Subject(target, spec).misfit() if spec is not None else "no twin"
+            if misfit and named:
+                raise TypeError(misfit)
+            if misfit:
+                (target, inputs), spec = recognised(target), None
+                result.twin, leftover = "", target.leftover
         subject = Subject(target, spec)
         subject.name = name
         if inputs is not None:
@@ -311,16 +311,16 @@ def _examine(target, spec, named, seed, inputs, link):
             subject.spec = None
         else:
             base = samples.sample(subject, seed=seed)
-            misfit = subject.misfit()
-            if misfit and named:
-                raise TypeError(misfit)
+        subject.base = base
         examination = Examination(subject, base, named, seed, lambda finding: link.send("finding", finding.to_plain()))
         result = examination.result
         result.given = base if inputs is not None else None
-        if misfit and not named:
-            result.skipped = f"it shares no more than its name with ours, {misfit}: pass like= or inputs="
-        else:
-            result = examination.run()
+        result.recipe = getattr(subject.target, "recipe", None)
+        result = examination.run()
+        result.unjudged |= leftover
+    except NotTried as why:
+        result.twin, result.skipped = "", why.skipped
+        result.unjudged |= why.unjudged
     except BaseException as error:  # exit() and the like included: it is somebody's code
         words = f"{type(error).__name__}: {error}".splitlines()[0]
         kind = "memory" if isinstance(error, MemoryError) else "raised"

@@ -112,7 +112,8 @@ class Audited(Result):
         policy: what fails beside wrong values.
         checked: number of samples that it was given.
         witnessed: by case id, ``(outputs, gradients)``, for the twin's autograd to be held against.
-        given: the ``Sample`` of inputs that somebody passed; None with a twin.
+        given: the ``Sample`` of inputs that somebody passed, or that were guessed; None with a twin.
+        recipe: how what was guessed is run, a ``Recipe``; None for what has forward and backward as in the book.
         shapes: of the outputs of the first sample.
         seconds: it took.
     """
@@ -123,6 +124,7 @@ class Audited(Result):
     checked: int = 0
     witnessed: dict[str, Any] = field(default_factory=dict)
     given: Any = None
+    recipe: Any = None
     shapes: tuple[tuple[int, ...], ...] = ()
     seconds: float = 0.0
 
@@ -197,8 +199,9 @@ class Audited(Result):
 
     def to_plain(self) -> Plain:
         """What the process that examined it tells ours."""
-        given = self.given
-        return {"findings": [f.to_plain() for f in self.findings], "remarks": self.remarks, "checked": self.checked,
+        given, recipe = self.given, None if self.recipe is None else self.recipe.to_plain()
+        return {"twin": self.twin, "recipe": recipe,
+                "findings": [f.to_plain() for f in self.findings], "remarks": self.remarks, "checked": self.checked,
                 "judged": self.judged, "unjudged": self.unjudged, "skipped": self.skipped,
                 "witnessed": [[case_id, outputs, grads] for case_id, (outputs, grads) in self.witnessed.items()],
                 "given": None if given is None else [given.id, given.params, given.inputs, given.sizes, given.seed],
@@ -223,9 +226,16 @@ class Audited(Result):
         if plain["given"] is not None:
             from .subject import Sample
 
+            self.twin = ""
             name, params, inputs, sizes, seed = plain["given"]
             self.given = Sample(_text(name), _named(params), _named(inputs),
                                 sizes={k: int(v) for k, v in sizes.items()}, seed=seed)
+        elif self.skipped or self.unjudged:
+            self.twin = _text(plain["twin"]) and self.twin
+        if plain["recipe"] is not None:
+            from .adapted import Recipe
+
+            self.recipe = Recipe.from_plain(plain["recipe"])
 
     def to_json(self) -> Plain:
         return super().to_json() | {

@@ -17,7 +17,7 @@ from ..cases.case import parse
 from ..judge.compare import worst
 from ..judge.finding import Finding
 from ..judge.lanes import LANES
-from ..judge.witness import DOUBT, Differentiator
+from ..judge.witness import DOUBT, NEARER, Differentiator
 from . import diagnose, samples
 from .answers import BACKWARD, FORWARD
 from .checks import ask_canonical
@@ -26,6 +26,7 @@ from .subject import Function, Subject, draw_cotangents, quantities
 from .trace import TINY
 
 DIRECTIONS = 4  # along which an unknown function is differentiated
+CASES = 2  # of a layer without a twin
 SIGMAS = 12  # that the share of entries kept by a layer that draws its own mask may be away
 
 
@@ -41,6 +42,8 @@ def answer(subject, request):
     """
     try:
         what, case_id, given = request
+        if what in ("given", "given moved"):
+            return _answer_given(subject, case_id, given, what == "given moved")
         case = parse(case_id)
         sample = samples.sample(subject, case.sizes, case.pattern, case.scale, case.layout, case.seed, **case.options)
         if sample is None:
@@ -97,6 +100,133 @@ def confirm(result, named, link):
     return []
 
 
+def _answer_given(subject, base, given, moved):
+    """The same for inputs that were not of the catalogue.
+
+    Args:
+        base: the id of the sample that was examined.
+        given: ``params``, ``inputs`` and ``cotangents``; for outputs alone, ``arrays`` by name beside them.
+    """
+    sample = replace(subject.base, params=dict(given["params"]), inputs=dict(given["inputs"]), cotangents={})
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        if moved:
+            arrays = {n: given["arrays"].get(n, a) for n, a in sample.point().items()}
+            return ["outputs", list(Function(subject, sample)(arrays))]
+        outputs, got = quantities(subject, sample, [np.asarray(c)[()] for c in given["cotangents"]])
+    return ["quantities", list(outputs), got, list(sample.inputs), bool(subject.without_cotangent)]
+
+
+def confirm_given(result, link):
+    """As ``confirm``, where there is no canonical layer: against the differences of the layer's own forward.
+
+    Args:
+        result: the ``Result``, whose ``given`` sample says what the layer takes.
+        link: the ``Link``.
+
+    Raises:
+        Died, Malformed, TimeoutError: as ``confirm``.
+    """
+    rng, count = np.random.default_rng(secrets.randbits(64)), 0
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        for _ in range(CASES):
+            sample = replace(result.given, params={n: jitter(a, rng) for n, a in result.given.params.items()},
+                             inputs={n: jitter(a, rng) for n, a in result.given.inputs.items()})
+            asked = _AskedGiven(result, sample, link, rng)
+            if asked.reply[0] != "quantities":
+                return [_finding("answer", asked.words, sample)]
+            for name, share in result.judged.items():
+                own = asked.got.get(name)
+                if share <= 1 and np.shape(own) != np.shape(sample.point().get(name)):
+                    return [_finding("gradient", "it is missing, or of another shape than its array", sample,
+                                     f"grad.{name}")]
+            if found := asked.judge_by_differences(int(rng.integers(1 << 31))):
+                return [found]
+            count += 1
+    result.remark(f"confirmed on {count} cases that it could not know")
+    return []
+
+
+class _Asking:
+    """A case that is asked for its outputs at other arrays: ``ask_moved``, ``sample``, ``lane``, ``cotangents``…"""
+
+    gone = None
+
+    def judge_by_differences(self, seed):
+        """A finding against the differences of the layer's own forward; None where all is well."""
+        point = {n: a for n, a in self.sample.point().items() if a.dtype.kind == "f" and self.got.get(n) is not None}
+        differ = Differentiator(self._moved, point, self.cotangents, seed, roundoff=self.lane.unit_roundoff)
+        loose = self.loose + np.sqrt(self.lane.unit_roundoff)
+        for _ in range(DIRECTIONS):
+            vectors = {n: differ.rng.uniform(-1, 1, a.shape) for n, a in point.items()}
+            parts = [self.got[n] * v for n, v in vectors.items()]
+            size = sum(float(np.abs(p).sum()) for p in parts)
+            for differ.shrink in (1.0, NEARER):  # shorter steps where a kink may lie within the longer ones
+                try:
+                    value, error = differ.direction(vectors)
+                except ArithmeticError as refused:
+                    return _finding("forward", f"forward said {refused}", self.sample)
+                if right := abs(sum(float(p.sum()) for p in parts) - value) <= loose * size + DOUBT * error:
+                    break
+            if not right:
+                return _finding("gradient", "it is not the derivative of its own forward", self.sample)
+        return None
+
+    def _moved(self, arrays):
+        """The forward at other arrays, as the derivative asks for it, which goes on after any error."""
+        if self.gone is not None:
+            raise self.gone
+        try:
+            reply = self.ask_moved(arrays)
+        except (Died, OSError, ValueError) as error:
+            self.gone = error
+            raise
+        if reply[0] != "outputs":
+            raise ArithmeticError(" ".join(map(str, reply[:2])))
+        return tuple(reply[1])
+
+
+def jitter(array, rng):
+    """Another array of the same kind: sums of one, signs, zeros and ones, and the range of integers stay."""
+    a = np.array(array)
+    if not a.size or not a.ndim:
+        return a * rng.uniform(0.75, 1.25) if a.dtype.kind == "f" else a
+    if a.dtype.kind != "f" or np.isin(a, (-1, 0, 1)).all():
+        return rng.permutation(a)
+    moved = a * rng.uniform(0.5, 1.5, a.shape)
+    whole = (a >= 0).all() and np.allclose(a.sum(axis=-1), 1)
+    if whole:
+        return moved / moved.sum(axis=-1, keepdims=True)
+    return a + (1 - a) * a * rng.uniform(-0.5, 0.5, a.shape) if (a > 0).all() and (a < 1).all() else moved
+
+
+class _AskedGiven(_Asking):
+    """One sample without a twin, asked."""
+
+    def __init__(self, result, sample, link, rng):
+        self.sample, self.link, self.gone = sample, link, None
+        self.lane, self.loose = _precision(result)
+        self.given = {"params": sample.params, "inputs": sample.inputs, "cotangents": [], "arrays": {}}
+        self.reply = _ask(link, "given moved", sample.id, self.given)
+        self.words = f"it gave no outputs: {' '.join(map(str, self.reply[1:2])) or self.reply[0]}"
+        if self.reply[0] != "outputs":
+            return
+        shapes = [np.shape(o) for o in self.reply[1]]
+        scalar = all(s == () for s in shapes) and result.recipe is not None and result.recipe.scalar
+        self.cotangents = [np.ones(())[()] if scalar else np.array(rng.standard_normal(s))[()] for s in shapes]
+        self.reply = _ask(link, "given", sample.id, self.given | {"cotangents": self.cotangents})
+        self.words = f"it gave no gradients: {' '.join(map(str, self.reply[1:2])) or self.reply[0]}"
+        if self.reply[0] == "quantities":
+            _, outputs, self.got, *_ = self.reply
+            if [np.shape(o) for o in outputs] != shapes or not all(
+                    a is None or np.asarray(a).dtype.kind in "fiub" for a in (*outputs, *self.got.values())):
+                raise ValueError("no quantities")
+
+    def ask_moved(self, arrays):
+        return _ask(self.link, "given moved", self.sample.id, self.given | {"arrays": arrays})
+
+
 def _ask(link, *request):
     link.send(*request)
     reply = link.receive()
@@ -118,7 +248,7 @@ def _finding(check, words, sample, quantity="", verdict=BACKWARD):
                    case_id=sample.id, words=sample.words)
 
 
-class _Asked:
+class _Asked(_Asking):
     """One case, asked."""
 
     def __init__(self, canonical, sample, link, seed, lane, loose):
@@ -180,35 +310,8 @@ class _Asked:
         inputs = {n: a for n, a in self.sample.inputs.items() if n not in drawn}
         return quantities(self.canonical, replace(self.sample, inputs=inputs))[0]
 
-    def judge_by_differences(self, seed):
-        """A finding against the differences of the layer's own forward; None where all is well."""
-        point = {n: a for n, a in self.sample.point().items() if a.dtype.kind == "f" and self.got.get(n) is not None}
-        differ = Differentiator(self._moved, point, self.cotangents, seed, roundoff=self.lane.unit_roundoff)
-        loose = self.loose + np.sqrt(self.lane.unit_roundoff)
-        for _ in range(DIRECTIONS):
-            vectors = {n: differ.rng.uniform(-1, 1, a.shape) for n, a in point.items()}
-            try:
-                value, error = differ.direction(vectors)
-            except ArithmeticError as refused:
-                return _finding("forward", f"forward said {refused}", self.sample)
-            parts = [self.got[n] * v for n, v in vectors.items()]
-            size = sum(float(np.abs(p).sum()) for p in parts)
-            if not abs(sum(float(p.sum()) for p in parts) - value) <= loose * size + DOUBT * error:
-                return _finding("gradient", "it is not the derivative of its own forward", self.sample)
-        return None
-
-    def _moved(self, arrays):
-        """The forward at other arrays, as the derivative asks for it, which goes on after any error."""
-        if self.gone is not None:
-            raise self.gone
-        try:
-            reply = _ask(self.link, "moved", self.sample.id, arrays)
-        except (Died, OSError, ValueError) as error:
-            self.gone = error
-            raise
-        if reply[0] != "outputs":
-            raise ArithmeticError(" ".join(map(str, reply[:2])))
-        return tuple(reply[1])
+    def ask_moved(self, arrays):
+        return _ask(self.link, "moved", self.sample.id, arrays)
 
     def close(self, got, right, budget):
         """Whether an array is the right one: within its budget, and what cannot be known here of the layer's own."""

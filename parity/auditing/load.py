@@ -4,7 +4,6 @@ import ast
 import contextlib
 import importlib
 import importlib.util
-import inspect
 import json
 import linecache
 import os
@@ -13,7 +12,8 @@ import types
 from pathlib import Path
 
 from ..ours import NAMES
-from . import notebooks
+from . import fit, notebooks
+from .recognise import Functions
 from .sandbox import CAN_FORK, limit, quiet_down, relayed, steady_randomness
 from .wire import Link
 
@@ -25,14 +25,14 @@ def child(arguments, reading, writing):
     limit(arguments["memory"])
     steady_randomness()
     from .. import catalogue  # noqa: F401 (all before somebody's files can stand in the way of an import)
-    from . import checks, confirm  # noqa: F401
+    from . import checks, confirm, recognise  # noqa: F401
 
     for name in [n for n in sys.modules if n.partition(".")[0] in NAMES]:
         del sys.modules[name]  # the file may have modules of these names of its own
     module, remarks = load(Path(arguments["path"]))
     for text in remarks:
         link.send("remark", text)
-    classes = own_classes(module)
+    classes = own_layers(module)
     wanted = arguments["names"]
     missing = [name for name in wanted if name not in classes]
     if missing:
@@ -49,10 +49,7 @@ def audit_one(kind, arguments, link):
     """One class in a process of its own, where the machine can fork."""
     from . import _examine, twin_of
 
-    spec = twin_of(kind.__name__, arguments["like"])
-    if spec is None:
-        link.send("skipped")
-        return
+    spec = None if isinstance(kind, Functions) else twin_of(kind.__name__, arguments["like"])
 
     def job(inner):
         _examine(kind, spec, bool(arguments["like"]), arguments["seed"], None, inner)
@@ -66,11 +63,10 @@ def audit_one(kind, arguments, link):
         link.send("died", how)
 
 
-def own_classes(module):
-    """The classes with forward and backward that a module defines itself, by name, in order."""
-    return {name: c for name, c in vars(module).items()
-            if inspect.isclass(c) and c.__module__ == module.__name__ and c.__name__ == name
-            and callable(getattr(c, "forward", None)) and callable(getattr(c, "backward", None))}
+def own_layers(module):
+    """What a module defines itself and can be audited, by name: classes, then pairs of functions."""
+    found = dict(fit.classes(module))
+    return found | {name: Functions(name, *pair) for name, pair in fit.functions(module).items() if name not in found}
 
 
 def load(path):

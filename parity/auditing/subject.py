@@ -94,10 +94,13 @@ class Subject:
         self.order = None
         self.discrete = []  # of each output, whether it is: integers, booleans
         self.models = {}
-        self.namespaces = namespaces(self.kind, getattr(target, "functions", ()))
-        self.generators = [(g, _state(g)) for g in _generators(self.kind)]
+        functions = getattr(target, "functions", ())
+        written = getattr(target, "kind", None) or self.kind  # behind what stands for it
+        self.namespaces = namespaces(written, functions)
+        self.generators = [(g, _state(g)) for thing in (written, *functions) for g in _generators(thing)]
         self.accepted = _arguments(self.kind.forward, 1)
-        self.without_cotangent = _arguments(self.kind.backward, 1) == []  # a loss that starts the chain itself
+        # a loss that starts the chain itself
+        self.without_cotangent = getattr(target, "without_cotangent", _arguments(self.kind.backward, 1) == [])
 
     def takes(self):
         """Names of the inputs of the spec that ``forward`` accepts."""
@@ -262,7 +265,8 @@ def gradients(subject, sample, layer, returned):
     Raises:
         ValueError: ``backward`` returned another number of gradients than there are inputs.
     """
-    floating = [n for n, a in sample.inputs.items() if a.dtype.kind == "f"]
+    constant = getattr(layer, "constant", ())
+    floating = [n for n, a in sample.inputs.items() if a.dtype.kind == "f" and n not in constant]
     returned = list(returned)
     if len(returned) == len(sample.inputs) != len(floating):
         returned = [g for g, a in zip(returned, sample.inputs.values(), strict=True) if a.dtype.kind == "f"]
@@ -327,7 +331,7 @@ def adopt(layer, params):
     if [np.shape(p) for p in own] != [p.shape for p in params]:
         raise ValueError(f"params has shapes {[np.shape(p) for p in own]}, expected {[p.shape for p in params]}")
     memo = {}
-    grads = list(getattr(layer, "grads", []))
+    grads = list(getattr(layer, "buffers", getattr(layer, "grads", [])))
     for old, new in zip(own, params, strict=True):
         memo[id(old)] = new
     for old, new in zip(grads, params, strict=False):

@@ -1,0 +1,61 @@
+"""What is audited without a twin and without inputs that somebody passed: recognised by trial, or told why not."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from . import fit
+from .adapted import Adapted
+
+
+class NotTried(Exception):
+    """Somebody's code could not be run as it stands.
+
+    Attributes:
+        skipped: why nothing of it was judged, and the one line that would make it possible; empty where it ran far
+            enough that silence would be taken for praise.
+        unjudged: by name, why it was not judged.
+    """
+
+    def __init__(self, skipped: str, unjudged: dict[str, str]):
+        super().__init__(skipped)
+        self.skipped, self.unjudged = skipped, unjudged
+
+
+class Functions:
+    """A pair of functions as they stand in a file; the second None where the first gives its gradient itself."""
+
+    def __init__(self, title: str, forward: Any, backward: Any, derivative: bool):
+        self.title, self.pair = title, (forward, backward, derivative)
+
+    def forward(self) -> None:
+        """As any layer has one; what is run is a recipe."""
+
+    backward = forward
+
+
+def recognised(target: Any) -> tuple[Adapted, dict[str, Any]]:
+    """The object that the audit runs, and its inputs.
+
+    Args:
+        target: a class, or ``Functions``.
+
+    Raises:
+        NotTried: no recipe was found.
+    """
+    if isinstance(target, Functions):
+        found, name = fit.fit_functions(*target.pair), target.pair[0].__name__
+        line = f"audit(forward={name}, backward=…, inputs=(…,))"
+    elif inspect.isclass(target):
+        found, name = fit.fit_class(target), target.__name__
+        line = f"audit({name}(…), inputs=(…,))"
+    else:
+        raise NotTried("pass inputs=, a tuple of arrays for forward, or like=, the name of its twin", {})
+    if found.score < 2:
+        raise NotTried(f"could not be tried: {found.why}; from Python: {line}", {})
+    if found.score < 4:
+        raise NotTried("", {"backward": f"{found.why}; from Python: {line}"})
+    adapted = found.adapted()
+    adapted.leftover = dict.fromkeys(found.leftover, "it looks like a parameter, and no gradient of it was found")
+    return adapted, dict(found.inputs)

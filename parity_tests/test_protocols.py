@@ -1,0 +1,157 @@
+"""How people write layers: every row of the table of protocols, and what the audit makes of it."""
+
+import linecache
+import sys
+import types
+
+import numpy as np
+import pytest
+
+from parity.auditing import audit, audit_file, fit, guess, protocols
+from parity.auditing.adapted import Recipe
+
+
+@pytest.fixture
+def module():
+    """Makes a module of a source, with its lines where ``inspect`` finds them."""
+    made = []
+
+    def make(source):
+        name = f"somebodys_{len(made)}"
+        file, source = f"{name}.py", "import numpy as np\n" + source
+        found = types.ModuleType(name)
+        found.__file__ = file
+        sys.modules[name] = found
+        linecache.cache[file] = len(source), None, source.splitlines(keepends=True), file
+        made.append((name, file))
+        exec(compile(source, file, "exec"), found.__dict__)
+        return found
+
+    yield make
+    for name, file in made:
+        sys.modules.pop(name, None)
+        linecache.cache.pop(file, None)
+
+
+def fits(module):
+    """The fits of everything in a module, by name; a class of parameters has no forward."""
+    found = {name: fit.fit_class(c) for name, c in fit.classes(module).items()}
+    return found | {name: fit.fit_functions(*pair) for name, pair in fit.functions(module).items()}
+
+
+@pytest.mark.parametrize("kind", [protocols.Methods, protocols.Functions, protocols.Beside, protocols.Holders,
+                                  protocols.Before, protocols.Reset, protocols.Result])
+def test_every_row_of_the_table_is_recognised_by_its_example(kind, module):
+    for row in protocols.rows(kind):
+        (found,) = fits(module(row.example)).values()
+        assert found.score == 5 and fit.agrees(found) and not found.leftover, (row.name, found.why)
+        weights = "weights" in row.example or "W" in row.example
+        assert bool(found.recipe.grads) == weights, row.name
+
+
+@pytest.mark.parametrize("kind", [protocols.Methods, protocols.Functions, protocols.Beside, protocols.Holders,
+                                  protocols.Before, protocols.Reset, protocols.Result])
+def test_a_row_whose_gradient_is_wrong_is_found(kind, module):
+    """The first and last row of each kind, with a gradient three times too large."""
+    for row in (protocols.rows(kind)[0], protocols.rows(kind)[-1]):
+        for right, wrong in (("self.x.T @", "3 * self.x.T @"), ("self.inputs.T @", "3 * self.inputs.T @"),
+                             ("x.T @ dout", "3 * x.T @ dout"), ("np.cos(x)", "3 * np.cos(x)"),
+                             ("return prediction - target", "return 3 * (prediction - target)")):
+            if right in row.example:
+                (found,) = fits(module(row.example.replace(right, wrong))).values()
+                layer = found.adapted()
+                report = audit(layer, inputs=dict(found.inputs), autograd=False)
+                assert "it is 3 times what it should be" in str(report), row.name
+
+
+FILE = '''
+import numpy as np
+
+
+def affine_forward(x, w, b):
+    return x.reshape(len(x), -1) @ w + b, (x, w)
+
+
+def affine_backward(dout, cache):
+    x, w = cache
+    return (dout @ w.T).reshape(x.shape), x.reshape(len(x), -1).T @ dout, dout.sum(axis=0)
+
+
+def norm_forward(x, gamma, beta, bn_param):
+    mode, eps = bn_param["mode"], bn_param.get("eps", 1e-5)
+    assert mode == "train"
+    mean, var = x.mean(axis=0), x.var(axis=0)
+    xhat = (x - mean) / np.sqrt(var + eps)
+    return gamma * xhat + beta, (xhat, var + eps, gamma)
+
+
+def norm_backward(dout, cache):
+    xhat, var, gamma = cache
+    d = dout * gamma
+    dx = (d - d.mean(axis=0) - xhat * (d * xhat).mean(axis=0)) / np.sqrt(var)
+    return dx, (dout * xhat).sum(axis=0), dout.sum(axis=0)
+
+
+def softmax_loss(x, y):
+    p = np.exp(x - x.max(axis=1, keepdims=True))
+    p /= p.sum(axis=1, keepdims=True)
+    rows = np.arange(len(x))
+    loss = -np.mean(np.log(p[rows, y]))
+    p[rows, y] -= 1
+    dx = p / len(x)
+    return loss, dx
+'''
+
+
+def test_pairs_of_functions_of_a_file(tmp_path):
+    file = tmp_path / "layers.py"
+    file.write_text(FILE)
+    report = audit_file(file, autograd=False)
+    assert report.ok, report
+    assert {r.name: sorted(r.judged) for r in report.results} == {
+        "affine_forward": ["b", "w", "x"], "norm_forward": ["beta", "gamma", "x"], "softmax_loss": ["x"]}
+    assert all("confirmed on" in str(r.remarks) for r in report.results)
+    file.write_text(FILE.replace("(dout * xhat).sum", "2 * (dout * xhat).sum"))
+    report = audit_file(file, autograd=False)
+    assert {r.name: r.ok for r in report.results} == {
+        "affine_forward": True, "norm_forward": False, "softmax_loss": True}, report
+
+
+def test_what_could_not_be_tried_says_how_it_could(tmp_path):
+    file = tmp_path / "layers.py"
+    file.write_text("class Odd:\n    def __init__(self, path):\n        self.text = open(path)\n\n"
+                    "    def forward(self, x):\n        return x\n\n    def backward(self, dy):\n        return dy\n")
+    report = audit_file(file, autograd=False)
+    assert report.exit_code == 2 and "from Python: audit(Odd(…), inputs=(…,))" in str(report), report
+
+
+def test_a_parameter_without_gradient_is_no_right(tmp_path):
+    file = tmp_path / "layers.py"
+    source = protocols.rows(protocols.Beside)[0].example
+    file.write_text("import numpy as np\n" + source.replace("self.dW = ", "extra = "))
+    report = audit_file(file, autograd=False)
+    assert report.exit_code == 1 and "not judged: W" in str(report), report
+
+
+def test_a_recipe_is_read_strictly():
+    plain = Recipe("Layer", gradients={"x": "returned"}).to_plain()
+    assert Recipe.from_plain(plain) == Recipe("Layer", gradients={"x": "returned"})
+    for name, value in (("name", 3), ("gradients", {"x": 1}), ("outputs", "result"), ("scalar", 1), ("more", "")):
+        with pytest.raises(ValueError, match="recipe"):
+            Recipe.from_plain(plain | {name: value})
+
+
+def test_sizes_of_a_world_differ():
+    for world in guess.WORLDS:
+        sizes = [n for n in world.x if n > 1]
+        assert len(set(sizes)) == len(sizes), world.name
+
+
+def test_keys_of_a_dictionary_are_read_from_the_source():
+    source = "mode = p['mode']; eps = p.get('eps', 1e-5); p['running'] = 1\nif p[\"stride\"] == 2: pass"
+    assert guess.keys_of("p", source) == {"mode": True, "eps": False, "stride": True}
+
+
+def test_values_follow_from_their_key():
+    assert np.array_equal(guess.normal((2, 3), "x"), guess.normal((2, 3), "x"))
+    assert not np.array_equal(guess.normal((2, 3), "x"), guess.normal((2, 3), "w"))
