@@ -80,6 +80,32 @@ def check(where, **arguments):
     return sizes
 
 
+def check_masked(where, mask, lengths, **arguments):
+    """``check``, and which positions are valid, said by a mask or by lengths.
+
+    Args:
+        where, arguments: as for ``check``, N and T among the axes.
+        mask: boolean ``(N, T)``, true at valid positions; None where it is not given.
+        lengths: integer ``(N,)``, 0 <= length <= T: so many from the first are valid; None where it is not given.
+
+    Returns:
+        The mask; None for all.
+
+    Raises:
+        TypeError, ValueError: as ``check``; both are given, or a length is out of range.
+    """
+    given = {"mask": (mask, "bool N T"), "lengths": (lengths, "int N")}
+    sizes = check(where, **arguments, **{name: pair for name, pair in given.items() if pair[0] is not None})
+    if lengths is None:
+        return mask
+    if mask is not None:
+        raise ValueError(f"{where}: mask and lengths are given, expected one of them")
+    wrong = (lengths < 0) | (lengths > sizes["T"])
+    if wrong.any():
+        raise ValueError(f"{where}: lengths contains {lengths[wrong][0]}, expected 0 <= length <= T = {sizes['T']}")
+    return np.arange(sizes["T"]) < lengths[:, None]
+
+
 def integer(where, **argument):
     """One ``name=value`` as an int.
 

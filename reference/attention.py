@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ._checks import check
+from ._checks import check, check_masked
 from ._functions import softmax, softmax_backward
 from ._layer import Composite, Layer, like
 
@@ -60,13 +60,14 @@ class AttentionWeight(Layer):
     Source: Luong et al. 2015; Saito, Deep Learning from Scratch 2, chapter 8.
     """
 
-    def forward(self, hs, h, mask=None):
+    def forward(self, hs, h, mask=None, *, lengths=None):
         """Weights of the encoder states.
 
         Args:
             hs: encoder states ``(N, T, H)``, floating.
             h: decoder state ``(N, H)``, floating.
             mask: boolean ``(N, T)``, true at valid source positions; None for all.
+            lengths: instead of ``mask``, integer ``(N,)``: of each row so many from the first are valid.
 
         Returns:
             ``a`` ``(N, T)``, rows summing to 1; a row with nothing valid is zero.
@@ -75,8 +76,7 @@ class AttentionWeight(Layer):
             TypeError: ``hs`` or ``h`` is not floating, or ``mask`` not boolean.
             ValueError: shapes that do not fit.
         """
-        given = {} if mask is None else {"mask": (mask, "bool N T")}
-        check("AttentionWeight.forward", hs=(hs, "N T H"), h=(h, "N H"), **given)
+        mask = check_masked("AttentionWeight.forward", mask, lengths, hs=(hs, "N T H"), h=(h, "N H"))
         hs = valid(hs, mask)
         a = softmax(np.matmul(hs, h[:, :, None])[:, :, 0], mask)
         self._save(hs, h, mask, a)
@@ -115,13 +115,14 @@ class Attention(Composite):
         super().__init__(weight=AttentionWeight(), sum=WeightSum())
         self.attention_weight = None
 
-    def forward(self, hs, h, mask=None):
+    def forward(self, hs, h, mask=None, *, lengths=None):
         """Context of one decoder state.
 
         Args:
             hs: encoder states ``(N, T, H)``, floating.
             h: decoder state ``(N, H)``, floating.
             mask: boolean ``(N, T)``, true at valid source positions; None for all.
+            lengths: instead of ``mask``, integer ``(N,)``: of each row so many from the first are valid.
 
         Returns:
             ``c`` ``(N, H)``; zero in a row with nothing valid.
@@ -130,8 +131,7 @@ class Attention(Composite):
             TypeError: ``hs`` or ``h`` is not floating, or ``mask`` not boolean.
             ValueError: shapes that do not fit.
         """
-        given = {} if mask is None else {"mask": (mask, "bool N T")}
-        check("Attention.forward", hs=(hs, "N T H"), h=(h, "N H"), **given)
+        mask = check_masked("Attention.forward", mask, lengths, hs=(hs, "N T H"), h=(h, "N H"))
         hs = valid(hs, mask)
         self.attention_weight = self.weight.forward(hs, h, mask)
         c = self.sum.forward(hs, self.attention_weight)
@@ -171,13 +171,14 @@ class TimeAttention(Layer):
         super().__init__()
         self.attention_weights = None
 
-    def forward(self, hs_enc, hs_dec, mask=None):
+    def forward(self, hs_enc, hs_dec, mask=None, *, lengths=None):
         """Contexts of all decoder states.
 
         Args:
             hs_enc: encoder states ``(N, T, H)``, floating.
             hs_dec: decoder states ``(N, U, H)``, floating; U may differ from T.
             mask: boolean ``(N, T)``, true at valid source positions; None for all.
+            lengths: instead of ``mask``, integer ``(N,)``: of each row so many from the first are valid.
 
         Returns:
             ``cs`` ``(N, U, H)``; zero in a row with nothing valid.
@@ -186,8 +187,7 @@ class TimeAttention(Layer):
             TypeError: ``hs_enc`` or ``hs_dec`` is not floating, or ``mask`` not boolean.
             ValueError: shapes that do not fit.
         """
-        given = {} if mask is None else {"mask": (mask, "bool N T")}
-        check("TimeAttention.forward", hs_enc=(hs_enc, "N T H"), hs_dec=(hs_dec, "N U H"), **given)
+        mask = check_masked("TimeAttention.forward", mask, lengths, hs_enc=(hs_enc, "N T H"), hs_dec=(hs_dec, "N U H"))
         hs_enc = valid(hs_enc, mask)
         mask = None if mask is None else mask[:, None, :]
         a = softmax(np.matmul(hs_dec, hs_enc.transpose(0, 2, 1)), mask)

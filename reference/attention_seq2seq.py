@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ._checks import check
+from ._checks import check_masked
 from ._layer import Composite
 from .attention import TimeAttention, valid
 from .seq2seq import Decoder, Encoder, Seq2seq, embedding_and_lstm, model_sizes, output_affine
@@ -14,13 +14,14 @@ class AttentionEncoder(Encoder):
     Source: Bahdanau et al. 2015; Saito, Deep Learning from Scratch 2, chapter 8.
     """
 
-    def forward(self, xs, mask=None):
+    def forward(self, xs, mask=None, *, lengths=None):
         """Reads the source.
 
         Args:
             xs: ids ``(N, T)``, integer, 0 <= id < V where they are valid.
             mask: boolean ``(N, T)``, true at valid positions; None for all. The others, wherever they stand, are
                 not read: each sample gets what it gets without them.
+            lengths: instead of ``mask``, integer ``(N,)``: of each row so many from the first are valid.
 
         Returns:
             ``hs`` ``(N, T, H)``: the state after every step; at one that is not valid, that of the last before it
@@ -31,7 +32,7 @@ class AttentionEncoder(Encoder):
             TypeError: ``xs`` is not an integer array, or ``mask`` not boolean.
             ValueError: shapes that do not fit, or T is 0.
         """
-        return self._read(xs, mask)
+        return self._read(xs, mask, lengths)
 
     def backward(self, dhs):
         """Writes the gradients of the parameters; ids have none.
@@ -68,7 +69,7 @@ class AttentionDecoder(Decoder):
         Composite.__init__(self, **embedding_and_lstm(sizes, D, True, dtype, rng), attention=TimeAttention(),
                            affine=output_affine(sizes, 2 * H, dtype, rng))
 
-    def forward(self, xs, enc_hs, mask=None):
+    def forward(self, xs, enc_hs, mask=None, *, lengths=None):
         """Scores of the next id at every step.
 
         Args:
@@ -76,6 +77,7 @@ class AttentionDecoder(Decoder):
             enc_hs: encoder states ``(N, T, H)``, floating.
             mask: boolean ``(N, T)``, true at valid source positions; None for all. The decoder starts from the state
                 at the last of them, and what stands elsewhere changes nothing.
+            lengths: instead of ``mask``, integer ``(N,)``: of each row so many from the first are valid.
 
         Returns:
             ``score`` ``(N, U, V)``: logits.
@@ -85,17 +87,16 @@ class AttentionDecoder(Decoder):
             TypeError: a dtype of the wrong kind.
             ValueError: shapes that do not fit.
         """
-        self._check_states("forward", enc_hs, mask, xs=(xs, "int N U"))
+        mask = self._check_states("forward", enc_hs, mask, lengths, xs=(xs, "int N U"))
         enc_hs, last = valid(enc_hs, mask), last_valid(enc_hs, mask)
         self.lstm.set_state(enc_hs[last])
         score = self._scores(xs, enc_hs, mask)
         self._save(score.shape, enc_hs.shape, last, mask)
         return score
 
-    def _check_states(self, method, enc_hs, mask, **more):
-        given = {} if mask is None else {"mask": (mask, "bool N T")}
-        check(f"{type(self).__name__}.{method}", Wh=(self.lstm.params[1], "H 4H"), **more,
-              enc_hs=(enc_hs, "N T H"), **given)
+    def _check_states(self, method, enc_hs, mask, lengths, **more):
+        return check_masked(f"{type(self).__name__}.{method}", mask, lengths, Wh=(self.lstm.params[1], "H 4H"), **more,
+                            enc_hs=(enc_hs, "N T H"))
 
     def _scores(self, xs, enc_hs, mask):
         dec_hs = self.lstm.forward(self.embed.forward(xs))
@@ -123,7 +124,7 @@ class AttentionDecoder(Decoder):
         denc_hs[last] += self.lstm.dh
         return valid(denc_hs, mask)
 
-    def generate(self, enc_hs, start_id, sample_size, mask=None, **how):
+    def generate(self, enc_hs, start_id, sample_size, mask=None, *, lengths=None, **how):
         """Decoding, greedy or by beam search; among equals, the first.
 
         Args:
@@ -131,6 +132,7 @@ class AttentionDecoder(Decoder):
             start_id: first input id, 0 <= id < V.
             sample_size: number of ids, >= 0.
             mask: boolean ``(N, T)``, true at valid source positions; None for all.
+            lengths: instead of ``mask``, integer ``(N,)``: of each row so many from the first are valid.
             how: ``end_id``, ``beam_width``, ``length_penalty``, ``scores``, as in ``Seq2seq.generate``.
 
         Returns:
@@ -139,7 +141,7 @@ class AttentionDecoder(Decoder):
         Raises:
             As there.
         """
-        self._check_states("generate", enc_hs, mask)
+        mask = self._check_states("generate", enc_hs, mask, lengths)
         enc_hs, last = valid(enc_hs, mask), last_valid(enc_hs, mask)
         return self._search(enc_hs[last], (enc_hs, mask), start_id, sample_size, **how)
 

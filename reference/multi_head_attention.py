@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ._checks import check, integer
+from ._checks import check, check_masked, integer
 from ._functions import softmax, softmax_backward
 from ._layer import Layer, like
 from .attention import valid
@@ -38,13 +38,14 @@ class MultiHeadAttention(Layer):
             raise ValueError(f"MultiHeadAttention: heads is {heads}, expected >= 1 and a divisor of D = {len(Wq)}")
         self.attention_weights = None
 
-    def forward(self, query, key, value, mask=None):
+    def forward(self, query, key, value, mask=None, *, lengths=None):
         """Attends from every query to all keys.
 
         Args:
             query: ``(N, U, D)``, floating.
             key, value: ``(N, T, D)``, floating.
             mask: boolean ``(N, T)``, true at valid keys; None for all.
+            lengths: instead of ``mask``, integer ``(N,)``: of each row so many from the first are valid.
 
         Returns:
             ``(N, U, D)``; zero where no key is valid.
@@ -54,9 +55,8 @@ class MultiHeadAttention(Layer):
             ValueError: shapes that do not fit.
         """
         Wq, Wk, Wv, Wo = self.params
-        given = {} if mask is None else {"mask": (mask, "bool N T")}
-        check("MultiHeadAttention.forward", Wq=(Wq, "D D"), query=(query, "N U D"), key=(key, "N T D"),
-              value=(value, "N T D"), **given)
+        mask = check_masked("MultiHeadAttention.forward", mask, lengths, Wq=(Wq, "D D"), query=(query, "N U D"),
+                            key=(key, "N T D"), value=(value, "N T D"))
         key, value = valid(key, mask), valid(value, mask)
         q = self._split(np.matmul(query, Wq) / (len(Wq) // self.heads) ** 0.5)
         k, v = self._split(np.matmul(key, Wk)), self._split(np.matmul(value, Wv))

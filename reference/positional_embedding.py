@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ._checks import check
+from ._checks import check, check_masked
 from ._layer import Layer, like
 from .attention import valid
 
@@ -26,12 +26,13 @@ class PositionalEmbedding(Layer):
         super().__init__(W)
         check("PositionalEmbedding", W=(W, "M D"))
 
-    def forward(self, xs, mask=None):
+    def forward(self, xs, mask=None, *, lengths=None):
         """Adds to each entry of a sequence the row of its position.
 
         Args:
             xs: ``(N, T, D)``, floating, T <= M.
             mask: boolean ``(N, T)``, true at valid entries, which alone count; None for all.
+            lengths: instead of ``mask``, integer ``(N,)``: of each row so many from the first are valid.
 
         Returns:
             ``ys`` ``(N, T, D)``, the promotion of the dtypes of ``xs`` and ``W``, zero where ``mask`` is false;
@@ -43,8 +44,7 @@ class PositionalEmbedding(Layer):
         """
         (W,) = self.params
         where = "PositionalEmbedding.forward"
-        given = {} if mask is None else {"mask": (mask, "bool N T")}
-        check(where, W=(W, "M D"), xs=(xs, "N T D"), **given)
+        mask = check_masked(where, mask, lengths, W=(W, "M D"), xs=(xs, "N T D"))
         if xs.shape[1] > len(W):
             raise ValueError(f"{where}: xs has shape {xs.shape}, expected T <= M = {len(W)}")
         counted = np.ones(xs.shape[:2], bool) if mask is None else mask

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ._checks import check, check_index, integer
+from ._checks import check, check_index, check_masked, integer
 from ._functions import log_softmax
 from ._layer import Composite, like, normal
 from .affine import TimeAffine
@@ -45,13 +45,14 @@ class Encoder(Composite):
         rng = np.random.default_rng() if rng is None else rng
         super().__init__(**embedding_and_lstm(sizes, sizes[1], False, dtype, rng))
 
-    def forward(self, xs, mask=None):
+    def forward(self, xs, mask=None, *, lengths=None):
         """Reads the source.
 
         Args:
             xs: ids ``(N, T)``, integer, 0 <= id < V where they are valid.
             mask: boolean ``(N, T)``, true at valid positions; None for all. The others, wherever they stand, are
                 not read: each sample gets what it gets without them.
+            lengths: instead of ``mask``, integer ``(N,)``: of each row so many from the first are valid.
 
         Returns:
             ``h`` ``(N, H)``: the state after the last valid step, zero where there is none.
@@ -61,12 +62,11 @@ class Encoder(Composite):
             TypeError: ``xs`` is not an integer array, or ``mask`` not boolean.
             ValueError: shapes that do not fit, or T is 0.
         """
-        return self._read(xs, mask)[:, -1]
+        return self._read(xs, mask, lengths)[:, -1]
 
-    def _read(self, xs, mask):
+    def _read(self, xs, mask, lengths):
         """The state ``(N, T, H)`` after every step, or after the last valid one before it."""
-        given = {} if mask is None else {"mask": (mask, "bool N T")}
-        check(f"{type(self).__name__}.forward", xs=(xs, "int N T"), **given)
+        mask = check_masked(f"{type(self).__name__}.forward", mask, lengths, xs=(xs, "int N T"))
         mask = np.ones(xs.shape, dtype=bool) if mask is None else mask
         # the valid ids are read first, in their order; the state after the k-th of them stands at k - 1
         rows, order = np.arange(len(xs))[:, None], np.argsort(~mask, axis=1, kind="stable")
@@ -310,13 +310,14 @@ class Seq2seq(Composite):
             loss=TimeSoftmaxWithLoss(),
         )
 
-    def score(self, xs, ts_in, mask=None):
+    def score(self, xs, ts_in, mask=None, *, lengths=None):
         """Logits of the next id at every step, the answer given.
 
         Args:
             xs: source ids ``(N, T)``, integer.
             ts_in: decoder input ids ``(N, U)``, integer.
             mask: boolean ``(N, T)``, true at valid source positions; None for all.
+            lengths: instead of ``mask``, integer ``(N,)``: of each row so many from the first are valid.
 
         Returns:
             ``(N, U, V)``.
@@ -326,13 +327,14 @@ class Seq2seq(Composite):
             TypeError: a dtype of the wrong kind.
             ValueError: shapes that do not fit.
         """
+        mask = check_masked(f"{type(self).__name__}.score", mask, lengths, xs=(xs, "int N T"))
         return self.decoder.forward(ts_in, *self._message(xs, mask))
 
     def _message(self, xs, mask):
         """What the decoder gets of the source."""
         return (self.encoder.forward(xs, mask),)
 
-    def forward(self, xs, ts, mask=None):
+    def forward(self, xs, ts, mask=None, *, lengths=None):
         """Mean loss of the answer.
 
         Args:
@@ -340,6 +342,7 @@ class Seq2seq(Composite):
             ts: start id and answer ids ``(N, U + 1)``, integer, U >= 1. Where an answer is padded at its end
                 with ``loss.ignore_label``, it does not count.
             mask: boolean ``(N, T)``, true at valid source positions; None for all. The others change nothing.
+            lengths: instead of ``mask``, integer ``(N,)``: of each row so many from the first are valid.
 
         Returns:
             The loss, a scalar of the parameters' dtype, in nats.
@@ -350,7 +353,7 @@ class Seq2seq(Composite):
             ValueError: shapes that do not fit.
         """
         where = f"{type(self).__name__}.forward"
-        check(where, xs=(xs, "int N T"), ts=(ts, "int N U"))
+        mask = check_masked(where, mask, lengths, xs=(xs, "int N T"), ts=(ts, "int N U"))
         if ts.shape[1] < 2:
             raise ValueError(f"{where}: ts has shape {ts.shape}, expected at least 2 columns, start id and answer")
         ts_in, ignored = ts[:, :-1], self.loss.ignore_label
@@ -373,7 +376,7 @@ class Seq2seq(Composite):
         self._saved()
         self.encoder.backward(self.decoder.backward(self.loss.backward(dout)))
 
-    def generate(self, xs, start_id, sample_size, mask=None, **how):
+    def generate(self, xs, start_id, sample_size, mask=None, *, lengths=None, **how):
         """Answers, greedy or by beam search; among equals, the first.
 
         Args:
@@ -381,6 +384,7 @@ class Seq2seq(Composite):
             start_id: first input id of the decoder.
             sample_size: number of ids, >= 0.
             mask: boolean ``(N, T)``, true at valid source positions; None for all.
+            lengths: instead of ``mask``, integer ``(N,)``: of each row so many from the first are valid.
             end_id: id after which an answer is over: the rest of it are ``end_id`` too, and decoding stops when
                 all are; None for none.
             beam_width: answers followed at every step, >= 1; 1 is greedy decoding.
@@ -399,6 +403,7 @@ class Seq2seq(Composite):
 
         Source: Wu et al. 2016 for the length.
         """
+        mask = check_masked(f"{type(self).__name__}.generate", mask, lengths, xs=(xs, "int N T"))
         message, *rest = self._message(xs, mask)
         return self.decoder.generate(message, start_id, sample_size, *rest, **how)
 

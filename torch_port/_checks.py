@@ -152,6 +152,35 @@ def _expected(
     return f"expected {_tuple(letters)}{numbers}"
 
 
+def check_masked(
+    where: str, mask: Tensor | None, lengths: Tensor | None, **arguments: tuple[Tensor, str]
+) -> Tensor | None:
+    """``check``, and which positions are valid, said by a mask or by lengths.
+
+    Args:
+        where, arguments: as for ``check``, N and T among the axes.
+        mask: boolean ``(N, T)``, true at valid positions; None where it is not given.
+        lengths: integer ``(N,)``, on any device, 0 <= length <= T: so many from the first are valid; None where
+            it is not given. On an accelerator their check waits for it, see ``index_checks``.
+
+    Returns:
+        The mask, on the device of the first argument; None for all.
+
+    Raises:
+        TypeError, ValueError: as ``check``; both are given, or a length is out of range.
+    """
+    given = {"mask": (mask, "bool N T"), "lengths": (lengths, "int N")}
+    sizes = check(where, **arguments, **{name: (a, axes) for name, (a, axes) in given.items() if a is not None})
+    if lengths is None:
+        return mask
+    if mask is not None:
+        raise ValueError(f"{where}: mask and lengths are given, expected one of them")
+    if (wrong := _first_outside({"lengths": lengths}, sizes["T"] + 1, None)) is not None:
+        raise ValueError(f"{where}: lengths contains {wrong[1]}, expected 0 <= length <= T = {sizes['T']}")
+    device = next(tensor for tensor, _ in arguments.values()).device
+    return torch.arange(sizes["T"], device=device) < lengths.to(device)[:, None]
+
+
 def check_index(
     where: str, indices: dict[str, Tensor], upper: int, ignore: int | None = None
 ) -> None:
@@ -162,14 +191,20 @@ def check_index(
     Raises:
         IndexError: names the first offending index.
     """
+    if (wrong := _first_outside(indices, upper, ignore)) is not None:
+        refuse_index(where, *wrong, upper, ignore)
+
+
+def _first_outside(indices: dict[str, Tensor], upper: int, ignore: int | None) -> tuple[str, int] | None:
+    """Name and value of the first entry outside ``[0, upper)`` that is not ``ignore``; None for none, or unchecked."""
     if torch.compiler.is_compiling() or not _switch.on:
-        return
+        return None
     values = {name: _values(index) for name, index in indices.items()}
     wrong = {name: _wrong(index, upper, ignore) for name, index in values.items() if index is not None}
     if not wrong or not torch.stack([w.any() for w in wrong.values()]).any():
-        return
+        return None
     name = next(name for name, w in wrong.items() if w.any())
-    refuse_index(where, name, int(values[name][wrong[name]][0]), upper, ignore)  # type: ignore[index]
+    return name, int(values[name][wrong[name]][0])  # type: ignore[index]
 
 
 def refuse_index(where: str, name: str, index: int, upper: int, ignore: int | None = None) -> None:

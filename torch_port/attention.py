@@ -6,7 +6,7 @@ One decoder step is the case U = 1 of the batched products over all of them.
 import torch
 from torch import Tensor
 
-from ._checks import check
+from ._checks import check, check_masked
 from ._twin import Twin
 
 
@@ -40,13 +40,16 @@ class AttentionWeight(Twin):
     Source: Luong et al. 2015; Saito, Deep Learning from Scratch 2, chapter 8.
     """
 
-    def forward(self, hs: Tensor, h: Tensor, mask: Tensor | None = None) -> Tensor:
+    def forward(
+        self, hs: Tensor, h: Tensor, mask: Tensor | None = None, *, lengths: Tensor | None = None
+    ) -> Tensor:
         """Weights of the encoder states.
 
         Args:
             hs: encoder states ``(N, T, H)``, floating.
             h: decoder state ``(N, H)``, dtype of ``hs``.
             mask: boolean ``(N, T)``, true at valid source positions; None for all.
+            lengths: instead of ``mask``, integer ``(N,)``: of each row so many from the first are valid.
 
         Returns:
             ``a`` ``(N, T)``, rows summing to 1; a row with nothing valid is zero.
@@ -56,7 +59,7 @@ class AttentionWeight(Twin):
                 boolean.
             ValueError: shapes that do not fit.
         """
-        check("AttentionWeight.forward", hs=(hs, "N T H"), h=(h, "N H"), **mask_axes(mask))
+        mask = check_masked("AttentionWeight.forward", mask, lengths, hs=(hs, "N T H"), h=(h, "N H"))
         return attend(valid(hs, mask), h[:, None, :], mask)[:, 0]
 
 
@@ -77,13 +80,16 @@ class Attention(Twin):
         self.sum = WeightSum()
         self.attention_weight = None
 
-    def forward(self, hs: Tensor, h: Tensor, mask: Tensor | None = None) -> Tensor:
+    def forward(
+        self, hs: Tensor, h: Tensor, mask: Tensor | None = None, *, lengths: Tensor | None = None
+    ) -> Tensor:
         """Context of one decoder state.
 
         Args:
             hs: encoder states ``(N, T, H)``, floating.
             h: decoder state ``(N, H)``, dtype of ``hs``.
             mask: boolean ``(N, T)``, true at valid source positions; None for all.
+            lengths: instead of ``mask``, integer ``(N,)``: of each row so many from the first are valid.
 
         Returns:
             ``c`` ``(N, H)``; zero in a row with nothing valid.
@@ -93,7 +99,7 @@ class Attention(Twin):
                 boolean.
             ValueError: shapes that do not fit.
         """
-        check("Attention.forward", hs=(hs, "N T H"), h=(h, "N H"), **mask_axes(mask))
+        mask = check_masked("Attention.forward", mask, lengths, hs=(hs, "N T H"), h=(h, "N H"))
         hs = valid(hs, mask)
         a = self.weight(hs, h, mask)
         if not torch.compiler.is_exporting():  # nothing is kept of a trace
@@ -120,13 +126,16 @@ class TimeAttention(Twin):
         """
         return None if self._weights is None else list(self._weights.unbind(1))
 
-    def forward(self, hs_enc: Tensor, hs_dec: Tensor, mask: Tensor | None = None) -> Tensor:
+    def forward(
+        self, hs_enc: Tensor, hs_dec: Tensor, mask: Tensor | None = None, *, lengths: Tensor | None = None
+    ) -> Tensor:
         """Contexts of all decoder states.
 
         Args:
             hs_enc: encoder states ``(N, T, H)``, floating.
             hs_dec: decoder states ``(N, U, H)``, dtype of ``hs_enc``; U may differ from T.
             mask: boolean ``(N, T)``, true at valid source positions; None for all.
+            lengths: instead of ``mask``, integer ``(N,)``: of each row so many from the first are valid.
 
         Returns:
             ``cs`` ``(N, U, H)``; zero in a row with nothing valid.
@@ -137,7 +146,7 @@ class TimeAttention(Twin):
             ValueError: shapes that do not fit.
         """
         where = "TimeAttention.forward"
-        check(where, hs_enc=(hs_enc, "N T H"), hs_dec=(hs_dec, "N U H"), **mask_axes(mask))
+        mask = check_masked(where, mask, lengths, hs_enc=(hs_enc, "N T H"), hs_dec=(hs_dec, "N U H"))
         hs_enc = valid(hs_enc, mask)
         a = attend(hs_enc, hs_dec, mask)
         if not torch.compiler.is_exporting():  # nothing is kept of a trace
@@ -159,8 +168,3 @@ def attend(hs_enc: Tensor, hs_dec: Tensor, mask: Tensor | None) -> Tensor:
 def valid(hs: Tensor, mask: Tensor | None) -> Tensor:
     """States ``(N, T, H)`` with zeros where ``mask`` ``(N, T)`` is false; None masks nothing."""
     return hs if mask is None else hs.masked_fill(~mask[:, :, None], 0)
-
-
-def mask_axes(mask: Tensor | None) -> dict[str, tuple[Tensor, str]]:
-    """The argument of ``check`` for an optional mask."""
-    return {} if mask is None else {"mask": (mask, "bool N T")}

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .attention import TimeAttention, mask_axes, valid
+from .attention import TimeAttention, valid
 from .seq2seq import DecoderBase, Encoder, Seq2seq, State
 
 
@@ -15,13 +15,14 @@ class AttentionEncoder(Encoder):
     Source: Bahdanau et al. 2015; Saito, Deep Learning from Scratch 2, chapter 8.
     """
 
-    def forward(self, xs: Tensor, mask: Tensor | None = None) -> Tensor:
+    def forward(self, xs: Tensor, mask: Tensor | None = None, *, lengths: Tensor | None = None) -> Tensor:
         """Reads the source.
 
         Args:
             xs: ids ``(N, T)``, integer, 0 <= id < V where they are valid.
             mask: boolean ``(N, T)``, true at valid positions; None for all. The others, wherever
                 they stand, are not read: each sample gets what it gets without them.
+            lengths: instead of ``mask``, integer ``(N,)``: of each row so many from the first are valid.
 
         Returns:
             ``hs`` ``(N, T, H)``: the state after every step; at one that is not valid, that of the
@@ -32,7 +33,7 @@ class AttentionEncoder(Encoder):
             TypeError: ``xs`` is not an integer tensor, or ``mask`` not boolean.
             ValueError: shapes that do not fit, or T is 0.
         """
-        return self._read(xs, mask)
+        return self._read(xs, mask, lengths)
 
 
 class AttentionDecoder(DecoderBase):
@@ -48,7 +49,9 @@ class AttentionDecoder(DecoderBase):
         super()._build(V, D, H, **factory)
         self.attention = TimeAttention()
 
-    def forward(self, xs: Tensor, enc_hs: Tensor, mask: Tensor | None = None) -> Tensor:
+    def forward(
+        self, xs: Tensor, enc_hs: Tensor, mask: Tensor | None = None, *, lengths: Tensor | None = None
+    ) -> Tensor:
         """Scores of the next id at every step.
 
         Args:
@@ -57,6 +60,7 @@ class AttentionDecoder(DecoderBase):
                 autocast).
             mask: boolean ``(N, T)``, true at valid source positions; None for all. The decoder
                 starts from the state at the last of them, and what stands elsewhere changes nothing.
+            lengths: instead of ``mask``, integer ``(N,)``: of each row so many from the first are valid.
 
         Returns:
             ``score`` ``(N, U, V)``: logits.
@@ -66,7 +70,7 @@ class AttentionDecoder(DecoderBase):
             TypeError: a dtype of the wrong kind.
             ValueError: shapes that do not fit.
         """
-        self._check("forward", xs=(xs, "int N U"), enc_hs=(enc_hs, "N T H"), **mask_axes(mask))
+        _, mask = self._check("forward", mask, lengths, xs=(xs, "int N U"), enc_hs=(enc_hs, "N T H"))
         return self._decode(xs, (self._first(enc_hs, mask), None), enc_hs, mask)[0]
 
     def generate(
@@ -75,6 +79,8 @@ class AttentionDecoder(DecoderBase):
         start_id: int,
         sample_size: int,
         mask: Tensor | None = None,
+        *,
+        lengths: Tensor | None = None,
         **how: Any,
     ) -> Any:
         """Decoding, greedy or by beam search; among equals, the first.
@@ -85,6 +91,7 @@ class AttentionDecoder(DecoderBase):
             start_id: first input id, 0 <= id < V.
             sample_size: number of ids, >= 0.
             mask: boolean ``(N, T)``, true at valid source positions; None for all.
+            lengths: instead of ``mask``, integer ``(N,)``: of each row so many from the first are valid.
             how: ``end_id``, ``beam_width``, ``length_penalty``, ``scores``, as in
                 ``Seq2seq.generate``.
 
@@ -94,7 +101,7 @@ class AttentionDecoder(DecoderBase):
         Raises:
             As there.
         """
-        where = self._check("generate", enc_hs=(enc_hs, "N T H"), **mask_axes(mask))
+        where, mask = self._check("generate", mask, lengths, enc_hs=(enc_hs, "N T H"))
         return self._search(where, self._first(enc_hs, mask), start_id, sample_size, enc_hs, mask, **how)
 
     def _kept(self) -> list[Tensor]:

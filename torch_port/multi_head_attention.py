@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-from ._checks import check, check_sizes
+from ._checks import check_masked, check_sizes
 from ._twin import Slot, Twin, textbook_init_
-from .attention import attend, mask_axes, valid
+from .attention import attend, valid
 
 
 class MultiHeadAttention(Twin):
@@ -64,7 +64,8 @@ class MultiHeadAttention(Twin):
         return self._weights
 
     def forward(
-        self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None
+        self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None, *,
+        lengths: Tensor | None = None,
     ) -> Tensor:
         """Attends from every query to all keys.
 
@@ -72,6 +73,7 @@ class MultiHeadAttention(Twin):
             query: ``(N, U, D)``, dtype of the weights (under autocast, any that it casts).
             key, value: ``(N, T, D)``, the same.
             mask: boolean ``(N, T)``, true at valid keys; None for all.
+            lengths: instead of ``mask``, integer ``(N,)``: of each row so many from the first are valid.
 
         Returns:
             ``(N, U, D)``; zero where no key is valid.
@@ -81,8 +83,8 @@ class MultiHeadAttention(Twin):
             ValueError: shapes that do not fit.
         """
         weight = self.in_proj_weight
-        check("MultiHeadAttention.forward", in_proj_weight=(weight, "3D D"), query=(query, "N U D"),
-              key=(key, "N T D"), value=(value, "N T D"), **mask_axes(mask))
+        mask = check_masked("MultiHeadAttention.forward", mask, lengths, in_proj_weight=(weight, "3D D"),
+                            query=(query, "N U D"), key=(key, "N T D"), value=(value, "N T D"))
         given = (query, valid(key, mask), valid(value, mask))
         q, k, v = (self._split(x @ w.T) for x, w in zip(given, weight.chunk(3), strict=True))
         mask = None if mask is None else mask.repeat_interleave(self.heads, 0)

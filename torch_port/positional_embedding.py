@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-from ._checks import check, check_sizes
+from ._checks import check_masked, check_sizes
 from ._twin import Slot, Twin
-from .attention import mask_axes, valid
+from .attention import valid
 
 
 class PositionalEmbedding(Twin):
@@ -45,12 +45,15 @@ class PositionalEmbedding(Twin):
         with torch.no_grad():
             self.weight.normal_(std=0.01)
 
-    def forward(self, xs: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, xs: Tensor, mask: Tensor | None = None, *, lengths: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Adds to each entry of a sequence the row of its position.
 
         Args:
             xs: ``(N, T, D)``, dtype of the weights (under autocast, any that it casts), T <= M.
             mask: boolean ``(N, T)``, true at valid entries, which alone count; None for all.
+            lengths: instead of ``mask``, integer ``(N,)``: of each row so many from the first are valid.
 
         Returns:
             ``ys`` ``(N, T, D)``, zero where ``mask`` is false; ``positions`` ``(N, T)``, int64: how
@@ -61,7 +64,7 @@ class PositionalEmbedding(Twin):
             ValueError: shapes that do not fit, or a sequence longer than M.
         """
         where = "PositionalEmbedding.forward"
-        check(where, weight=(self.weight, "M D"), xs=(xs, "N T D"), **mask_axes(mask))
+        mask = check_masked(where, mask, lengths, weight=(self.weight, "M D"), xs=(xs, "N T D"))
         longest = self.weight.shape[0]
         if xs.shape[1] > longest:
             raise ValueError(

@@ -7,11 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ._checks import check, check_index, check_sizes, integer, refuse_index, unchecked
+from ._checks import check_index, check_masked, check_sizes, integer, refuse_index, unchecked
 from ._recurrent import Device
 from ._twin import Twin
 from .affine import TimeAffine
-from .attention import mask_axes
 from .embedding import TimeEmbedding
 from .loss import TimeSoftmaxWithLoss
 from .lstm import TimeLSTM
@@ -66,13 +65,14 @@ class Encoder(Model):
         self.embed = TimeEmbedding(V, D, **factory)
         self.lstm = TimeLSTM(D, H, **factory)
 
-    def forward(self, xs: Tensor, mask: Tensor | None = None) -> Tensor:
+    def forward(self, xs: Tensor, mask: Tensor | None = None, *, lengths: Tensor | None = None) -> Tensor:
         """Reads the source.
 
         Args:
             xs: ids ``(N, T)``, integer, 0 <= id < V where they are valid.
             mask: boolean ``(N, T)``, true at valid positions; None for all. The others, wherever
                 they stand, are not read: each sample gets what it gets without them.
+            lengths: instead of ``mask``, integer ``(N,)``: of each row so many from the first are valid.
 
         Returns:
             ``h`` ``(N, H)``: the state after the last valid step, zero where there is none.
@@ -82,11 +82,11 @@ class Encoder(Model):
             TypeError: ``xs`` is not an integer tensor, or ``mask`` not boolean.
             ValueError: shapes that do not fit, or T is 0.
         """
-        return self._read(xs, mask)[:, -1]
+        return self._read(xs, mask, lengths)[:, -1]
 
-    def _read(self, xs: Tensor, mask: Tensor | None) -> Tensor:
+    def _read(self, xs: Tensor, mask: Tensor | None, lengths: Tensor | None) -> Tensor:
         """The state ``(N, T, H)`` after every step, or after the last valid one before it."""
-        check(f"{type(self).__name__}.forward", xs=(xs, "int N T"), **mask_axes(mask))
+        mask = check_masked(f"{type(self).__name__}.forward", mask, lengths, xs=(xs, "int N T"))
         if mask is None:
             hs: Tensor = self.lstm(self.embed(xs))
             return hs
@@ -118,11 +118,14 @@ class DecoderBase(Model):
         """Logits ``(N, U, V)`` and the LSTM's next state, of ids and the encoder's message."""
         raise NotImplementedError
 
-    def _check(self, method: str, **arguments: tuple[Tensor, str]) -> str:
+    def _check(
+        self, method: str, mask: Tensor | None = None, lengths: Tensor | None = None, **arguments: tuple[Tensor, str]
+    ) -> tuple[str, Tensor | None]:
+        """Where an error would be, and the mask that is meant."""
         where = f"{type(self).__name__}.{method}"
         slot = self.lstm.slots["Wh"]
-        check(where, **{f"lstm.{slot.path}": (slot.of(self.lstm), "4H H")}, **arguments)
-        return where
+        weight = {f"lstm.{slot.path}": (slot.of(self.lstm), "4H H")}
+        return where, check_masked(where, mask, lengths, **weight, **arguments)
 
     def _repeated(self, source: Sequence[Any], times: int) -> list[Any]:
         return [None if a is None else a.repeat_interleave(times, 0) for a in source]
@@ -268,7 +271,7 @@ class Decoder(DecoderBase):
         Raises:
             As there.
         """
-        where = self._check("generate", h=(h, "N H"))
+        where, _ = self._check("generate", h=(h, "N H"))
         return self._search(where, self._first(h), start_id, sample_size, h, **how)
 
     def _first(self, *source: Any) -> Tensor:
@@ -313,13 +316,16 @@ class Seq2seq(Model):
         self.decoder = self.decoder_class(V, D, H, **factory)
         self.loss = TimeSoftmaxWithLoss()
 
-    def score(self, xs: Tensor, ts_in: Tensor, mask: Tensor | None = None) -> Tensor:
+    def score(
+        self, xs: Tensor, ts_in: Tensor, mask: Tensor | None = None, *, lengths: Tensor | None = None
+    ) -> Tensor:
         """Logits of the next id at every step, the answer given.
 
         Args:
             xs: source ids ``(N, T)``, integer.
             ts_in: decoder input ids ``(N, U)``, integer.
             mask: boolean ``(N, T)``, true at valid source positions; None for all.
+            lengths: instead of ``mask``, integer ``(N,)``: of each row so many from the first are valid.
 
         Returns:
             ``(N, U, V)``.
@@ -329,6 +335,7 @@ class Seq2seq(Model):
             TypeError: a dtype of the wrong kind.
             ValueError: shapes that do not fit.
         """
+        mask = check_masked(f"{type(self).__name__}.score", mask, lengths, xs=(xs, "int N T"))
         score: Tensor = self.decoder(ts_in, *self._message(xs, mask))
         return score
 
@@ -336,7 +343,7 @@ class Seq2seq(Model):
         """What the decoder gets of the source."""
         return (self.encoder(xs, mask),)
 
-    def forward(self, xs: Tensor, ts: Tensor, mask: Tensor | None = None) -> Tensor:
+    def forward(self, xs: Tensor, ts: Tensor, mask: Tensor | None = None, *, lengths: Tensor | None = None) -> Tensor:
         """Mean loss of the answer.
 
         Args:
@@ -345,6 +352,7 @@ class Seq2seq(Model):
                 at its end with ``loss.ignore_label``, it does not count.
             mask: boolean ``(N, T)``, true at valid source positions; None for all. The others
                 change nothing.
+            lengths: instead of ``mask``, integer ``(N,)``: of each row so many from the first are valid.
 
         Returns:
             The loss, a scalar of the parameters' dtype (float32 under autocast), in nats.
@@ -355,7 +363,7 @@ class Seq2seq(Model):
             ValueError: shapes that do not fit.
         """
         where = f"{type(self).__name__}.forward"
-        check(where, xs=(xs, "int N T"), ts=(ts, "int N U"), **mask_axes(mask))
+        mask = check_masked(where, mask, lengths, xs=(xs, "int N T"), ts=(ts, "int N U"))
         if ts.shape[1] < 2:
             raise ValueError(f"{where}: ts has shape {tuple(ts.shape)}, "
                              "expected at least 2 columns, start id and answer")
@@ -376,6 +384,8 @@ class Seq2seq(Model):
         start_id: int,
         sample_size: int,
         mask: Tensor | None = None,
+        *,
+        lengths: Tensor | None = None,
         **how: Any,
     ) -> Any:
         """Answers, greedy or by beam search; among equals, the first. Neither mode nor state change.
@@ -385,6 +395,7 @@ class Seq2seq(Model):
             start_id: first input id of the decoder.
             sample_size: number of ids, >= 0.
             mask: boolean ``(N, T)``, true at valid source positions; None for all.
+            lengths: instead of ``mask``, integer ``(N,)``: of each row so many from the first are valid.
             end_id: id after which an answer is over: the rest of it are ``end_id`` too, and
                 decoding stops when all are, for which it waits for the device at every step; None
                 for none.
@@ -404,6 +415,7 @@ class Seq2seq(Model):
 
         Source: Wu et al. 2016 for the length.
         """
+        mask = check_masked(f"{type(self).__name__}.generate", mask, lengths, xs=(xs, "int N T"))
         message, *rest = self._message(xs, mask)
         return self.decoder.generate(message, start_id, sample_size, *rest, **how)
 
@@ -415,6 +427,7 @@ class Seq2seq(Model):
         sample_size: int,
         mask: Tensor | None = None,
         *,
+        lengths: Tensor | None = None,
         temperature: float = 1.0,
         top_k: int | None = None,
         generator: torch.Generator | None = None,
@@ -425,7 +438,7 @@ class Seq2seq(Model):
         """Answers whose ids are drawn, each from the softmax of its logits. Neither mode nor state change.
 
         Args:
-            xs, start_id, sample_size, mask, end_id, length_penalty, scores: as in ``generate``;
+            xs, start_id, sample_size, mask, lengths, end_id, length_penalty, scores: as in ``generate``;
                 scores are those of the model, whatever the temperature.
             temperature: by which logits are divided before the softmax, > 0; small is greedy.
             top_k: how many of the highest logits are drawn from, and those equal to the last of
@@ -442,7 +455,7 @@ class Seq2seq(Model):
         """
         choose = drawn(f"{type(self).__name__}.sample", temperature, top_k, generator)
         return self.generate(
-            xs, start_id, sample_size, mask,
+            xs, start_id, sample_size, mask, lengths=lengths,
             end_id=end_id, length_penalty=length_penalty, scores=scores, choose=choose,
         )
 
