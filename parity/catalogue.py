@@ -44,7 +44,7 @@ def _model(name, **fields):
                   extreme=1e1, **fields)
 
 
-MASK = {"mask": mask("N T", optional=True)}
+MASK = {"mask": mask("N T", optional=True, lengths="lengths")}
 _SOURCE = {"xs": ids("N T", below="V")}
 _TARGET = {"xs": ids("N U", below="V")}
 _SEQ2SEQ: dict = {

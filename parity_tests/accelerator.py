@@ -56,6 +56,9 @@ def layer(spec, device):
                 outputs = module(*inputs)
                 outputs = outputs if isinstance(outputs, tuple) else (outputs,)
                 torch.autograd.backward([o.sum() for o in outputs if o.is_floating_point()])
+            for keyword in lengths_of(spec) if last else ():
+                valid = torch.ones(case.sizes["N"], dtype=torch.int64, device=device)
+                module(*inputs[: -1], **{keyword: valid})
             params = [*module.parameters(), *(i for i in inputs if i.requires_grad)]
             found = {t.device.type for p in params for t in (p, p.grad)} | {o.device.type for o in outputs}
             if found - {device}:
@@ -67,6 +70,11 @@ def layer(spec, device):
                 module.generate(xs, 1, 3, *mask)
                 module.generate(xs, 1, 3, *mask, beam_width=2, scores=True)
                 module.sample(xs, 1, 3, *mask, top_k=2)
+
+
+def lengths_of(spec):
+    """The keyword that takes lengths instead of the mask, which is the last input, if there is one."""
+    return [a.lengths for a in spec.inputs.values() if a.lengths]
 
 
 def optimizer(spec, device):

@@ -33,10 +33,11 @@ _switch = _Switch()
 def index_checks(enabled: bool) -> AbstractContextManager[object]:
     """Switches the range check of indices and labels, in this thread.
 
-    The check waits for the device once a call, a model's loss included; it is on at first, because
-    an index out of range kills the CUDA context. A training loop checks its data once and then
-    switches it off. Where there are no values to look at, there is none: under ``torch.compile``,
-    ``torch.export``, ``make_fx`` and ``FakeTensorMode`` and on the meta device.
+    The check waits for the device once a call, a model's loss included (and once for lengths that are on it);
+    it is on at first, because an index out of range kills the CUDA context. A training loop checks
+    its data once and then switches it off. Where there are no values to look at, there is none:
+    under ``torch.compile``, ``torch.export``, ``make_fx`` and ``FakeTensorMode`` and on the meta
+    device.
 
     Args:
         enabled: whether to check from now on.

@@ -1,11 +1,12 @@
 """Promises that both sides give in the same words: each function takes how a side is made and called."""
 
+from functools import partial
 from operator import attrgetter
 
 import numpy as np
 
 from ..sides.textbook import build
-from ..spec.axes import axes
+from ..spec.axes import axes, shape
 from .common import SIZES, arrays_of, raised, standard
 
 
@@ -371,6 +372,43 @@ def _as_alone(case, data, mask, valid, n, padded, shown, run):
         for array in found:
             array = array[:, kept] if inner in (*padded, *shown) else array
             assert np.abs(array - expected).max() <= bound, f"{name} of a padded sample is not what it is alone"
+
+
+def hold_lengths(spec, make, call):
+    """Lengths are the mask that they stand for, in every method that takes one, and bad ones are refused by name."""
+    for name, text in spec.inputs.items():
+        if text.lengths:
+            case = standard(spec)
+            data = arrays_of(case)
+            layer, inputs = make(spec, case.options, data), tuple(data.inputs.values())
+            source = data.inputs[next(iter(spec.differentiable() or spec.inputs))], 1, 4
+            for method, arguments, how in (("forward", inputs, {}), ("score", inputs, {}), ("generate", source, {}),
+                                           ("sample", source, {"top_k": 1})):
+                if hasattr(layer, method):
+                    of = partial(call, layer, method, *arguments, **how)
+                    _as_the_mask(spec, of, name, text.lengths, shape(text, case.sizes))
+
+
+def _as_the_mask(spec, of, mask, lengths, sizes):
+    """The same of one method: ``of(name=array)`` calls it."""
+    rows, T = sizes
+    some = np.arange(rows) * T % (T + 1)  # none, all, ...
+    expected = of(**{mask: np.arange(T) < some[:, None]})
+    for dtype in ("int64", "int32", "uint8"):
+        found = of(**{lengths: some.astype(dtype)})
+        same = np.array_equal(*(a[0] if isinstance(a, tuple) else a for a in (found, expected)))
+        assert same, f"{lengths} of {dtype} are not the {mask} that they stand for"
+    for what, wrong, kind in (
+        (f"contains {T + 1}", {lengths: np.full(rows, T + 1)}, ValueError),
+        ("contains -1", {lengths: np.full(rows, -1)}, ValueError),
+        ("has shape", {lengths: np.append(some, 1)}, ValueError),
+        ("has dtype float64", {lengths: np.ones(rows)}, TypeError),
+        ("are given", {lengths: some, mask: np.ones((rows, T), bool)}, ValueError),
+    ):
+        error = raised(lambda wrong=wrong: of(**wrong))
+        said = str(error).startswith(f"{spec.name}.") and f"{lengths} {what}" in str(error)
+        assert isinstance(error, kind) and said, \
+            f"{wrong} raises {error!r}, expected {kind.__name__}: {spec.name}. ... {lengths} {what}"
 
 
 def hold_drawn(spec, make, call):

@@ -59,8 +59,11 @@ def call_reference(layer, method, *arrays, **how):
 def call_port(module, method, *arrays, **how):
     import torch
 
-    arguments = (torch.from_numpy(np.array(a)) if isinstance(a, np.ndarray) else a for a in arrays)
-    result = module(*arguments) if method == "forward" else getattr(module, method)(*arguments, **how)
+    def tensor(a):
+        return torch.from_numpy(np.array(a)) if isinstance(a, np.ndarray) else a
+
+    arguments, how = map(tensor, arrays), {name: tensor(a) for name, a in how.items()}
+    result = module(*arguments, **how) if method == "forward" else getattr(module, method)(*arguments, **how)
     if how.get("scores"):
         return tuple(r.numpy() for r in result)
     result = result[0] if isinstance(result, tuple) else result

@@ -10,7 +10,15 @@ from ..catalogue import CATALOGUE
 from ..judge.lanes import LANES
 from ..sides import run_port
 from ..sides.textbook import build
-from .both import hold_bad_inputs, hold_drawn, hold_generate, hold_ignored, hold_labels, hold_padding
+from .both import (
+    hold_bad_inputs,
+    hold_drawn,
+    hold_generate,
+    hold_ignored,
+    hold_labels,
+    hold_lengths,
+    hold_padding,
+)
 from .common import SIZES, arrays_of, call_port, forward, raised, standard, twin
 from .sampling import check_sampling
 from .transforms import check_forward_mode, check_vectorized
@@ -64,6 +72,11 @@ def check_padding_port(spec):
         return found | {f"grad.{name}": g for name, g in zip(module.all_slots(), grads, strict=True)}
 
     hold_padding(spec, run)
+
+
+def check_lengths_port(spec):
+    """Lengths are the mask that they stand for."""
+    hold_lengths(spec, twin, call_port)
 
 
 def check_ignored_port(spec):
@@ -452,6 +465,7 @@ PORT = {
     "labels": check_labels_port,
     "ignored": check_ignored_port,
     "padding": check_padding_port,
+    "lengths": check_lengths_port,
     "drawn": check_drawn_port,
     "state": check_state_port,
     "load": check_load,

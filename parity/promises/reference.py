@@ -8,7 +8,15 @@ import numpy as np
 from ..sides import run_reference
 from ..sides.textbook import build
 from ..spec.axes import axes
-from .both import hold_bad_inputs, hold_drawn, hold_generate, hold_ignored, hold_labels, hold_padding
+from .both import (
+    hold_bad_inputs,
+    hold_drawn,
+    hold_generate,
+    hold_ignored,
+    hold_labels,
+    hold_lengths,
+    hold_padding,
+)
 from .common import FLOATS, SIZES, arrays_of, backward, call_reference, floating, forward, raised, standard, with_state
 
 
@@ -243,6 +251,11 @@ def check_padding(spec):
     hold_padding(spec, run)
 
 
+def check_lengths(spec):
+    """Lengths are the mask that they stand for."""
+    hold_lengths(spec, build, call_reference)
+
+
 def check_generate(spec):
     """``generate`` chooses what ``score`` scores highest, refuses bad input, and leaves nothing to go back through."""
     hold_generate(spec, build, call_reference)
@@ -421,6 +434,7 @@ REFERENCE = {
     "bind": check_bind,
     "state": check_state,
     "default cotangent": check_default_cotangent,
+    "lengths": check_lengths,
     "masked": check_masked,
     "ignored": check_ignored,
     "generate": check_generate,

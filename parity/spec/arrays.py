@@ -17,6 +17,7 @@ class Array(str):
         one_hot: whether the ids may also come as one-hot rows.
         ignored: the option whose value marks ids that are left out.
         drawn: an output whose nonzero entries tell what was drawn, where a layer may draw the array for itself.
+        lengths: of masks, the keyword that takes, instead of it, how many of each row from the first are true.
         draw: function of (generator, shape, sizes and options by name) that gives its values; None for the pattern's.
     """
 
@@ -26,17 +27,19 @@ class Array(str):
     one_hot: bool
     ignored: str
     drawn: str
+    lengths: str
     draw: Callable[..., Any] | None
 
     def __new__(cls, text, below="", optional=False, one_hot=False, ignored="", drawn="", draw=None,
-                constant=False):
+                constant=False, lengths=""):
         self = super().__new__(cls, text)
         self.below, self.optional, self.one_hot, self.ignored = below, optional, one_hot, ignored
-        self.drawn, self.draw, self.constant = drawn, draw, constant
+        self.drawn, self.draw, self.constant, self.lengths = drawn, draw, constant, lengths
         return self
 
     def __getnewargs__(self):
-        return str(self), self.below, self.optional, self.one_hot, self.ignored, self.drawn, self.draw, self.constant
+        return (str(self), self.below, self.optional, self.one_hot, self.ignored, self.drawn, self.draw, self.constant,
+                self.lengths)
 
 
 def floats(text, *, optional=False, constant=False, draw=None):
@@ -60,9 +63,9 @@ def ids(text, *, below, optional=False, one_hot=False, ignored="", draw=None):
                           draw=draw))
 
 
-def mask(text, *, optional=False, drawn="", draw=None):
+def mask(text, *, optional=False, drawn="", lengths="", draw=None):
     """A boolean array, seven entries of ten true, or none. Raises as ``floats``."""
-    return _checked(Array(f"bool {text}".strip(), optional=optional, drawn=drawn, draw=draw))
+    return _checked(Array(f"bool {text}".strip(), optional=optional, drawn=drawn, lengths=lengths, draw=draw))
 
 
 def _checked(made):
