@@ -3,7 +3,6 @@
 It runs where the layer's code runs, in the child process, and knows nothing of torch.
 """
 
-import os
 import time
 import traceback
 import warnings
@@ -16,9 +15,10 @@ from ..judge.finding import ERROR, NOTE, Finding
 from ..judge.lanes import LANES
 from ..judge.witness import DOUBT, LIMIT, Differentiator
 from . import diagnose, samples
-from .answers import BACKWARD, FAILED, FORWARD, FRAGILE, PROTOCOL, WARNINGS, Audited
-from .rounding import blind, budgets, grainy, rms
+from .answers import BACKWARD, FAILED, FORWARD, FRAGILE, PROTOCOL, STUB, WARNINGS, Audited
+from .rounding import apart, blind, budgets, grainy
 from .subject import Function, Subject, draw_cotangents, gradients, kept_arrays, left_out, quantities
+from .trace import OURS
 
 PICKED = 64  # entries of a large array that are differentiated one by one
 KEEP = 4096  # entries up to which a finding keeps the whole arrays
@@ -130,6 +130,9 @@ class Examination:
     # --- making, and the first call ---------------------------------------------------------------
 
     def raised(self, error, what, sample, check="raised"):
+        if isinstance(error, NotImplementedError):
+            self.stub(what, "raises NotImplementedError", sample)
+            return
         words = f"{what} raised {type(error).__name__}: {error}".splitlines()[0]
         kind, why = _reading(error, sample, self.subject)
         if isinstance(error, MemoryError):
@@ -138,6 +141,34 @@ class Examination:
         self.tell(check, what, verdict, f"{why}: {words}" if why else words, kind or "raised", sample,
                   # a rank refused is not a wrong gradient
                   severity=NOTE if "leading axes" in sample.words else ERROR, detail=_trace(error))
+
+    def stub(self, what, does, sample):
+        """A part that nobody has written yet, of which nothing else is said."""
+        self.tell("stub", what, STUB, f"{what} {does}", "stub", sample)
+
+    def blank(self, outputs):
+        """What a forward does that nobody has written: empty where it computes something."""
+        if all(o.dtype == object and o.ndim == 0 and o[()] is None for o in outputs):
+            return "returns None"
+        if self.canonical is None or any(o.dtype == object or o.any() for o in outputs):
+            return ""
+        right, _ = quantities(self.canonical, self.base)
+        return "returns zeros" if any(o.any() for o in right) else ""
+
+    def unwritten(self, measured):
+        """Which part nobody has written and what it does; None where there is none, or zero is right."""
+        found = list(measured.got.values())
+        if not found or any(g is not None and (g.dtype == object or g.any()) for g in found):
+            return None
+        point = [n for n, g in measured.got.items() if measured.sample.point()[n].size]
+        if not any(np.any(c) for c in measured.cotangents) or not point:
+            return None
+        differ = self.differentiator(measured.sample, measured.cotangents)
+        vectors = {n: differ.rng.uniform(-1, 1, measured.sample.point()[n].shape) for n in point}
+        value, error = differ.direction(vectors)
+        if abs(value) > DOUBT * error + differ.rounding(vectors):
+            return "backward", "returns None" if all(g is None for g in found) else "gives zeros alone"
+        return None if any(map(np.any, measured.outputs.values())) else ("forward", "returns zeros")
 
     def opening(self):
         """Makes the layer and calls it once; None where that fails."""
@@ -160,7 +191,10 @@ class Examination:
         except Exception as error:
             self.raised(error, "forward", base)
             return None
-        if not all(np.array_equal(a, b, equal_nan=True) for a, b in zip(outputs, again, strict=True)):
+        if does := self.blank(outputs):
+            self.stub("forward", does, base)
+            return None
+        if not all(np.array_equal(a, b, equal_nan=a.dtype.kind in "fc") for a, b in zip(outputs, again, strict=True)):
             self.tell("random", "forward", FAILED, "two fresh layers give different outputs, though all random "
                       "generators start alike", "random", base)
             return None
@@ -168,7 +202,21 @@ class Examination:
             self.tell("count", "forward", FORWARD, f"wrong number of results: forward returned {len(outputs)}, "
                       f"expected {len(subject.spec.outputs)}: {', '.join(subject.spec.outputs)}", "count", base)
             return None
-        return self.measure_call(base, "value")
+        self.result.shapes = tuple(o.shape for o in outputs)
+        measured = self.measure_call(base, "value")
+        if measured is not None and (part := self.unwritten(measured)):
+            self.forward_alone(measured)
+            self.stub(*part, base)
+            return None
+        return measured
+
+    def forward_alone(self, measured):
+        """The forward, judged where there is no backward to judge."""
+        measured.got = {}
+        if self.canonical is not None:
+            ask_canonical(self.canonical, measured)
+            self.scene = self._scene(measured)
+            self._forward_values(measured, budgets(self.subject, measured, self.lane)[0])
 
     def measure_call(self, sample, kind):
         """One forward and backward of the subject; None, with a finding, where it fails."""
@@ -180,30 +228,33 @@ class Examination:
             self.raised(error, "forward", sample)
             return None
         cotangents = draw_cotangents(subject, sample, outputs)
+        names = list(subject.spec.outputs) if subject.spec is not None else [
+            f"output {i}" if len(outputs) > 1 else "output" for i in range(len(outputs))]
+        outputs = dict(zip(names, outputs, strict=True))
+        measured, got = diagnose.Measured(sample, cotangents, outputs, {}), None
         try:
             returned = subject.backward(layer, [np.array(c)[()] for c in cotangents])
         except Exception as error:
             self.raised(error, "backward", sample)
+        else:
+            try:
+                got = gradients(subject, sample, layer, returned)
+            except ValueError as error:
+                if all(g is None for g in returned) and not any(map(np.any, getattr(layer, "grads", ()))):
+                    self.stub("backward", "returns None", sample)
+                else:
+                    self.tell("count", "backward", BACKWARD, f"wrong number of results: {error}", "count", sample)
+        if got is None:
+            self.forward_alone(measured)
             return None
-        try:
-            got = gradients(subject, sample, layer, returned)
-        except ValueError as error:
-            self.tell("count", "backward", BACKWARD, f"wrong number of results: {error}", "count", sample)
-            return None
-        names = list(subject.spec.outputs) if subject.spec is not None else [
-            f"output {i}" if len(outputs) > 1 else "output" for i in range(len(outputs))]
-        outputs = dict(zip(names, outputs, strict=True))
-        got = {n: None if g is None else np.array(g) for n, g in got.items()}
-        if sample is self.base:
-            self.result.shapes = tuple(o.shape for o in outputs.values())
-        measured = diagnose.Measured(sample, cotangents, outputs, got)
+        measured.got = {n: None if g is None else np.array(g) for n, g in got.items()}
         measured.kept = {n: getattr(layer, n, None) for n in subject.spec.kept} if subject.spec else {}
         if self.canonical is not None:
             ask_canonical(self.canonical, measured)
         self.result.checked += 1
         plain = sample.case is not None and not sample.warm and not self.subject.spec.drawn and kind == "value"
         if plain and len(self.result.witnessed) < WITNESSES:
-            self.result.witnessed[sample.id] = outputs, got
+            self.result.witnessed[sample.id] = outputs, measured.got
         return measured
 
     # --- protocol ---------------------------------------------------------------------------------
@@ -397,16 +448,20 @@ class Examination:
 
     def measure(self, sample, cotangents=None):
         """A sample measured for the diagnosis: what was got, what is right."""
-        outputs, got = quantities(self.subject, sample, cotangents)
+        if self.scene.base.got:
+            outputs, got = quantities(self.subject, sample, cotangents)
+        else:  # a forward alone is judged
+            outputs, got = diagnose.outputs_of(self.subject, sample), {}
         cotangents = draw_cotangents(self.subject, sample, outputs) if cotangents is None else cotangents
         names = list(self.scene.base.outputs)
         measured = diagnose.Measured(sample, cotangents, dict(zip(names, outputs, strict=True)), got)
         if self.canonical is not None:
             ask_canonical(self.canonical, measured)
         canonical = getattr(measured, "canonical", {})
+        if not got:
+            return measured
         if canonical.keys() == got.keys() and all(  # the same function has the same derivative
-                np.shape(o) == np.shape(measured.right_outputs[n]) and np.allclose(o, measured.right_outputs[n], 1e-10)
-                for n, o in measured.outputs.items()):
+                _equal(o, measured.right_outputs[n]) for n, o in measured.outputs.items()):
             measured.right = canonical
         else:
             measured.right = self.differentiator(sample, cotangents).elementwise().values
@@ -418,8 +473,7 @@ class Examination:
         if thorough and dropped:
             self.result.remark(f"the budget of {', '.join(name for _, name in sorted(dropped))} is an estimate: the "
                                "code does not keep the array type that measures it")
-        self.scene = diagnose.Scene(self.subject, self.canonical, measured, True, self.measure,
-                                    1e-3 if self.narrow else diagnose.SAME, self.traced, self.result.remark)
+        self.scene = self._scene(measured)
         wrong_outputs = self._forward_values(measured, units)
         shapes = self._shapes(measured)
         # a gradient that was found wrong is not looked at again in other samples
@@ -445,6 +499,10 @@ class Examination:
         else:
             self._directions(measured, units, names, same)
 
+    def _scene(self, measured):
+        return diagnose.Scene(self.subject, self.canonical, measured, True, self.measure,
+                              1e-3 if self.narrow else diagnose.SAME, self.traced, self.result.remark)
+
     def _forward_values(self, measured, units):
         wrong = {}
         for name, right in measured.right_outputs.items():
@@ -461,7 +519,7 @@ class Examination:
             got = measured.kept.get(name)
             if got is not None and right is not None and not wrong and not measured.sample.warm:
                 got, right = np.asarray(got), np.asarray(right)
-                if got.shape != right.shape or not np.allclose(got, right, 1e-6, 1e-9):
+                if not _equal(got, right, self.lane):
                     self.tell("kept", name, FORWARD, f"{name}, kept as an attribute, differs", "kept", measured.sample,
                               severity=self.otherwise())
         return wrong
@@ -831,12 +889,11 @@ def _within(got, right, allowed):
     return np.shape(got) == np.shape(right) and worst(shares(got, np.asarray(right), allowed))[0] <= 1
 
 
-def _equal(a, b):
-    """Whether the same computation gave these: up to the rounding of another order of sums."""
+def _equal(a, b, lane=LANES["cpu-float64"]):
+    """Whether the same computation gave these: to half of the digits."""
     if a is None or b is None:
         return a is b
-    return a.shape == b.shape and bool(np.all((np.abs(a - b) <= 1e-10 * (np.abs(b) + rms(b))) | (a == b)
-                                              | (np.isnan(a) & np.isnan(b))))
+    return np.shape(a) == np.shape(b) and worst(apart(a, b, lane))[0] <= 1
 
 
 def _worst(right, got, unit=None):
@@ -859,4 +916,4 @@ def _small(a):
 def _trace(error):
     """The last lines of a traceback, those in the layer's own code."""
     lines = traceback.format_exception(type(error), error, error.__traceback__)[1:]
-    return "".join([line for line in lines if f"parity{os.sep}auditing" not in line][-4:])
+    return "".join([line for line in lines if OURS not in line][-4:])

@@ -53,7 +53,7 @@ def answer(subject, request):
             if what == "moved":
                 arrays = {n: given.get(n, a) for n, a in sample.point().items()}
                 return ["outputs", list(Function(subject, sample)(arrays))]
-            outputs, got = quantities(subject, sample, [c[()] for c in given])
+            outputs, got = quantities(subject, sample, [np.asarray(c)[()] for c in given])
         return ["quantities", list(outputs), got, list(sample.inputs), bool(subject.without_cotangent)]
     except BaseException as error:  # it is somebody's code
         return ["refused", f"{type(error).__name__}: {error}".splitlines()[0]]

@@ -291,12 +291,12 @@ def gradients(subject, sample, layer, returned):
 def quantities(subject, sample, cotangents=None, cast=np.asarray):
     """Outputs (a tuple) and gradients (a dict) of one call of forward and backward."""
     layer = subject.make(sample, cast)
-    outputs = subject.forward(layer, _cast(sample.inputs.values(), cast))
+    outputs = tuple(np.array(o) for o in subject.forward(layer, _cast(sample.inputs.values(), cast)))
     if cotangents is None:
         cotangents = draw_cotangents(subject, sample, outputs)
     returned = subject.backward(layer, _cast(cotangents, cast))
     found = gradients(subject, sample, layer, returned)
-    return tuple(np.array(o) for o in outputs), {n: None if g is None else np.array(g) for n, g in found.items()}
+    return outputs, {n: None if g is None else np.array(g) for n, g in found.items()}
 
 
 def draw_cotangents(subject, sample, outputs):

@@ -12,6 +12,7 @@ No rule of differentiation is needed: any NumPy code that keeps complex numbers 
 import contextlib
 import functools
 import linecache
+import os
 import sys
 import sysconfig
 import types
@@ -20,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-HERE = str(Path(__file__).resolve())
+OURS = str(Path(__file__).resolve().parents[1]) + os.sep  # no cause is ever here
 NUMPY = str(Path(np.__file__).resolve().parent)
 LIBRARIES = {str(Path(p).resolve()) for k, p in sysconfig.get_paths().items() if k.endswith("lib")}
 CREATORS = {name: getattr(np, name) for name in ("zeros", "empty", "ones", "full")}
@@ -269,7 +270,7 @@ def _place():
     frame, found = sys._getframe(2), []
     while frame is not None and frame.f_code is not _current.entry:
         name = frame.f_code.co_filename
-        if name != HERE and not name.startswith(NUMPY):
+        if not name.startswith((OURS, NUMPY)):
             found.append((name, frame.f_lineno, frame.f_lasti, frame.f_code.co_name))
         frame = frame.f_back
     return tuple(found)
@@ -491,7 +492,8 @@ def describe(site, kind, canonical=False):
 
 
 def candidates(seen):
-    """All changes worth trying, those of whole functions first."""
+    """All changes worth trying in somebody's code, those of whole functions first."""
+    seen = {site: turns for site, turns in seen.items() if site[0]}
     for site in seen:
         if site[2] == "guard":
             yield site, "guard", seen

@@ -13,12 +13,12 @@ import types
 from concurrent.futures import ProcessPoolExecutor
 
 from parity.auditing import audit
-from parity.auditing.answers import BACKWARD, BOTH, FORWARD, PROTOCOL, RIGHT
+from parity.auditing.answers import BACKWARD, BOTH, FAILED, FORWARD, PROTOCOL, RIGHT, STUB
 
 from .faults import FAULTS
 from .right import RIGHTS
 
-NAMES = {"F": FORWARD, "B": BACKWARD, "FB": BOTH, "P": PROTOCOL, "right": RIGHT}
+NAMES = {"F": FORWARD, "B": BACKWARD, "FB": BOTH, "P": PROTOCOL, "zeros": STUB, "not run": FAILED, "right": RIGHT}
 SHORT = {verdict: short for short, verdict in NAMES.items()}
 
 
@@ -45,16 +45,18 @@ def said_rightly(fault, verdict):
     """Whether the verdict is the right one.
 
     A broken protocol beside a wrong gradient has both verdicts: changing an input in place, for one,
-    makes the gradient wrong too.
+    makes the gradient wrong too. A backward that gives zeros alone is not to be told from one that nobody wrote.
     """
     if fault.verdict == "P":
         return verdict in ("P", "B", "F", "FB")
+    if fault.verdict == "B" and verdict == "zeros":
+        return True
     return verdict == fault.verdict
 
 
 def explained(fault, kinds):
     """Whether a diagnosis is among those that are right; a fault without a known one wants none of them."""
-    wanted = set(fault.kinds)
+    wanted = {*fault.kinds, *["stub"] * ("dropped" in fault.kinds)}
     if not wanted:
         return None
     return bool(wanted & set(kinds)) or ("1/n" in wanted and any("n" in k for k in kinds if k.startswith("1/")))
@@ -91,9 +93,9 @@ def main():
     rows = list(measure_faults([f for f in FAULTS if args.layer in ("", f.layer)], args.jobs))
     table = collections.Counter((r["expected"], r["verdict"]) for r in rows)
     print("verdict       expected, by column what was said")
-    columns = [*SHORT.values()]
+    columns = [*NAMES]
     print(f"{'':10}" + "".join(f"{c:>8}" for c in columns))
-    for expected in columns[:-1]:
+    for expected in columns[:4]:
         print(f"{expected:10}" + "".join(f"{table[expected, c]:8}" for c in columns))
     asked = [r for r in rows if r["diagnosis right"] is not None]
     for r in rows:
