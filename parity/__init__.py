@@ -6,6 +6,7 @@ imported before it is used.
 """
 
 import importlib
+from typing import Any
 
 _EXPORTS = {
     "check": "parity.engine",
@@ -23,11 +24,11 @@ _EXPORTS = {
 __all__ = list(_EXPORTS)
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> Any:
     if name not in _EXPORTS:
         raise AttributeError(f"module 'parity' has no attribute {name!r}")
     return getattr(importlib.import_module(_EXPORTS[name]), name)
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return __all__

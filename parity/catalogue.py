@@ -1,5 +1,8 @@
 """The catalogue: every layer that exists on both sides, and the only place that names both."""
 
+from collections.abc import Sequence
+from typing import Any
+
 from .ours import ours
 from .spec.arrays import ids, mask
 from .spec.catalogue import Catalogue
@@ -15,11 +18,11 @@ AT_LEAST_TWO = (2, 3, 4, 6) * 6 + (24,)  # a long one now and then
 RESET_AFTER = "the reset gate is applied after the matrix product, as in torch.nn.GRU"
 
 
-def _entry(name, **fields):
+def _entry(name: str, **fields: Any) -> Spec:
     return Spec(name=name, reference=getattr(reference, name), port=f"torch_port:{name}", **fields)
 
 
-def _cell(name, gates, states, **fields):
+def _cell(name: str, gates: Any, states: Sequence[str], **fields: Any) -> Spec:
     n = len(gates) or ""
     return _entry(
         name,
@@ -38,7 +41,7 @@ def _cell(name, gates, states, **fields):
     )
 
 
-def _model(name, **fields):
+def _model(name: str, **fields: Any) -> Spec:
     fields.setdefault("patterns", IDS)
     return _entry(name, size_arguments="V D H", recurrent=("encoder.lstm.Wh", "decoder.lstm.Wh", "lstm.Wh"),
                   extreme=1e1, **fields)
@@ -47,7 +50,7 @@ def _model(name, **fields):
 MASK = {"mask": mask("N T", optional=True, lengths="lengths")}
 _SOURCE = {"xs": ids("N T", below="V")}
 _TARGET = {"xs": ids("N U", below="V")}
-_SEQ2SEQ: dict = {
+_SEQ2SEQ: dict[str, Any] = {
     "inputs": {"xs": ids("N T", below="V"), "ts": ids("N U", below="V")} | MASK,
     "labels": {"ts": "loss.ignore_label"},
     "outputs": {"loss": ""},

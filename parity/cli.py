@@ -13,7 +13,9 @@ import signal
 import sys
 import threading
 import traceback
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any, NoReturn
 
 from .errors import UsageError
 from .ours import Finder
@@ -35,14 +37,14 @@ TORCHLESS = ("parity.training.convert", "parity.commands.audit")  # every other 
 
 
 class _Parser(argparse.ArgumentParser):
-    def error(self, message):
+    def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message}\n")
 
 
 HERE = Path(__file__).resolve().parents[1]  # the folder of the packages that run
 
 
-def _version():
+def _version() -> str:
     from importlib.metadata import PackageNotFoundError, version
 
     try:
@@ -51,7 +53,7 @@ def _version():
         return f"parity, not installed, in {HERE}"
 
 
-def _another_copy():
+def _another_copy() -> str | None:
     """One line where the current folder is a clone with other code than what runs; None elsewhere."""
     names = "parity", "reference", "torch_port"
     if not all(Path(name, "__init__.py").is_file() for name in names):
@@ -64,11 +66,11 @@ def _another_copy():
     return None
 
 
-def _sources(base, name):
+def _sources(base: Path, name: str) -> Iterator[Path]:
     return (path.relative_to(base) for path in (base / name).rglob("*.py"))
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line.
 
     Args:
@@ -96,7 +98,7 @@ def main(argv=None):
     return leaving.finish(code)
 
 
-def _command(argv, leaving):
+def _command(argv: Sequence[str], leaving: "Leaving") -> int:
     summaries = "\n".join(f"  {name:<10} {summary}" for name, (_, summary) in COMMANDS.items())
     top = _Parser(prog="parity", usage="parity COMMAND [OPTIONS]", formatter_class=argparse.RawDescriptionHelpFormatter,
                   description=f"Prove that NumPy layers and their PyTorch twins agree.\n\ncommands:\n{summaries}\n\n"
@@ -125,14 +127,15 @@ def _command(argv, leaving):
         importlib.import_module("torch")
     leaving.started = True
     try:
-        return module.run(args)
+        code: int = module.run(args)
+        return code
     except BrokenPipeError:
         raise
     except (UsageError, OSError) as error:
         parser.error(str(error))
 
 
-def choose_threads(argv):
+def choose_threads(argv: Sequence[str]) -> None:
     """Sets how many threads NumPy and torch will start, before either is imported, for this process and its workers.
 
     One, since products of these sizes gain nothing from two, and thread pools fight where anything else runs;
@@ -163,11 +166,11 @@ class Leaving:
         number: of the last signal, 0 for none.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.prog, self.started, self.number = "parity", False, 0
         self.heard, self.own = 0, False
 
-    def listen(self):
+    def listen(self) -> None:
         """From now on signals are handled here; those that whoever started us wants ignored stay so."""
         self.own = True
         for number in STOPPING:
@@ -175,14 +178,14 @@ class Leaving:
                 signal.signal(number, self._stop)
         sys.unraisablehook = self._unraisable
 
-    def _stop(self, number, frame):
+    def _stop(self, number: int, frame: Any) -> None:
         self.number, self.heard = number, self.heard + 1
         if not self.started:
             os._exit(128 + number)
         if self.heard <= 2:
             raise KeyboardInterrupt
 
-    def _unraisable(self, unraisable):
+    def _unraisable(self, unraisable: Any) -> None:
         """A signal that fell into a destructor, where exceptions are lost, is raised again a little later."""
         if not issubclass(unraisable.exc_type, KeyboardInterrupt):
             sys.__unraisablehook__(unraisable)
@@ -190,7 +193,7 @@ class Leaving:
             self.heard -= 1
             threading.Timer(0.01, os.kill, (os.getpid(), self.number)).start()
 
-    def code(self, error):
+    def code(self, error: BaseException) -> int:
         """The exit code that an exception means; says in a line what an error of our own was."""
         if not self.own:
             raise error
@@ -208,7 +211,7 @@ class Leaving:
               "python -X dev -m parity shows more)", file=sys.stderr)
         return 1
 
-    def finish(self, code):
+    def finish(self, code: int) -> int:
         """Ends what still runs; gives the exit code."""
         if not self.own:
             return code

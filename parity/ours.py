@@ -4,7 +4,10 @@ import importlib
 import importlib.machinery
 import importlib.util
 import sys
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 from .errors import UsageError
 
@@ -16,11 +19,11 @@ class Finder:
     """Finds our packages beside this one first: for a process that is all ours, as a command's."""
 
     @staticmethod
-    def find_spec(name, path=None, target=None):
+    def find_spec(name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
         return importlib.machinery.PathFinder.find_spec(name, [str(ROOT)]) if name in NAMES and path is None else None
 
 
-def ours(name):
+def ours(name: str) -> ModuleType:
     """The package of that name that came with this one; any other by the ordinary way.
 
     Raises:
@@ -31,7 +34,7 @@ def ours(name):
     module = sys.modules.get(name)
     if module is None:
         spec = Finder.find_spec(name)
-        if spec is None:
+        if spec is None or spec.loader is None:
             raise UsageError(f"the package {name} is missing beside {ROOT / 'parity'}: install it again")
         module = sys.modules[name] = importlib.util.module_from_spec(spec)
         try:

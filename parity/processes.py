@@ -12,9 +12,12 @@ import pickle
 import signal
 import threading
 import traceback
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from multiprocessing import connection
+from typing import Any, cast
 
+Task = tuple[int, Any]  # its number, and the arguments
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 STOPPING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 ATTEMPTS = 3  # at starting a worker that a signal ends before its first task
@@ -33,7 +36,7 @@ class Died:
 
     reason: str
     code: int = 0
-    done: tuple = ()
+    done: tuple[Any, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,8 @@ class Raised:
     text: str
 
 
-def parallel(function, tasks, jobs, lost):
+def parallel(function: Callable[..., Iterator[Any]], tasks: Iterable[tuple[Any, ...]], jobs: int,
+             lost: Callable[..., Any]) -> Iterator[list[Any]]:
     """The list of what ``function(*task)`` yields for every task, in their order, whatever the number of processes.
 
     Args:
@@ -67,10 +71,12 @@ def parallel(function, tasks, jobs, lost):
             for task in tasks:
                 yield list(function(*task))
         return
-    numbered, again, parts, finished = enumerate(tasks), collections.deque(), {}, {}
+    numbered, again = enumerate(tasks), collections.deque[Task]()
+    parts: dict[int, list[Any]] = {}
+    finished: dict[int, list[Any]] = {}
     turn = 0
 
-    def take(_):
+    def take(_: int) -> Task | None:
         return again.popleft() if again else next(numbered, None)
 
     for (number, task), result in pool(function, take, jobs):
@@ -92,7 +98,8 @@ def parallel(function, tasks, jobs, lost):
             turn += 1
 
 
-def pool(work, take, jobs, *, method="spawn", prepare=None):
+def pool(work: Callable[..., Iterator[Any]], take: Callable[[int], Task | None], jobs: int, *, method: str = "spawn",
+         prepare: Callable[[], Any] | None = None) -> Iterator[tuple[Task, Any]]:
     """Does numbered tasks in worker processes.
 
     Args:
@@ -109,37 +116,39 @@ def pool(work, take, jobs, *, method="spawn", prepare=None):
     Raises:
         RuntimeError: no worker could be started.
     """
-    workers, attempts = [None] * jobs, 0
+    workers: list[_Worker | None] = [None] * jobs
+    attempts = 0
     try:
         while True:
             for place, worker in enumerate(workers):
                 if (worker is None or worker.task is None) and (task := take(place)) is not None:
-                    workers[place] = worker or _Worker(work, method, prepare)
-                    workers[place].give(task)
-            busy = {worker.connection: place for place, worker in enumerate(workers) if worker and worker.task}
+                    workers[place] = worker = worker or _Worker(work, method, prepare)
+                    worker.give(task)
+            busy = {worker.connection: (place, worker) for place, worker in enumerate(workers)
+                    if worker and worker.task}
             if not busy:
                 return
             for one in connection.wait(list(busy)):
-                worker = workers[busy[one]]
+                place, worker = busy[one]
                 result = worker.hear()
                 if result is None:
                     continue
-                task, worker.task = worker.task, None
+                task, worker.task = cast(Task, worker.task), None  # it is busy
                 if isinstance(result, Died):
-                    workers[busy[one]] = None
+                    workers[place] = None
                     if not worker.ready:
                         attempts += 1
                         if result.code >= 0 or attempts == ATTEMPTS:
                             raise RuntimeError(f"a worker process could not start: {result.reason}")
-                        workers[busy[one]] = _Worker(work, method, prepare)
-                        workers[busy[one]].give(task)
+                        workers[place] = fresh = _Worker(work, method, prepare)
+                        fresh.give(task)
                         continue
                 yield task, result
     finally:
         end(worker.process for worker in workers if worker)
 
 
-def end(processes):
+def end(processes: Iterable[Any]) -> None:
     """Kills worker processes, and waits until they are gone."""
     processes = list(processes)
     for process in processes:
@@ -156,8 +165,8 @@ class _Worker:
         task: what it does, None for nothing.
     """
 
-    def __init__(self, work, method, prepare):
-        context = multiprocessing.get_context(method)
+    def __init__(self, work: Any, method: str, prepare: Any) -> None:
+        context: Any = multiprocessing.get_context(method)
         self.connection, theirs = context.Pipe()
         # pickled here: a spawned worker loads it, and so imports torch, once it watches its parent
         work, prepare = (work, prepare) if method == "fork" else (pickle.dumps(work), pickle.dumps(prepare))
@@ -165,14 +174,16 @@ class _Worker:
         with _inherited():
             self.process.start()
         theirs.close()
-        self.ready, self.task, self.results = False, None, []
+        self.ready = False
+        self.task: Task | None = None
+        self.results: list[Any] = []
 
-    def give(self, task):
+    def give(self, task: Task) -> None:
         self.task, self.results = task, []
         with contextlib.suppress(OSError):  # of one that is dead, which hear() says
             self.connection.send(task[1])
 
-    def hear(self):
+    def hear(self) -> Any:
         """Takes in a message; gives what came out of the task, None as long as it goes on."""
         try:
             kind, value = self.connection.recv()
@@ -188,14 +199,14 @@ class _Worker:
         return {END: tuple(self.results), ERROR: value}.get(kind)
 
 
-def _words(code):
+def _words(code: int) -> str:
     if code >= 0:
         return f"exit status {code}"
     known = {s.value: s.name for s in signal.Signals}
     return f"signal {-code}" + (f" ({known[-code]})" if -code in known else "")
 
 
-def _serve(connection, work, prepare):
+def _serve(connection: Any, work: Any, prepare: Any) -> None:
     """The life of a worker."""
     for number in STOPPING:  # Ctrl-C is the parent's to handle
         signal.signal(number, signal.SIG_IGN if number == signal.SIGINT else signal.SIG_DFL)
@@ -223,21 +234,24 @@ def _serve(connection, work, prepare):
                     connection.send((END, None))
 
 
-def _raised(error):
+def _raised(error: Exception) -> Raised:
     return Raised(f"{type(error).__name__}: {error}", "".join(traceback.format_exception(error)))
 
 
-def _die_with_parent():
-    connection.wait([multiprocessing.parent_process().sentinel])
+def _die_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        connection.wait([parent.sentinel])
     os._exit(1)
 
 
 @contextlib.contextmanager
-def _inherited():
+def _inherited() -> Iterator[None]:
     """What a new process inherits: one thread for NumPy, and no signal before it is there to handle one."""
     unset = [name for name in THREAD_VARIABLES if name not in os.environ]
     os.environ.update(dict.fromkeys(unset, "1"))
-    mask, late, handlers = None, [], {}
+    mask, handlers = None, {}
+    late: list[int] = []
     if threading.current_thread() is threading.main_thread():
         # a signal may come to another thread, and would raise here all the same, with the process half started
         handlers = {number: handler for number in STOPPING if callable(handler := signal.getsignal(number))}
@@ -261,13 +275,13 @@ def _inherited():
             signal.raise_signal(number)
 
 
-def one_thread():
+def one_thread() -> contextlib.AbstractContextManager[None]:
     """Torch computes on one thread, the fastest for small products; the caller's number stands again afterwards."""
     return torch_threads(1)
 
 
 @contextlib.contextmanager
-def torch_threads(number):
+def torch_threads(number: int) -> Iterator[None]:
     """Torch computes on so many threads; the caller's number stands again afterwards."""
     import torch
 

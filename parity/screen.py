@@ -1,5 +1,8 @@
 """The screen: where results are printed, and tables whose names are never cut."""
 
+from collections.abc import Collection
+from typing import Any
+
 from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
@@ -7,7 +10,7 @@ from rich.table import Table
 WIDE = 200  # columns of what is no terminal: a pipe or a file cuts and folds nothing
 
 
-def console(**where):
+def console(**where: Any) -> Console:
     """A ``rich`` console as wide as its terminal; what is none is wide.
 
     Args:
@@ -17,7 +20,7 @@ def console(**where):
     return made if made.is_terminal else Console(**where, width=max(WIDE, made.width))
 
 
-def table(title, *columns, folded=(), **aligned):
+def table(title: str, *columns: str, folded: Collection[str] = (), **aligned: Any) -> Table:
     """A table without rows yet.
 
     Args:
@@ -34,7 +37,7 @@ def table(title, *columns, folded=(), **aligned):
     return made
 
 
-def show(console, table):
+def show(console: Console, table: Table) -> None:
     """Prints a table; wider than the console where a cell that stays whole would not fit."""
     huge = console.options.update(max_width=10**6)
     whole = [column for column in table.columns if column.no_wrap]

@@ -3,12 +3,16 @@
 import contextlib
 import random
 import warnings
+from collections.abc import Iterator
+from typing import TypeVar
 
 import numpy as np
 
+Item = TypeVar("Item")
+
 
 @contextlib.contextmanager
-def own_settings():
+def own_settings() -> Iterator[None]:
     """Settings of our own; the caller's stand again afterwards, and no random state has moved.
 
     NumPy raises and warns of nothing; torch differentiates, in the dtypes and on the device that it is told, without
@@ -42,7 +46,7 @@ def own_settings():
         yield
 
 
-def settled(steps):
+def settled(steps: Iterator[Item]) -> Iterator[Item]:
     """The items of an iterator, each made inside ``own_settings``: what takes them has its own in between."""
     while True:
         with own_settings():

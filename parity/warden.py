@@ -10,13 +10,14 @@ import select
 import signal
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER: orphans of any generation become our children, in any session
 SECONDS = 2.0  # that ending them all may take
 
 
-def stand(lifeline, status):
+def stand(lifeline: int, status: int) -> None:
     """Forks: returns in the child; this process becomes its warden, and never returns.
 
     The warden waits until the child ends or ``lifeline`` closes, writes how the child ended to ``status``, as a
@@ -53,7 +54,7 @@ def stand(lifeline, status):
         os._exit(1)
 
 
-def _watch(child, lifeline, status, told):
+def _watch(child: int, lifeline: int, status: int, told: int) -> None:
     while True:
         ready, _, _ = select.select([lifeline, told], [], [])
         if lifeline in ready:
@@ -68,7 +69,7 @@ def _watch(child, lifeline, status, told):
     end_children(SECONDS)
 
 
-def end_children(seconds):
+def end_children(seconds: float) -> None:
     """Kills the children of this process until there are none; those of a dead child become ours on Linux."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:
@@ -83,17 +84,17 @@ def end_children(seconds):
         time.sleep(0.002)
 
 
-def children(parent):
+def children(parent: int) -> list[int]:
     """The process ids of a process's children; none where there is no ``/proc``."""
     return _processes(1, parent)
 
 
-def members(session):
+def members(session: int) -> list[int]:
     """The process ids of a session's processes; none where there is no ``/proc``."""
     return _processes(3, session)
 
 
-def _processes(field, value):
+def _processes(field: int, value: int) -> list[int]:
     """Those of whose ``/proc/PID/stat`` a field behind the state has a value."""
     found = []
     for name in os.listdir("/proc") if os.path.isdir("/proc") else ():
@@ -104,7 +105,7 @@ def _processes(field, value):
     return found
 
 
-def _close_all_but(kept):
+def _close_all_but(kept: Iterable[int]) -> None:
     last = -1
     for descriptor in sorted(kept):
         os.closerange(last + 1, descriptor)

@@ -4,6 +4,7 @@ import hashlib
 import json
 import shlex
 from pathlib import Path
+from typing import Any
 
 from ..errors import UsageError
 
@@ -17,8 +18,9 @@ class Memory:
         pairs: path of the file of whose pairs; None for our own layers. Each has a memory of its own.
     """
 
-    def __init__(self, pairs=None):
-        self.failed, self.passed = {}, set()
+    def __init__(self, pairs: str | None = None) -> None:
+        self.failed: dict[tuple[str, str], None] = {}
+        self.passed: set[int] = set()
         self.file, self.command = FILE, "parity check --last-failed"
         if pairs is not None:
             path = Path(pairs).absolute()
@@ -26,7 +28,7 @@ class Memory:
             self.file = FILE.with_name(f"last-failed-{path.stem}-{digest}.json")
             self.command = f"parity check {shlex.quote(pairs)} --last-failed"
 
-    def saw(self, outcome):
+    def saw(self, outcome: Any) -> None:
         """Takes in an ``engine.Outcome``."""
         pair = outcome.case_id, outcome.lane
         if outcome.findings:
@@ -34,7 +36,7 @@ class Memory:
         else:
             self.passed.add(hash(pair))  # a number, for there may be a million of them
 
-    def recall(self):
+    def recall(self) -> list[tuple[str, str]]:
         """Pairs (case id, name of a lane) that failed, in the order in which they did.
 
         Raises:
@@ -45,7 +47,7 @@ class Memory:
             raise UsageError(f"nothing failed last time here: there is no {self.file}")
         return pairs
 
-    def keep(self):
+    def keep(self) -> str:
         """Remembers what failed, forgets what passes now, and leaves what was not run as it was.
 
         Returns:
@@ -74,7 +76,7 @@ class Memory:
         return f"{len(still)} failed cases are remembered in {self.file}, {self.command} runs them{note}"
 
 
-def _read(file):
+def _read(file: Path) -> list[tuple[str, str]]:
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -1,14 +1,16 @@
 """``parity replay``."""
 
+from argparse import ArgumentParser, Namespace
 
-def arguments(parser):
+
+def arguments(parser: ArgumentParser) -> None:
     """Adds the command's arguments."""
     parser.add_argument("case_id", metavar="CASE_ID", help="text of the case, as a finding or --json shows it")
     parser.add_argument("--pairs", metavar="FILE", help="Python file with the pair that it names, which is run")
     parser.add_argument("--lane", default="*", metavar="GLOB", help="lanes to run in (all)")
 
 
-def run(args):
+def run(args: Namespace) -> int:
     """Replays, prints a row a quantity, and gives the exit code."""
     from ..engine import replay
     from ..screen import console, show, table
@@ -28,4 +30,5 @@ def run(args):
     for finding in report.findings:
         screen.print(f"\n{finding}", highlight=False, markup=False, soft_wrap=True)
     screen.print(report.summary(), highlight=False, markup=False, style="bold", soft_wrap=True)
-    return report.exit_code
+    code: int = report.exit_code
+    return code

@@ -1,8 +1,12 @@
 """``parity convert IN OUT``: weights of a seq2seq model from ``.pkl`` to ``.safetensors`` and back."""
 
 import sys
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from reference.trainer import MODELS
 from reference.weights import format_of, read_arrays, write_params
@@ -10,13 +14,13 @@ from reference.weights import format_of, read_arrays, write_params
 from ..errors import UsageError
 
 
-def arguments(parser):
+def arguments(parser: ArgumentParser) -> None:
     """Adds the command's arguments."""
     parser.add_argument("source", metavar="IN", help="file to read, .safetensors or .pkl")
     parser.add_argument("target", metavar="OUT", help="file to write; .pkl rounds to float16")
 
 
-def run(args):
+def run(args: Namespace) -> int:
     """Converts, tells which model it is, and gives the exit code: 1 for a file that is refused."""
     from ..judge.report import check_writable
 
@@ -40,7 +44,7 @@ def run(args):
     return 0
 
 
-def named(path):
+def named(path: str | Path) -> tuple[str, dict[str, NDArray[Any]]]:
     """The parameters of a seq2seq model's file under their names, and which model has such shapes.
 
     Args:
@@ -66,7 +70,7 @@ def named(path):
     # only sizes that the file has the numbers for are tried: a header alone must not cost memory
     if len(embed) == len(Wh) == 2 and Wh[1] == 4 * Wh[0] and min(embed + Wh) > 0:
         for model, kind in MODELS.items():
-            if shapes == [p.shape for p in kind(*embed, Wh[0]).params]:
+            if shapes == [p.shape for p in kind(embed[0], embed[1], Wh[0]).params]:
                 return model, params
     text = ", ".join(f"{name} {shape}" for name, shape in zip(names, shapes, strict=True))
     raise ValueError(f"{path}: {text} fit none of the models {', '.join(MODELS)}")

@@ -8,10 +8,13 @@ import numbers
 import os
 import sys
 import tempfile
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from reference.batches import batches
 from reference.data import load_data, write_atomically, write_dates
@@ -23,6 +26,7 @@ from ..judge.budget import FACTOR  # how much larger than the reference's own ro
 from ..processes import torch_threads
 from ..settings import own_settings
 
+Arrays = Sequence[NDArray[Any]]
 LIMIT = 1e-12  # in float64, of the size of a loss or a parameter
 HALF = float(np.finfo(np.float32).eps / 2) ** 0.5  # half the digits of float32
 HELP = {"model": "attention, peeky or plain", "dtype": "float64 or float32", "steps": "number of steps",
@@ -58,7 +62,7 @@ class Row(NamedTuple):
     rounding: float | None
 
     @property
-    def worst(self):
+    def worst(self) -> float:
         """The larger of the two distances."""
         return max(self.loss_distance, self.distance)
 
@@ -72,11 +76,11 @@ class Report:
         rows: list of ``Row``, one a step.
     """
 
-    settings: dict
-    rows: list
+    settings: dict[str, Any]
+    rows: list[Row]
 
     @property
-    def limits(self):
+    def limits(self) -> list[float]:
         """How far apart each step may be.
 
         In float64 1e-12. In float32 half the digits, or eight times the distance that rounding alone has
@@ -85,21 +89,21 @@ class Report:
         """
         if self.settings["dtype"] == "float64":
             return [LIMIT] * len(self.rows)
-        rounding = itertools.accumulate((row.rounding for row in self.rows), max)
+        rounding = itertools.accumulate((row.rounding or 0.0 for row in self.rows), max)
         return [max(HALF, FACTOR * far) for far in rounding]
 
     @property
-    def ok(self):
+    def ok(self) -> bool:
         """Whether there is a step, and every one is within its limit."""
         return bool(self.rows) and all(row.worst <= limit for row, limit in zip(self.rows, self.limits, strict=True))
 
-    def to_json(self):
+    def to_json(self) -> dict[str, Any]:
         """Settings, verdict and rows, as what ``json.dumps`` takes; null for a number that is not finite."""
         rows = [{name: None if value in (math.inf, None) or value != value else value
                  for name, value in row._asdict().items()} for row in self.rows]
         return {**self.settings, "ok": self.ok, "rows": rows}
 
-    def __str__(self):
+    def __str__(self) -> str:
         if not self.rows:
             return "NOT IN LOCKSTEP: nothing was judged, no step was run"
         dtype = self.settings["dtype"]
@@ -112,13 +116,14 @@ class Report:
                 return f"{text}\nfirst beyond its limit of {limit:.1e}: step {row.step}, {row.worst:.1e}"
         if dtype == "float64":
             return text
-        return text + EXPLANATION.format(dtype=dtype, rounding=max(row.rounding for row in self.rows),
+        return text + EXPLANATION.format(dtype=dtype, rounding=max(row.rounding or 0.0 for row in self.rows),
                                          half=HALF, factor=FACTOR)
 
 
 @own_settings()
-def lockstep(model="attention", *, steps=200, dtype="float64", batch_size=128, hidden_size=256,
-             wordvec_size=16, lr=0.002, max_grad=5.0, seed=0, threads=1):
+def lockstep(model: str = "attention", *, steps: int = 200, dtype: str = "float64", batch_size: int = 128,
+             hidden_size: int = 256, wordvec_size: int = 16, lr: float = 0.002, max_grad: float = 5.0, seed: int = 0,
+             threads: int = 1) -> Report:
     """Trains a reference model and its twin, from the same weights, on the same batches of date data.
 
     A step is forward, backward, ``clip_grads`` and ``Adam``, each side with its own.
@@ -142,7 +147,7 @@ def lockstep(model="attention", *, steps=200, dtype="float64", batch_size=128, h
     return Report({**settings, **_versions()}, list(_rows(**settings)))
 
 
-def arguments(parser):
+def arguments(parser: ArgumentParser) -> None:
     """Adds the command's arguments."""
     for name, parameter in inspect.signature(lockstep).parameters.items():
         kind, default = type(parameter.default), parameter.default
@@ -155,7 +160,7 @@ def arguments(parser):
     parser.add_argument("--json", metavar="FILE", help="write settings and rows there")
 
 
-def run(args):
+def run(args: Namespace) -> int:
     """Prints a row a step and the verdict, writes what is asked for, and gives the exit code."""
     from ..judge.report import check_writable, write_json
 
@@ -164,7 +169,8 @@ def run(args):
         check_writable(path)
     if args.plot:
         _figure()
-    rows, interrupted = [], False
+    rows: list[Row] = []
+    interrupted = False
     try:
         for row in _rows(**settings):
             if not rows:
@@ -183,7 +189,7 @@ def run(args):
     return 130 if interrupted and (report.ok or not rows) else 0 if report.ok else 1
 
 
-def plot(report):
+def plot(report: Report) -> bytes:
     """Both loss curves, and the distance beside what is allowed, as the bytes of a PNG file."""
     figure = _figure()(figsize=(9, 3.4), layout="constrained")
     losses, distances = figure.subplots(1, 2)
@@ -210,13 +216,14 @@ def plot(report):
 class _Reference:
     """The reference's side of a step."""
 
-    def __init__(self, model, lr, max_grad):
+    def __init__(self, model: Any, lr: float, max_grad: float) -> None:
         self.model, self.optimizer, self.max_grad = model, Adam(lr), max_grad
+        self.arrays: Arrays = model.params
 
-    def params(self):
-        return self.model.params
+    def params(self) -> Arrays:
+        return self.arrays
 
-    def step(self, x, t):
+    def step(self, x: NDArray[Any], t: NDArray[Any]) -> float:
         loss = float(self.model.forward(x, t))
         self.model.backward()
         clip_grads(self.model.grads, self.max_grad)
@@ -227,14 +234,14 @@ class _Reference:
 class _Port:
     """The port's side of a step."""
 
-    def __init__(self, model, lr, max_grad):
+    def __init__(self, model: Any, lr: float, max_grad: float) -> None:
         import torch_port
 
         self.model = getattr(torch_port, type(model).__name__).from_reference(model)
         self.optimizer, self.max_grad = torch_port.Adam(self.model.parameters(), lr=lr), max_grad
         self.clip_grads, self.params = torch_port.clip_grads, self.model.reference_params
 
-    def step(self, x, t):
+    def step(self, x: NDArray[Any], t: NDArray[Any]) -> float:
         import torch
 
         loss = self.model(torch.from_numpy(x), torch.from_numpy(t))
@@ -242,24 +249,26 @@ class _Port:
         loss.backward()
         self.clip_grads(self.model.parameters(), self.max_grad)
         self.optimizer.step()
-        return loss.item()
+        return float(loss)
 
 
-def _rows(model, steps, dtype, batch_size, hidden_size, wordvec_size, lr, max_grad, seed, threads):
-    for name, value, known in (("model", model, MODELS), ("dtype", dtype, ("float64", "float32"))):
-        if value not in known:
-            raise UsageError(f"lockstep: {name} is {value!r}, expected one of {', '.join(known)}")
-    for name, value, least in (("steps", steps, 1), ("batch_size", batch_size, 1), ("hidden_size", hidden_size, 1),
+def _rows(model: str, steps: int, dtype: str, batch_size: int, hidden_size: int, wordvec_size: int, lr: float,
+          max_grad: float, seed: int, threads: int) -> Iterator[Row]:
+    for name, text, known in (("model", model, list(MODELS)), ("dtype", dtype, ["float64", "float32"])):
+        if text not in known:
+            raise UsageError(f"lockstep: {name} is {text!r}, expected one of {', '.join(known)}")
+    for name, count, least in (("steps", steps, 1), ("batch_size", batch_size, 1), ("hidden_size", hidden_size, 1),
                                ("wordvec_size", wordvec_size, 1), ("seed", seed, 0), ("threads", threads, 1)):
-        whole(f"lockstep: {name}", value, least)
+        whole(f"lockstep: {name}", count, least)
     for name, value, most in (("lr", lr, sys.float_info.max), ("max_grad", max_grad, math.inf)):
-        if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 <= value <= most:
+        if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 <= float(value) <= most:
             raise UsageError(f"lockstep: {name} is {value!r}, expected a number >= 0")
     with torch_threads(threads):
         yield from _steps(model, steps, dtype, batch_size, hidden_size, wordvec_size, lr, max_grad, seed)
 
 
-def _steps(model, steps, dtype, batch_size, hidden_size, wordvec_size, lr, max_grad, seed):
+def _steps(model: str, steps: int, dtype: str, batch_size: int, hidden_size: int, wordvec_size: int, lr: float,
+           max_grad: float, seed: int) -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "dates.txt")
         write_dates(path, min(50_000, 2 * steps * batch_size))
@@ -268,7 +277,7 @@ def _steps(model, steps, dtype, batch_size, hidden_size, wordvec_size, lr, max_g
     sizes = len(vocabulary.char_to_id), wordvec_size, hidden_size
     start = MODELS[model](*sizes, dtype=dtype, rng=np.random.default_rng(seed))
     names = start.param_names
-    sides = [_Reference(start, lr, max_grad), _Port(start, lr, max_grad)]
+    sides: list[_Reference | _Port] = [_Reference(start, lr, max_grad), _Port(start, lr, max_grad)]
     if dtype != "float64":
         wide = MODELS[model](*sizes, dtype="float64")
         wide.bind([p.astype("float64") for p in start.params])
@@ -283,11 +292,11 @@ def _steps(model, steps, dtype, batch_size, hidden_size, wordvec_size, lr, max_g
         yield Row(step, losses[0], losses[1], _relative(losses[1], losses[0]), distance, parameter, rounding)
 
 
-def _distance(params, others, names):
+def _distance(params: Arrays, others: Arrays, names: Sequence[str]) -> tuple[float, str]:
     return max((_relative(a, b), name) for a, b, name in zip(params, others, names, strict=True))
 
 
-def _relative(a, b):
+def _relative(a: Any, b: Any) -> float:
     """max |a - b| / max |b|; infinite where that is no number."""
     far, size = float(np.abs(a - b).max()), float(np.abs(b).max())
     if far == 0:
@@ -295,14 +304,14 @@ def _relative(a, b):
     return far / size if size and math.isfinite(far / size) else math.inf
 
 
-def _line(row, dtype):
+def _line(row: Row, dtype: str) -> str:
     u = np.finfo(dtype).eps / 2
     rounding = "" if row.rounding is None else f"  {row.rounding:8.1e}"
     return (f"{row.step:5}  {row.loss_reference:18.15f}  {row.loss_port:18.15f}  {row.loss_distance:7.1e}  "
             f"{row.distance:10.1e}  {row.distance / u:6.1f}{rounding}  {row.parameter}")
 
 
-def _figure():
+def _figure() -> Any:
     try:
         from matplotlib.figure import Figure
     except ImportError:
@@ -310,13 +319,13 @@ def _figure():
     return Figure
 
 
-def _threads():
+def _threads() -> int:
     """The number of threads that the process was started with; 1 where nobody said."""
     text = os.environ.get("OMP_NUM_THREADS", "")
     return int(text) if text.isdecimal() and int(text) else 1
 
 
-def _versions():
+def _versions() -> dict[str, str]:
     import torch
 
     return {"numpy": np.__version__, "torch": torch.__version__}
