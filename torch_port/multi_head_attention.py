@@ -96,11 +96,13 @@ class MultiHeadAttention(Twin):
 
     def _split(self, x: Tensor) -> Tensor:
         """``(N, U, D)`` as ``(N heads, U, K)``."""
-        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2).flatten(0, 1)
+        parts: Tensor = x.unflatten(-1, (self.heads, -1))
+        return parts.transpose(1, 2).flatten(0, 1)
 
     def _join(self, x: Tensor) -> Tensor:
         """``(N heads, U, K)`` as ``(N, U, D)``."""
-        return x.unflatten(0, (-1, self.heads)).transpose(1, 2).flatten(2)
+        parts: Tensor = x.unflatten(0, (-1, self.heads))
+        return parts.transpose(1, 2).flatten(2)
 
     def extra_repr(self) -> str:
         return f"heads={self.heads}"

@@ -324,8 +324,8 @@ def _examine(target, spec, named, seed, inputs, link):
     except BaseException as error:  # exit() and the like included: it is somebody's code
         words = f"{type(error).__name__}: {error}".splitlines()[0]
         kind = "memory" if isinstance(error, MemoryError) else "raised"
-        why = "it called exit()" if isinstance(error, SystemExit) else words
-        result.findings.append(Finding("raised", "", FAILED, why, kind, detail=_trace(error)))
+        said = "it called exit()" if isinstance(error, SystemExit) else words
+        result.findings.append(Finding("raised", "", FAILED, said, kind, detail=_trace(error)))
     link.send("result", result.to_plain())
     link.send("ready")
     while (request := link.receive()) is not None and request != ["done"]:

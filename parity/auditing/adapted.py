@@ -150,6 +150,7 @@ class Adapted:
         self.constant, self.textbook = recipe.constant, recipe.textbook
         self.without_cotangent = recipe.scalar
         self.local, self.kept, self.ran = {}, {}, recipe.textbook
+        self.leftover: dict[str, str] = {}
 
     def __deepcopy__(self, memo):
         for value in vars(self.layer).values() if hasattr(self.layer, "__dict__") else ():

@@ -16,6 +16,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -274,7 +275,7 @@ def _label(names: list[str], title: str) -> str:
 def _class_trials(kind: Any, row: protocols.Methods, world: World) -> Iterator[Callable[[], Fit]]:
     for made in _constructors(kind, world):
         for call in _calls(getattr(kind, row.forward), world, kind.__name__ + row.forward, ""):
-            yield lambda made=made, call=call: _try_class(kind, row, made, call)
+            yield partial(_try_class, kind, row, made, call)
 
 
 def _constructors(kind: Any, world: World) -> Iterator[Call]:
@@ -542,7 +543,7 @@ def _run_backward(fit: Fit, local: dict[str, Any], call: Call, backward: Any, ra
         entries = []
         for a in (f"d{x}", f"grad_{x}", f"{x}_grad", *attributes):
             value = getattr(layer, a, None)
-            if isinstance(value, np.ndarray) and np.shape(value) == np.shape(call.arrays.get(x)):
+            if isinstance(value, np.ndarray) and np.shape(value) == np.shape(call.arrays.get(x, ())):
                 entries = [(f"layer.{a}", a, value)]
                 break
     else:

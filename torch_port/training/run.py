@@ -367,7 +367,7 @@ class Run:
             self.say("  ".join(sample_lines(*row, letters, self.settings.reverse)))
         few = "no pair is unseen" if fresh is None else f"{fresh:.2%} of {unseen.sum()} unseen pairs"
         self.say(f"epoch {self.epoch}: {accuracy:.2%} of {len(x)} exactly right, {few}; {self.seconds:.1f} s")
-        best = accuracy >= self.best["accuracy"]
+        best = bool(accuracy >= self.best["accuracy"])
         if accuracy > self.best["accuracy"]:
             self.best["risen"] = self.epoch
         if best:
