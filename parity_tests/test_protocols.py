@@ -155,3 +155,55 @@ def test_keys_of_a_dictionary_are_read_from_the_source():
 def test_values_follow_from_their_key():
     assert np.array_equal(guess.normal((2, 3), "x"), guess.normal((2, 3), "x"))
     assert not np.array_equal(guess.normal((2, 3), "x"), guess.normal((2, 3), "w"))
+
+
+POOLING = """
+import numpy as np
+
+
+class MaxPool:
+    def __init__(self, size=2, stride=1, pad=0):
+        self.size, self.stride, self.pad = size, stride, pad
+
+    def forward(self, x):
+        self.x = np.pad(x, ((0, 0), (0, 0), (self.pad, self.pad), (self.pad, self.pad)))
+        rows, columns = ((n - self.size) // self.stride + 1 for n in self.x.shape[2:])
+        y = np.zeros((*x.shape[:2], rows, columns))
+        for i, j in np.ndindex(rows, columns):
+            y[:, :, i, j] = self.window(self.x, i, j).max(axis=(2, 3))
+        return y
+
+    def window(self, x, i, j):
+        i, j = i * self.stride, j * self.stride
+        return x[:, :, i : i + self.size, j : j + self.size]
+
+    def backward(self, dy):
+        dx = np.zeros_like(self.x)
+        for i, j in np.ndindex(dy.shape[2:]):
+            window = self.window(self.x, i, j)
+            mark = window == window.max(axis=(2, 3), keepdims=True)
+            self.window(dx, i, j)[...] += mark * dy[:, :, i, j][:, :, None, None]
+        end = -self.pad or None
+        return dx[:, :, self.pad : end, self.pad : end]
+"""
+
+POOLING_FAULTS = {  # what only another stride, padding or window than the usual one shows
+    "overlapping windows": ("[...] += mark", "[...] = mark"),
+    "stride": ("i, j = i * self.stride, j * self.stride\n        return x",
+               "i, j = (i * self.stride, j * self.stride) if x is self.x else (i, j)\n        return x"),
+    "padding": ("end = -self.pad or None\n        return dx[:, :, self.pad : end, self.pad : end]",
+                "return dx[:, :, : dx.shape[2] - 2 * self.pad, : dx.shape[3] - 2 * self.pad]"),
+    "padding that raises": ("return dx[:, :, self.pad", "assert not self.pad\n        return dx[:, :, self.pad"),
+}
+
+
+@pytest.mark.parametrize("name", ["right", *POOLING_FAULTS])
+def test_another_stride_padding_and_window_are_tried(tmp_path, name):
+    file = tmp_path / "layers.py"
+    right, wrong = POOLING_FAULTS.get(name, ("", ""))
+    assert right in POOLING
+    file.write_text(POOLING.replace(right, wrong) if right else POOLING)
+    (result,) = audit_file(file, autograd=False).results
+    assert result.ok == (name == "right"), result
+    if name == "right":
+        assert {f"right with {w}" for w in ("stride=2", "pad=1", "stride=2, pad=1")} <= set(result.remarks)

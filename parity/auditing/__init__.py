@@ -19,7 +19,7 @@ import numpy as np
 from ..errors import UsageError, amount, whole
 from ..judge.finding import Finding
 from ..judge.report import Report
-from .answers import FAILED, Audited, Policy, from_plain
+from .answers import BACKWARD, FAILED, Audited, Policy, from_plain
 from .recognise import NotTried, recognised
 from .subject import FunctionLayer, Subject, _arguments
 
@@ -94,13 +94,15 @@ def audit(layer=None, *, like=None, inputs=None, params=None, forward=None, back
 
 
 def audit_file(path, names=(), *, like=None, seed=0, seconds=SECONDS, memory=MEMORY, autograd=True, strict=False,
-               allow=()):
-    """Judges the classes with ``forward`` and ``backward`` that a file or notebook defines.
+               allow=(), root=None, setup=None):
+    """Judges the layers that a file or notebook defines: classes with a forward and a backward, pairs of functions.
 
     Args:
         path: of a ``.py`` or ``.ipynb`` file.
         names: of the classes; none for all.
         like, seed, seconds, memory, autograd, strict, allow: as for ``audit``.
+        root: folder from which the file may import too; None for its package's own place alone.
+        setup: a ``.py`` file that is run before it, in the same process: aliases for names that NumPy has no more.
 
     Returns:
         A ``Report``.
@@ -109,6 +111,7 @@ def audit_file(path, names=(), *, like=None, seed=0, seconds=SECONDS, memory=MEM
         UsageError: no such file, or unknown twin or kind.
     """
     path, policy = a_file(path), Policy.of(strict, allow)
+    setup = None if setup is None else str(a_file(setup))
     _known(like)
     _limits(seed, seconds, memory)
     from . import sandbox
@@ -119,7 +122,7 @@ def audit_file(path, names=(), *, like=None, seed=0, seconds=SECONDS, memory=MEM
     most = text.count(b"class") + len(re.findall(rb'(?:^|\n|"|\\n)(?:async )?def ', text))
     collect = _Collector(report, path.name, like, seconds, most, policy)
     arguments = {"path": str(path), "names": list(names), "like": like, "seed": seed, "seconds": seconds,
-                 "memory": memory}
+                 "memory": memory, "root": None if root is None else str(Path(root).resolve()), "setup": setup}
     how, _ = sandbox.fresh("load", arguments, str(path.parent), seconds + STARTING, collect)
     collect.close(how)
     return _finished(report, None, seconds, memory, autograd)
@@ -283,6 +286,28 @@ class _Collector:
         self.open = None
 
 
+def _also(result, words, fit, named, seed):
+    """Adds what another stride, padding or mode of the same layer shows."""
+    from . import samples
+    from .checks import Examination
+
+    if fit.score < 4:  # its forward ran, and the same with other values was understood
+        result.findings.append(Finding("raised", "backward", BACKWARD, fit.why, "raised", words=f"with {words}"))
+        return
+    adapted = fit.adapted()
+    subject = Subject(adapted)
+    subject.name = result.name
+    base = samples.given(fit.inputs, adapted.params, (adapted.input_names, adapted.param_names), seed)
+    base.words = f"with {words}"
+    other = Examination(subject, base, named, seed, lambda finding: None).run_values()
+    result.findings += other.findings
+    result.checked += other.checked
+    for name, share in other.judged.items():
+        result.judged[name] = max(result.judged.get(name, 0.0), share)
+    if not other.findings:
+        result.remark(f"right with {words}")
+
+
 def _examine(target, spec, named, seed, inputs, link):
     """The examination itself, in the child process."""
     from . import confirm, samples
@@ -318,6 +343,10 @@ def _examine(target, spec, named, seed, inputs, link):
         result.recipe = getattr(subject.target, "recipe", None)
         result = examination.run()
         result.unjudged |= leftover
+        for words, other in getattr(target, "variants", ()) if result.recipe and not result.errors else ():
+            _also(result, words, other, named, seed)
+        for words in result.recipe.words if result.recipe else ():
+            result.remark(words)
     except NotTried as why:
         result.twin, result.skipped = "", why.skipped
         result.unjudged |= why.unjudged

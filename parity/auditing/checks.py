@@ -105,6 +105,15 @@ class Examination:
         self.result.seconds = time.monotonic() - started
         return self.result
 
+    def run_values(self):
+        """Forward and backward alone, at the base: of a layer whose promises are looked at elsewhere."""
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")
+            measured = self.opening()
+            if measured is not None:
+                self.values(measured, thorough=False)
+        return self.result
+
     def left_over(self, measured):
         """What was never judged, and no fault found in it."""
         result, found = self.result, {f.quantity for f in self.result.findings}
@@ -345,7 +354,7 @@ class Examination:
         subject, sample = self.subject, measured.sample
         if sample.options.get("stateful") or getattr(subject.target, "stateful", False):
             return
-        other = replace(sample, inputs={n: (a[::-1] if a.ndim else a) * (0.75 if a.dtype.kind == "f" else 1)
+        other = replace(sample, inputs={n: (a[::-1] if a.ndim else a) * (0.75 if samples.measured(a) else 1)
                                         for n, a in sample.inputs.items() if a.dtype.kind != "b"} | {
             n: a[::-1].copy() for n, a in sample.inputs.items() if a.dtype.kind == "b" and a.ndim})
         other = replace(other, inputs={n: other.inputs.get(n, a) for n, a in sample.inputs.items()})
@@ -780,16 +789,20 @@ class Examination:
             for n, a in base.inputs.items()})
         for sample in [*found, reverse]:
             try:
-                self.subject.forward(self.subject.make(sample), _fresh(sample))
+                outputs = self.subject.forward(self.subject.make(sample), _fresh(sample))
             except Exception as error:
                 if "N = " in sample.words:  # what looks like a batch axis need not be one
                     self.result.remark(f"not asked {sample.words}: forward raised {type(error).__name__}")
+                    continue
+            else:
+                if not all(np.isfinite(o).all() for o in map(np.asarray, outputs)):  # a variance of one row, say
+                    self.result.remark(f"not asked {sample.words}: forward is not finite")
                     continue
             measured = self.measure_call(sample, "value")
             if measured is not None:
                 self.values(measured, thorough=False)
         large = replace(base, id=f"{base.id}:1e4", words="at inputs of 1e4", inputs={
-            n: a * 1e4 if a.dtype.kind == "f" else a for n, a in base.inputs.items()})
+            n: a * 1e4 if samples.measured(a) else a for n, a in base.inputs.items()})
         measured = self.measure_call(large, "finite")
         if measured is not None:
             for name, a in (measured.outputs | measured.got).items():

@@ -63,6 +63,20 @@ class Fit:
     functions: tuple[Any, ...] = ()
     kind: Any = None
     leftover: dict[str, str] = field(default_factory=dict)
+    single: bool = False
+    again: Callable[[dict[str, str]], Fit] | None = None
+    given: dict[str, str] = field(default_factory=dict)
+
+    def variants(self) -> Iterator[tuple[str, Fit]]:
+        """The same with another stride, padding, window or mode, where its forward still runs: in words, and the fit.
+        """
+        if self.again is None:
+            return
+        with _quiet():
+            for change in _changes(self.given):
+                found = self.again(change)
+                if found.score >= 2:
+                    yield ", ".join(f"{n}={v}" for n, v in change.items()), settle(found)
 
     def adapted(self) -> Adapted:
         """The object that the audit runs."""
@@ -269,6 +283,54 @@ def _label(names: list[str], title: str) -> str:
                                   for n in names)) else ""
 
 
+def _changes(given: dict[str, str]) -> Iterator[dict[str, str]]:
+    """Other values for what is given, by name: texts of Python for texts of Python."""
+    def named(pattern: str) -> dict[str, str]:
+        return {n: v for n, v in given.items() if re.match(pattern, n, re.I)}
+
+    strides, pads = named(r"strides?|s$"), named(r"pad\w*$")
+    windows = named(r"pool_?(size|h\w*|w\w*|height|width)$|size$|kernel_?(size|shape)$|hf$|wf$")
+    if strides and all(re.fullmatch(r"1|\(1, 1\)", v) for v in strides.values()):
+        yield {n: v.replace("1", "2") for n, v in strides.items()}
+    if pads and all(re.fullmatch(r"[012]", v) for v in pads.values()):
+        for pad in {"0", "1"} - set(pads.values()):
+            yield dict.fromkeys(pads, pad)
+        if strides:
+            yield {n: v.replace("1", "2") for n, v in strides.items()} | dict.fromkeys(pads, "1")
+    if windows and strides:
+        yield {n: re.sub(r"\d", "3", v) for n, v in windows.items()} | {
+            n: re.sub(r"\d", "2", v) for n, v in strides.items()}
+    for name, value in named(r"mode$|method$|pool_type$").items():
+        if value == "'max'":
+            for other in ("'average'", "'avg'", "'mean'"):
+                yield {name: other}
+
+
+def _literals(texts: dict[str, str], function: Any) -> dict[str, str]:
+    """What a call is given in literals by name, in dictionaries too, and what it is given by default."""
+    found = {p.name: repr(p.default) for p in _parameters(function)
+             if isinstance(p.default, (int, str, tuple)) and not isinstance(p.default, bool)}
+    for name, text in texts.items():
+        if text.startswith("{"):
+            found |= dict(re.findall(r"'(\w+)': ([^,{}]+|\([^)]*\))", text))
+        elif not text.isidentifier():
+            found[name] = text
+    return found
+
+
+def _changed(call: Call, change: dict[str, str], function: Any) -> Call:
+    texts, keys = dict(call.texts), {p.name for p in _parameters(function)}
+    for name, value in change.items():
+        inside = next((n for n, t in texts.items() if t.startswith("{") and f"'{name}':" in t), "")
+        if inside:
+            texts[inside] = re.sub(rf"'{name}': [^,}}]+", f"'{name}': {value}", texts[inside])
+        elif name in texts:
+            texts[name] = value
+        elif name in keys:
+            texts[f"={name}"] = f"{name}={value}"
+    return replace(call, texts=texts)
+
+
 # --- classes --------------------------------------------------------------------------------------
 
 
@@ -320,9 +382,12 @@ def _try_class(kind: Any, row: protocols.Methods, made: Call, call: Call) -> Fit
     name = kind.__name__
     recipe = Recipe(name, f"{name}({_given(made)})", imports=(name,))
     optimizer = Recorder()
+    made_by = kind.__init__
     space = {"np": np, name: kind, "softmax": softmax, "identity": Identity()}
     fit = Fit(0, recipe=recipe, inputs=call.arrays, space=space, optimizer=optimizer, kind=kind)
     local: dict[str, Any] = {"optimizer": optimizer, **made.arrays, **call.arrays}
+    fit.given = _literals(made.texts, made_by) if made_by is not object.__init__ else {}
+    fit.again = lambda change: _try_class(kind, row, _changed(made, change, made_by), call)
     try:
         np.random.seed(0)
         layer = local["layer"] = eval(recipe.make, space, dict(local, **_copies(made.arrays)))
@@ -336,15 +401,31 @@ def _try_class(kind: Any, row: protocols.Methods, made: Call, call: Call) -> Fit
     recipe.reset = tuple(f"layer.{r.method}()" for r in protocols.rows(protocols.Reset)
                          if callable(getattr(layer, r.method, None)) and not _needed(getattr(layer, r.method))
                          and (r.method != "reset" or "grad" in guess.source_of(getattr(kind, r.method))))
+    pristine = None
+    with contextlib.suppress(Exception):  # what cannot be copied
+        pristine = copy.deepcopy(layer)
+    attributes = [r.attribute for r in protocols.rows(protocols.Result) if r.of == "forward"]
     try:
         _once(recipe, space, local, call.arrays)  # a layer that makes its parameters when it first sees data
         result = _once(recipe, space, local, call.arrays)
+        found = _backwards(fit, result, local, call, getattr(layer, row.backward), f"layer.{row.backward}", attributes,
+                           row.derivative)
     except Exception as error:
         fit.why = f"{recipe.forward} raised {_words(error)}"
-        return fit
-    attributes = [r.attribute for r in protocols.rows(protocols.Result) if r.of == "forward"]
-    backward = getattr(layer, row.backward)
-    return _backwards(fit, result, local, call, backward, f"layer.{row.backward}", attributes, row.derivative)
+        found = fit
+    if found.score < 4 and found.score != 0 and pristine is not None and (found.score > 1 or recipe.reset):
+        # one that can be run but once
+        single = replace(fit, score=1, layer=pristine, recipe=replace(recipe, reset=()), single=True)
+        local["layer"] = copy.deepcopy(pristine)
+        with contextlib.suppress(Exception):
+            result = _once(single.recipe, space, local, call.arrays)
+            once = _backwards(single, result, local, call, getattr(local["layer"], row.backward),
+                              f"layer.{row.backward}", attributes, row.derivative)
+            if once.score > 3:
+                once.recipe.words += (f"only a new object can be run: afterwards {found.why}",)
+                once.layer = pristine
+                return once
+    return found
 
 
 def _prepare(layer: Any, space: dict[str, Any], local: dict[str, Any], call: Call) -> tuple[str, ...]:
@@ -392,6 +473,8 @@ def _try_functions(forward: Any, backward: Any, derivative: bool, call: Call) ->
     fit = Fit(1, recipe=recipe, inputs=call.arrays, space=space, optimizer=Recorder(),
               functions=(forward,) if backward is None else (forward, backward))
     recipe.forward = f"{name}({_given(call)})"
+    fit.given = _literals(call.texts, forward)
+    fit.again = lambda change: _try_functions(forward, backward, derivative, _changed(call, change, forward))
     local: dict[str, Any] = {"layer": None, "optimizer": fit.optimizer}
     try:
         result = _once(recipe, space, local, call.arrays)
@@ -528,6 +611,8 @@ def _ways(backward: Any, call: Call, outputs: list[str], local: dict[str, Any], 
 
 def _run_backward(fit: Fit, local: dict[str, Any], call: Call, backward: Any, rate: bool) -> Fit:
     recipe, layer = fit.recipe, fit.layer
+    if fit.single:
+        layer = fit.layer = local["layer"] = copy.deepcopy(fit.layer)
     before = {e: (a, np.array(a)) for e, _, _, a in walk(layer, "layer") if isinstance(a, np.ndarray)}
     try:
         local["result"] = _once(recipe, fit.space, local, call.arrays)
@@ -589,6 +674,16 @@ def _stem(name: str) -> str:
     return re.sub(r"_?(grad(ient)?s?|update|deriv)$", "", low)
 
 
+def _like(name: str, stems: dict[str, Entry]) -> Entry | None:
+    """The entry whose name says that it is the gradient of an array of this name, where one alone does."""
+    low = name.lower()
+    if low in stems:
+        return stems[low]
+    bare = low.replace("_", "")
+    fits = [e for stem, e in stems.items() if len(stem) > 2 and bare.endswith(stem.replace("_", ""))]
+    return fits[0] if len(fits) == 1 else None
+
+
 def _parameters_of(fit: Fit, local: dict[str, Any], before: dict[str, tuple[Any, Any]], call: Call,
                    entries: list[Entry], rate: bool) -> None:
     """Finds the parameters that a layer keeps, and the gradient of each."""
@@ -614,6 +709,8 @@ def _parameters_of(fit: Fit, local: dict[str, Any], before: dict[str, tuple[Any,
         if not isinstance(array, np.ndarray) or array.dtype.kind != "f" or not array.size or id(array) in taken:
             continue
         old = before.get(expression)
+        if old is None and fit.single and _role(name):
+            fit.leftover.setdefault(expression.removeprefix("layer."), name)
         if old is None or any(np.may_share_memory(array, a) for a in inputs if a.dtype.kind == "f"):
             continue
         if any(name == form.format(n) and n != name for form in forms for n in (e[2] for e in own if e[1] == holder)):
@@ -706,9 +803,11 @@ def _assign(fit: Fit, local: dict[str, Any], call: Call, entries: list[Entry], f
     positional = len(free) >= len(targets) and all(
         np.shape(e[2]) == shapes[n] for e, n in zip(free, targets, strict=False))
     found: dict[str, Entry] = {}
+    crossed = by_name and sum(map(len, stems)) > 2 * len(stems)  # words, and not letters, say which is which
     keyed = any("['" in e[0] for e in free)
-    matched = {n: stems[n.lower()] for n in targets if n.lower() in stems} if by_name else {}
-    if (keyed or not positional) and matched:
+    matched = {n: e for n in targets if (e := _like(n, stems))} if by_name else {}
+    crossed &= len(matched) == len(targets) == len({e[0] for e in matched.values()})
+    if (keyed or crossed or not positional) and matched:
         found = matched
         if not keyed and len(free) > 1 and [e[0] for e in found.values()] != [e[0] for e in free[:len(found)]]:
             recipe.words += ("the gradients are returned in another order than the arguments",)
@@ -788,7 +887,7 @@ def settle(fit: Fit) -> Fit:
     if fit.score < 4:
         return fit
     recipe, others = fit.recipe, []
-    local = dict(fit.inputs, layer=fit.layer, optimizer=fit.optimizer)
+    local = dict(fit.inputs, layer=copy.deepcopy(fit.layer), optimizer=fit.optimizer)
     x = next((n for n in fit.inputs if n in recipe.gradients), "")
     with _quiet():
         try:

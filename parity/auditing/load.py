@@ -29,6 +29,11 @@ def child(arguments, reading, writing):
 
     for name in [n for n in sys.modules if n.partition(".")[0] in NAMES]:
         del sys.modules[name]  # the file may have modules of these names of its own
+    if arguments["root"]:
+        sys.path.append(arguments["root"])
+    if arguments["setup"]:
+        text = Path(arguments["setup"]).read_text(encoding="utf-8")
+        exec(compile(text, arguments["setup"], "exec"), {"__name__": "setup", "__file__": arguments["setup"]})
     module, remarks = load(Path(arguments["path"]))
     for text in remarks:
         link.send("remark", text)

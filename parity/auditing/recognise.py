@@ -57,5 +57,6 @@ def recognised(target: Any) -> tuple[Adapted, dict[str, Any]]:
     if found.score < 4:
         raise NotTried("", {"backward": f"{found.why}; from Python: {line}"})
     adapted = found.adapted()
+    adapted.variants = list(found.variants())
     adapted.leftover = dict.fromkeys(found.leftover, "it looks like a parameter, and no gradient of it was found")
     return adapted, dict(found.inputs)

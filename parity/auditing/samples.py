@@ -108,6 +108,11 @@ def _wide(array):
     return array.astype(np.float64) if array.dtype.kind == "f" else array
 
 
+def measured(array):
+    """Whether an array holds numbers that may be any; signs, zeros and ones are marks."""
+    return array.dtype.kind == "f" and not np.isin(array, (-1, 0, 1)).all()
+
+
 def rows(subject, base):
     """Names of the inputs that are a batch: the first, and those whose first entry has a say in no output's others.
 
@@ -125,7 +130,7 @@ def rows(subject, base):
             return names  # a loss tells nothing of rows
         for name in names[1:]:
             a = base.inputs[name].copy()
-            a[0] = a[0] * 1.25 + 0.125 if a.dtype.kind == "f" else a[-1]
+            a[0] = a[0] * 1.25 + 0.125 if measured(a) else a[-1]
             moved = outputs(base.inputs | {name: a})
             if count > 1 and any(not np.array_equal(o[1:], p[1:], equal_nan=True)
                                  for o, p in zip(moved, plain, strict=True)):
@@ -144,7 +149,7 @@ def batch(subject, base, size):
         if name not in names:
             return a
         rows = np.take(a, np.arange(size) % count, axis=0)
-        if a.dtype.kind == "f":
+        if measured(a):
             rows[count:] *= rng.uniform(0.5, 1.5, rows[count:].shape)
         return rows
 

@@ -98,9 +98,10 @@ class Subject:
         written = getattr(target, "kind", None) or self.kind  # behind what stands for it
         self.namespaces = namespaces(written, functions)
         self.generators = [(g, _state(g)) for thing in (written, *functions) for g in _generators(thing)]
-        self.accepted = _arguments(self.kind.forward, 1)
+        self.accepted = _arguments(getattr(self.kind, "forward", None), 1)
         # a loss that starts the chain itself
-        self.without_cotangent = getattr(target, "without_cotangent", _arguments(self.kind.backward, 1) == [])
+        self.without_cotangent = getattr(
+            target, "without_cotangent", _arguments(getattr(self.kind, "backward", None), 1) == [])
 
     def takes(self):
         """Names of the inputs of the spec that ``forward`` accepts."""
@@ -113,6 +114,8 @@ class Subject:
 
     def misfit(self):
         """Why it is not the twin whose name it has, by the number of its arguments; empty where it may be."""
+        if not callable(getattr(self.kind, "forward", None)) or not callable(getattr(self.kind, "backward", None)):
+            return "it has no forward and backward"
         needed = [n for n in self.spec.inputs if n not in self.spec.optional and n not in self.spec.drawn]
         wanted = [("forward", self.kind.forward, needed)]
         if self.is_class:

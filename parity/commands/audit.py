@@ -1,12 +1,13 @@
 """``parity audit``: judges the hand-written gradients of files and notebooks."""
 
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 
 def arguments(parser):
     parser.add_argument("targets", nargs="+", metavar="FILE[:CLASS]",
-                        help="a .py file, a notebook or a folder of .py files; of one class behind a colon")
+                        help="a .py file, a notebook or a folder with all below it; of one class behind a colon")
     parser.add_argument("--like", metavar="NAME", help="the layer of the catalogue that it is meant to be")
     parser.add_argument("--seed", type=int, default=0, help="of all random values (default 0)")
     parser.add_argument("--seconds", type=float, default=60, help="that one class may take (default 60)")
@@ -16,6 +17,9 @@ def arguments(parser):
     parser.add_argument("--strict", action="store_true", help="warnings are errors")
     parser.add_argument("--allow", default="", metavar="KIND,…",
                         help="kinds of warnings that are none (an unknown one is answered with the list)")
+    parser.add_argument("--setup", metavar="FILE",
+                        help="a .py file that is run before each: aliases for names that NumPy has no more")
+    parser.add_argument("--details", action="store_true", help="of many files too, everything that is known of a layer")
     parser.add_argument("--json", metavar="FILE", help="write the report as JSON")
     parser.add_argument("--html", metavar="FILE", help="write the report as a page with heat maps (needs Jinja2)")
     parser.add_argument("--script", metavar="FILE", help="write a program that shows the first finding")
@@ -39,31 +43,34 @@ def run(args):
         check_writable(path)
 
     def one(pair):
-        path, names = pair
+        path, names, root = pair
         return audit_file(path, names, like=args.like, seed=args.seed, seconds=args.seconds, memory=args.memory,
-                          autograd=False, strict=args.strict, allow=args.allow)
+                          autograd=False, strict=args.strict, allow=args.allow, root=root, setup=args.setup)
 
     console = screen()
     pairs = [pair for target in args.targets for pair in _files(target)]
     if not pairs:
-        raise UsageError(f"no .py file in {', '.join(args.targets)}")
-    for path, _ in pairs:
+        raise UsageError(f"no .py file or notebook with a forward and a backward in {', '.join(args.targets)}")
+    for path, *_ in pairs:
         a_file(path)  # before anything is run whose findings the error would hide
     whole = Report(seed=args.seed, path=str(pairs[0][0]) if len(pairs) == 1 else "")
     pool = ThreadPoolExecutor(args.jobs)
     try:
-        for (path, _), report in zip(pairs, pool.map(one, pairs), strict=True):
+        for (path, *_), report in zip(pairs, pool.map(one, pairs), strict=True):
             if not args.no_autograd:
                 ask(report)
             if len(pairs) > 1 and (report.results or report.remarks):
                 console.print(str(path), style="bold", markup=False, highlight=False, soft_wrap=True)
-            if len(pairs) == 1 or report.results or report.remarks:
+            if len(pairs) == 1 or (args.details and (report.results or report.remarks)):
                 report.print(console)
+            else:
+                _rows(console, report)
             whole.results += report.results
             whole.remarks += report.remarks
             whole.failed += report.failed
-        if len(pairs) > 1 and not whole.audited:
-            console.print("nothing was judged")
+        if len(pairs) > 1:
+            counts = Counter("could not be tried" if r.skipped else r.verdict for r in whole.results)
+            console.print(", ".join(f"{n} {words}" for words, n in counts.most_common()) or "nothing was judged")
     except KeyboardInterrupt:  # what the files run dies with this process
         whole.interrupted = True
         console.print("interrupted", style="bold")
@@ -84,10 +91,27 @@ def run(args):
 
 def _files(target):
     """The paths and class names of one target."""
+    from ..auditing.repository import files
+
     path = Path(target)
     if path.is_dir():
-        return [(p, ()) for p in sorted(path.glob("*.py")) if p.name != "__init__.py"]
+        return [(p, (), path) for p in files(path)]
     head, colon, name = target.rpartition(":")
     if colon and not path.exists():
-        return [(Path(head), (name,))]
-    return [(path, ())]
+        return [(Path(head), (name,), None)]
+    return [(path, (), None)]
+
+
+def _rows(console, report):
+    """A line a layer, and what could not be run of the file."""
+    for r in report.results:
+        judged = ", ".join(r.judged)
+        finding = next(iter(r.errors), None)
+        why = f"not judged: {', '.join(f'{n}, {w}' for n, w in r.unjudged.items())}" if r.unjudged else ""
+        words = f"{finding.where}: {finding.diagnosis or finding.verdict}" if finding else why or (
+            f"judged: {judged}" if judged else r.skipped)
+        verdict = "not tried" if r.skipped else "right" if r.ok else "wrong" if finding else "not judged"
+        style = {"right": "green", "wrong": "bold red"}.get(verdict, "yellow")
+        console.print(f"  {verdict:<10} {r.name}: {words}", style=style, markup=False, highlight=False, soft_wrap=True)
+    for words in report.remarks:
+        console.print(f"  {words}", markup=False, highlight=False, soft_wrap=True)
