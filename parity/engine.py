@@ -121,6 +121,17 @@ def _hold(outcome, case, lane, yardstick):
             outcome.findings.append(_finding(outcome, "stable" if stable else side, name, index=index, share=largest,
                                              values=values, **words))
     outcome.blind = blind(case, lane, yardstick)
+    _play(outcome, case, lane)
+
+
+def _play(outcome, case, lane):
+    """The case's program of calls on one object, where it has one, in one of the lanes of its kind."""
+    from .promises.histories import broken, plays
+
+    for side in plays(case, lane):
+        broke = broken(case, lane, side)
+        if broke:
+            outcome.findings.append(_finding(outcome, "history", broke.quantity, verdict=side, diagnosis=str(broke)))
 
 
 def _unsteady(case, lane, yardstick, side, first):

@@ -29,7 +29,7 @@ class Cell(Layer):
         check(f"{type(self).__name__}.forward", **cell_parameters(self), x=(x, "N D"), **given)
         after, cache = self.step(np.matmul(x, Wx) + b, Wh, *state)
         self._save(x, state, after, cache)
-        return after
+        return tuple(a.copy() for a in after)  # the caller's own, whatever is done to them
 
     def _step_backward(self, *dstate):
         x, state, after, cache = self._saved()

@@ -60,8 +60,9 @@ class MultiHeadAttention(Layer):
         key, value = valid(key, mask), valid(value, mask)
         q = self._split(np.matmul(query, Wq) / (len(Wq) // self.heads) ** 0.5)
         k, v = self._split(np.matmul(key, Wk)), self._split(np.matmul(value, Wv))
-        a = self.attention_weights = softmax(np.matmul(q, k.swapaxes(-1, -2)), _of_every_query(mask))
+        a = softmax(np.matmul(q, k.swapaxes(-1, -2)), _of_every_query(mask))
         joined = self._join(np.matmul(a, v))
+        self.attention_weights = a.copy()
         self._save(query, key, value, mask, q, k, v, a, joined)
         return np.matmul(joined, Wo)
 

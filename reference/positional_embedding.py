@@ -50,7 +50,7 @@ class PositionalEmbedding(Layer):
         counted = np.ones(xs.shape[:2], bool) if mask is None else mask
         positions = np.where(counted, counted.cumsum(axis=1) - 1, 0)
         self._save(xs, mask, positions)
-        return valid(xs + W[positions], mask), positions
+        return valid(xs + W[positions], mask), positions.copy()
 
     def backward(self, dys):
         """Cotangent of ``xs``; writes the gradient of ``W``; positions have none.
@@ -68,7 +68,7 @@ class PositionalEmbedding(Layer):
         xs, mask, positions = self._saved()
         self._check_cotangents(dys=(dys, xs.shape))
         (dW,) = self.grads
-        dys = valid(dys, mask)
+        dys = valid(dys, mask).copy()  # or the gradient would be the caller's own cotangent
         total = np.zeros_like(dys, shape=dW.shape)
         np.add.at(total, positions, dys)
         dW[...] = total

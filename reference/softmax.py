@@ -29,7 +29,7 @@ class Softmax(Layer):
         check("Softmax.forward", x=(x, "... V"))
         y = softmax(x)
         self._save(x, y)
-        return y
+        return y.copy()  # the caller's own, whatever is done to it
 
     def backward(self, dy):
         """Cotangent of the logits.

@@ -1,6 +1,7 @@
 """What RNN, LSTM and GRU share: the one bias, the layout of the gates, and the kept state."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from itertools import zip_longest
 from operator import attrgetter
 from typing import Any, ClassVar, Self
@@ -169,8 +170,11 @@ class TimeCell(Twin):
                 "stateful=False, or state= to be given"
             )
         hs, last = self._run_from(xs, [getattr(self, name) for name in self.states])
-        # copied: a view would keep the states of all time steps alive
-        self.set_state(*(value.detach().clone() for value in last))
+        # copied: a view would keep the states of all time steps alive, and one made in inference mode
+        # cannot take part in training afterwards
+        inferring = not torch.compiler.is_compiling() and torch.is_inference_mode_enabled()
+        with torch.inference_mode(False) if inferring else nullcontext():
+            self.set_state(*(value.detach().clone() for value in last))
         return hs
 
     def _run_from(
@@ -185,7 +189,7 @@ class TimeCell(Twin):
             xs=(xs, "N T D"),
             **{name: (value, "N H") for name, value in given.items() if value is not None},
         )
-        xs = xs.to(weight.dtype)  # differs under autocast alone
+        xs = xs.to(weight.dtype).contiguous()  # another dtype under autocast alone
         zero = xs.new_zeros(xs.shape[0], self.hidden_size)
         values = (given.get(name) for name in self.states)
         return self._run(xs, [zero if v is None else v.to(weight.dtype) for v in values])
@@ -235,6 +239,8 @@ class FusedTimeCell(TimeCell):
         if torch.compiler.is_exporting() or transformed(xs, *state, *self.rnn.parameters()):
             halves = [self._steps(d, xs, state[d * kinds : (d + 1) * kinds]) for d in range(self.directions)]
             return torch.cat([hs for hs, _ in halves], dim=2), tuple(s for _, last in halves for s in last)
+        # contiguous as the kernel reads it: else torch chooses its product by whether a gradient is asked for
+        xs = xs.transpose(0, 1).contiguous().transpose(0, 1)
         hs, last = self.rnn(xs, tuple(torch.stack(state[k::kinds]) for k in range(kinds)))
         return hs, tuple(last[k][d] for d in range(self.directions) for k in range(kinds))
 

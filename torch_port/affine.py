@@ -56,7 +56,8 @@ class Affine(Twin, nn.Linear):
         """
         name, axes = self._input
         check(f"{type(self).__name__}.forward", weight=(self.weight, "H D"), **{name: (x, axes)})
-        return super().forward(x)
+        # contiguous: else torch chooses its product by whether a gradient is asked for, and rounds otherwise
+        return super().forward(x.contiguous())
 
 
 class TimeAffine(Affine):

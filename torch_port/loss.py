@@ -91,7 +91,7 @@ def class_indices(
         if labels.shape != logits.shape:
             raise ValueError(f"{where}: {name} has shape {tuple(labels.shape)}, "
                              f"expected {tuple(logits.shape)} if one-hot")
-        return (labels.byte() if labels.dtype == torch.bool else labels).argmax(dim=-1)
+        return (labels if labels.is_floating_point() else labels.long()).argmax(dim=-1)
     check(where, logits=(logits, f"{axes} V"), **{name: (labels, f"int {axes}")})
     labels = labels.long()
     check_index(where, {name: labels}, logits.shape[-1], ignore)

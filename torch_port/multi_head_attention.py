@@ -85,13 +85,14 @@ class MultiHeadAttention(Twin):
         weight = self.in_proj_weight
         mask = check_masked("MultiHeadAttention.forward", mask, lengths, in_proj_weight=(weight, "3D D"),
                             query=(query, "N U D"), key=(key, "N T D"), value=(value, "N T D"))
-        given = (query, valid(key, mask), valid(value, mask))
+        # contiguous: else torch chooses its product by whether a gradient is asked for, and rounds otherwise
+        given = (x.contiguous() for x in (query, valid(key, mask), valid(value, mask)))
         q, k, v = (self._split(x @ w.T) for x, w in zip(given, weight.chunk(3), strict=True))
         mask = None if mask is None else mask.repeat_interleave(self.heads, 0)
         a = attend(k, q / q.shape[-1] ** 0.5, mask)
         if not torch.compiler.is_exporting():  # nothing is kept of a trace
             self._weights = a.detach().unflatten(0, (-1, self.heads))
-        y: Tensor = self.out_proj(self._join(a @ v))
+        y: Tensor = self.out_proj(self._join(a @ v).contiguous())
         return y
 
     def _split(self, x: Tensor) -> Tensor:

@@ -87,6 +87,7 @@ class Encoder(Model):
     def _read(self, xs: Tensor, mask: Tensor | None, lengths: Tensor | None) -> Tensor:
         """The state ``(N, T, H)`` after every step, or after the last valid one before it."""
         mask = check_masked(f"{type(self).__name__}.forward", mask, lengths, xs=(xs, "int N T"))
+        xs = xs.long()  # torch can do little with unsigned integers
         if mask is None:
             hs: Tensor = self.lstm(self.embed(xs))
             return hs
@@ -367,6 +368,7 @@ class Seq2seq(Model):
         if ts.shape[1] < 2:
             raise ValueError(f"{where}: ts has shape {tuple(ts.shape)}, "
                              "expected at least 2 columns, start id and answer")
+        xs, ts = xs.long(), ts.long()
         xs = xs if mask is None else xs.masked_fill(~mask, 0)
         V, ignored = self.decoder.embed.num_embeddings, self.loss.ignore_label
         ts_in = ts[:, :-1]

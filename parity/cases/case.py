@@ -4,6 +4,7 @@ import hashlib
 import itertools
 import math
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from urllib.parse import quote
 
 import numpy as np
@@ -164,7 +165,7 @@ class Case:
     options: dict
     seed: int
 
-    @property
+    @cached_property  # every array asks for it
     def id(self):
         """The text from which ``parse`` makes the same case, and the arrays follow."""
         sizes = ",".join(f"{'lead' if k == '...' else k}={_size_text(self.sizes[k])}" for k in self.spec.letters)

@@ -20,6 +20,7 @@ from .both import (
     hold_padding,
 )
 from .common import SIZES, arrays_of, call_port, forward, raised, standard, twin
+from .histories import check_history_port
 from .sampling import check_sampling
 from .transforms import check_forward_mode, check_vectorized
 
@@ -479,4 +480,5 @@ PORT = {
     "vectorized": check_vectorized,
     "sampling": check_sampling,
     "ignored id": check_ignored_id,
+    "history": check_history_port,
 }

@@ -18,6 +18,7 @@ from .both import (
     hold_padding,
 )
 from .common import FLOATS, SIZES, arrays_of, backward, call_reference, floating, forward, raised, standard, with_state
+from .histories import check_history_reference
 
 
 def check_backward_twice(spec):
@@ -440,4 +441,5 @@ REFERENCE = {
     "generate": check_generate,
     "labels": check_labels,
     "drawn": check_drawn,
+    "history": check_history_reference,
 }

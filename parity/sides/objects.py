@@ -1,0 +1,312 @@
+"""Objects that are called again and again: a layer or a module, with one set of methods for either side.
+
+``OBJECTS`` holds, by a spec's side, the adapter of the reference and that of the port. An adapter is made of a case's
+data; it hands out what the object itself returned, arrays or tensors, so that a caller may look whether they change.
+"""
+
+import contextlib
+import copy
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from operator import attrgetter
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..cases.case import Data
+from .textbook import as_array, build, in_layout
+
+Arrays = dict[str, np.ndarray[Any, Any]]
+
+
+class Mode(NamedTuple):
+    """How a forward is run.
+
+    Attributes:
+        name: one of ``MODES``.
+        left: names of inputs and parameters of which no gradient is asked.
+    """
+
+    name: str = "plain"
+    left: frozenset[str] = frozenset()
+
+
+PLAIN = Mode()
+
+
+@dataclass
+class Ran:
+    """A forward that has run.
+
+    Attributes:
+        outputs: what it returned and kept, by name.
+        leaves: the inputs whose gradients are wanted, as they were handed over.
+        wanted: the names of the gradients that its backward gives; none where it leaves no graph.
+    """
+
+    outputs: dict[str, Any]
+    leaves: dict[str, Any] = field(default_factory=dict)
+    wanted: tuple[str, ...] = ()
+
+
+def _named(spec: Any, result: Any) -> dict[str, Any]:
+    return dict(zip(spec.outputs, result if isinstance(result, tuple) else (result,), strict=True))
+
+
+def _kept(spec: Any, owner: Any) -> dict[str, Any]:
+    found = {}
+    for name in spec.kept:
+        value = getattr(owner, name)
+        found |= {f"{name}.{i}": v for i, v in enumerate(value)} if isinstance(value, list) else {name: value}
+    return found
+
+
+def _places(spec: Any) -> Mapping[str, str]:
+    """Where a layer keeps its state, by the name that the twin has for it."""
+    return getattr(spec.port_class, "states", {}) if "stateful" in spec.options else {}
+
+
+class NumpyObject:
+    """A layer of the textbook protocol.
+
+    Args:
+        case: a ``Case``.
+        params: its parameters by name, arrays that become the layer's own.
+    """
+
+    modes: tuple[str, ...] = ("plain",)
+    plain_kernels = contextlib.nullcontext
+    several = False  # whether a backward of any forward may follow, or that of the last alone
+
+    def __init__(self, case: Any, params: Arrays, lane: Any, dtype: str) -> None:
+        self.spec, self.options = case.spec, case.options
+        self.layer = build(case.spec, case.options, Data(params, {}, {}, {}, case.sizes))
+
+    def forward(self, inputs: Arrays, mode: Mode = PLAIN) -> Ran:
+        found = _named(self.spec, self.layer.forward(*inputs.values()))
+        wanted = (*self.spec.differentiable(), *self.layer.param_names)
+        return Ran(found | _kept(self.spec, self.layer), dict(inputs), wanted)
+
+    def backward(self, ran: Ran, cotangents: dict[str, Any]) -> dict[str, Any]:
+        gradients = self.layer.backward(*cotangents.values())
+        gradients = () if gradients is None else gradients if isinstance(gradients, tuple) else (gradients,)
+        found = dict(zip(self.spec.differentiable(), gradients, strict=True))
+        return found | dict(zip(self.layer.param_names, self.layer.grads, strict=True))
+
+    def generate(self, source: Any, start: int, steps: int) -> Any:
+        return self.layer.generate(source, start, steps)
+
+    @staticmethod
+    def array(value: Any) -> np.ndarray[Any, Any]:
+        return np.array(value)
+
+    @staticmethod
+    def detached(value: Any) -> Any:
+        return value
+
+    @staticmethod
+    def apart(value: Any) -> Any:
+        """A copy, laid out as the original."""
+        return np.array(value, order="K")
+
+    @staticmethod
+    def given(array: np.ndarray[Any, Any], lane: Any, dtype: str) -> Any:
+        return array
+
+    @staticmethod
+    def spoil(value: Any) -> None:
+        if isinstance(value, np.ndarray) and value.flags.writeable:
+            value[...] = np.nan if value.dtype.kind == "f" else 0
+
+    def own(self) -> dict[str, Any]:
+        """The numbers that no call may change."""
+        return dict(zip(self.layer.param_names, self.layer.params, strict=True))
+
+    def state(self) -> dict[str, Any]:
+        return {name: attrgetter(place)(self.layer) for name, place in _places(self.spec).items()}
+
+    def begin_from(self, state: dict[str, Any]) -> None:
+        for name, place in _places(self.spec).items():
+            owner, _, attribute = place.rpartition(".")
+            value = state[name]
+            setattr(attrgetter(owner)(self.layer) if owner else self.layer, attribute,
+                    None if value is None else np.array(value))
+
+    def set_state(self, state: list[Any]) -> None:
+        self.layer.set_state(*state)
+
+    def reset(self) -> None:
+        self.layer.reset_state()
+
+    def write(self, params: Arrays) -> None:
+        """Other numbers in the same arrays, as an optimizer leaves them."""
+        for own, value in zip(self.layer.params, params.values(), strict=True):
+            own[...] = value
+
+    def load(self, params: Arrays) -> None:
+        """Other arrays."""
+        self.layer.bind(params.values())
+
+    def cast(self, params: Arrays, dtype: str) -> None:
+        self.layer.bind(params.values())
+
+    def cast_state(self, state: dict[str, Any], dtype: str) -> dict[str, Any]:
+        return state  # it stays as it is, and the next results have the dtype of both
+
+    def copied(self) -> "NumpyObject":
+        return copy.deepcopy(self)
+
+
+class TorchObject:
+    """A module, made from the layer with the same parameters; arguments as ``NumpyObject``."""
+
+    several = True
+
+    def __init__(self, case: Any, params: Arrays, lane: Any, dtype: str) -> None:
+        import torch
+
+        self.spec, self.lane, self.dtype = case.spec, lane, dtype
+        layer = build(case.spec, case.options, Data(params, {}, {}, {}, case.sizes))
+        self.module = case.spec.port_class.from_reference(layer, device=lane.device, dtype=getattr(torch, dtype))
+        # what evaluation means to a layer, its attributes say
+        self.modes = tuple(mode for mode in MODES if mode != "eval" or not case.spec.attributes)
+
+    def forward(self, inputs: dict[str, Any], mode: Mode = PLAIN) -> Ran:
+        given, leaves, slots = dict(inputs), {}, self.module.all_slots()
+        graph = mode.name not in ("no_grad", "inference")
+        for name in self.spec.differentiable():
+            given[name] = inputs[name].detach()
+            if graph and name not in mode.left:
+                leaves[name] = given[name].requires_grad_()
+                given[name] = leaves[name].clone() if mode.name == "inner" else leaves[name]
+        # of parameters that share a tensor, all or none
+        left = {slots[name].path for name in mode.left & slots.keys()}
+        trained = [name for name in slots if graph and slots[name].path not in left]
+        with self._mode(mode, left):
+            outputs = _named(self.spec, self.module(*given.values()))
+        return Ran(outputs | _kept(self.spec, self.module), leaves, (*leaves, *trained))
+
+    @staticmethod
+    @contextlib.contextmanager
+    def plain_kernels() -> Iterator[None]:
+        """Torch's own kernels, which do the same with a graph and without: oneDNN's round otherwise without one."""
+        import torch
+
+        before = torch._C._get_mkldnn_enabled()
+        torch._C._set_mkldnn_enabled(False)
+        try:
+            yield
+        finally:
+            torch._C._set_mkldnn_enabled(before)
+
+    @contextlib.contextmanager
+    def _mode(self, mode: Mode, left: set[str]) -> Iterator[None]:
+        import torch
+
+        with contextlib.ExitStack() as stack:
+            if mode.name == "no_grad":
+                stack.enter_context(torch.no_grad())
+            if mode.name == "inference":
+                stack.enter_context(torch.inference_mode())
+            if mode.name == "eval":
+                stack.callback(self.module.train, self.module.training)
+                self.module.eval()
+            for path in left:
+                p = attrgetter(path)(self.module)
+                stack.callback(p.requires_grad_, p.requires_grad)
+                p.requires_grad_(False)
+            yield
+
+    def backward(self, ran: Ran, cotangents: dict[str, Any]) -> dict[str, Any]:
+        import torch
+
+        for leaf in (*ran.leaves.values(), *self.module.parameters()):
+            leaf.grad = None
+        named = [(ran.outputs[n], c.to(ran.outputs[n].dtype)) for n, c in cotangents.items()
+                 if ran.outputs[n].requires_grad]
+        if named:
+            torch.autograd.backward(*zip(*named, strict=True), retain_graph=True)
+        found: dict[str, Any] = {n: torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
+                                 for n, leaf in ran.leaves.items()}
+        slots = self.module.all_slots()
+        return found | {n: slots[n].read_grad(self.module) for n in ran.wanted if n in slots}
+
+    def generate(self, source: Any, start: int, steps: int) -> Any:
+        return self.module.generate(source, start, steps)
+
+    @staticmethod
+    def array(value: Any) -> np.ndarray[Any, Any]:
+        return np.array(value) if isinstance(value, np.ndarray) else np.array(as_array(value))
+
+    @staticmethod
+    def detached(value: Any) -> Any:
+        return value.detach()
+
+    @staticmethod
+    def apart(value: Any) -> Any:
+        """A copy, laid out as the original."""
+        return value.detach().clone()
+
+    @staticmethod
+    def given(array: np.ndarray[Any, Any], lane: Any, dtype: str) -> Any:
+        import torch
+
+        tensor = torch.from_numpy(np.array(array)).to(lane.device)
+        return in_layout(tensor.to(getattr(torch, dtype)) if array.dtype.kind == "f" else tensor, array)
+
+    @staticmethod
+    def spoil(value: Any) -> None:
+        if not isinstance(value, np.ndarray):
+            value.detach().fill_(np.nan if value.is_floating_point() else 0)
+
+    def own(self) -> dict[str, Any]:
+        """The numbers that no call may change, buffers among them."""
+        return dict(self.module.state_dict())
+
+    def state(self) -> dict[str, Any]:
+        return {name: getattr(self.module, name) for name in _places(self.spec)}
+
+    def begin_from(self, state: dict[str, Any]) -> None:
+        for name, value in state.items():
+            setattr(self.module, name, None if value is None else value.detach().clone())
+
+    def set_state(self, state: list[Any]) -> None:
+        self.module.set_state(*state)
+
+    def reset(self) -> None:
+        self.module.reset_state()
+
+    def write(self, params: Arrays) -> None:
+        """Other numbers in the same tensors, as an optimizer leaves them."""
+        import torch
+
+        with torch.no_grad():
+            for slot, value in zip(self.module.all_slots().values(), params.values(), strict=True):
+                target = slot.of_packed(slot.of(self.module))
+                target.copy_(slot.to_torch(torch.from_numpy(np.array(value)).to(target)))
+
+    def load(self, params: Arrays) -> None:
+        """Other numbers, from the reference."""
+        self.module.load_reference_params(list(params.values()))
+
+    def cast(self, params: Arrays, dtype: str) -> None:
+        import torch
+
+        self.module.to(getattr(torch, dtype))
+        self.dtype = dtype
+
+    def cast_state(self, state: dict[str, Any], dtype: str) -> dict[str, Any]:
+        import torch
+
+        return {name: None if value is None else value.to(getattr(torch, dtype)) for name, value in state.items()}
+
+    def copied(self) -> "TorchObject":
+        found = copy.copy(self)
+        found.module = copy.deepcopy(self.module)
+        return found
+
+
+# evaluation; without a graph; gradients of inputs alone, of weights alone, of some of both; inputs inside a graph of
+# the caller's
+MODES = ("plain", "eval", "no_grad", "inference", "frozen", "weights", "some", "inner")
+OBJECTS: dict[str, tuple[type[Any], type[Any]]] = {"textbook": (NumpyObject, TorchObject)}
