@@ -1,6 +1,7 @@
 """How people write layers: every row of the table of protocols, and what the audit makes of it."""
 
 import linecache
+import subprocess
 import sys
 import types
 
@@ -207,3 +208,20 @@ def test_another_stride_padding_and_window_are_tried(tmp_path, name):
     assert result.ok == (name == "right"), result
     if name == "right":
         assert {f"right with {w}" for w in ("stride=2", "pad=1", "stride=2, pad=1")} <= set(result.remarks)
+
+
+def test_a_script_shows_the_finding_of_a_recipe(tmp_path):
+    """Of functions, of a class whose parameters come with its first forward, and of another padding than the usual."""
+    file = tmp_path / "layers.py"
+    lazy = protocols.rows(protocols.Before)[0].example.replace("self.x.T @ dy", "2 * self.x.T @ dy")
+    right, wrong = POOLING_FAULTS["padding"]
+    for source, words in ((FILE.replace("(dout * xhat)", "(2 * dout * xhat)", 1), "norm_forward(x, gamma, beta"),
+                          ("import numpy as np\n" + lazy, "layer.set_input_shape(x.shape[1:])"),
+                          (POOLING.replace(right, wrong), "MaxPool(pad=1)")):
+        file.write_text(source)
+        report = audit_file(file, autograd=False)
+        text = report.script()
+        assert words in text, report
+        (tmp_path / "finding.py").write_text(text)
+        run = subprocess.run([sys.executable, tmp_path / "finding.py"], capture_output=True, text=True, timeout=60)
+        assert run.returncode == 1 and "AssertionError" in run.stderr, run

@@ -125,10 +125,10 @@ def audit_file(path, names=(), *, like=None, seed=0, seconds=SECONDS, memory=MEM
                  "memory": memory, "root": None if root is None else str(Path(root).resolve()), "setup": setup}
     how, _ = sandbox.fresh("load", arguments, str(path.parent), seconds + STARTING, collect)
     collect.close(how)
-    return _finished(report, None, seconds, memory, autograd)
+    return _finished(report, None, seconds, memory, autograd, setup or "")
 
 
-def _finished(report, layer, seconds, memory, autograd):
+def _finished(report, layer, seconds, memory, autograd, setup=""):
     """The report with the third witness heard, and every finding able to make its script when asked for it."""
     from .script import Maker
 
@@ -137,7 +137,7 @@ def _finished(report, layer, seconds, memory, autograd):
 
         ask(report)
     for result in report.results:
-        maker = Maker(report.path, layer, result, seconds, memory)
+        maker = Maker(report.path, layer, result, seconds, memory, setup)
         for finding in result.findings:
             finding.maker = maker
     return report
@@ -291,6 +291,7 @@ def _also(result, words, fit, named, seed):
     from . import samples
     from .checks import Examination
 
+    result.variants[f"with {words}"] = fit.recipe
     if fit.score < 4:  # its forward ran, and the same with other values was understood
         result.findings.append(Finding("raised", "backward", BACKWARD, fit.why, "raised", words=f"with {words}"))
         return

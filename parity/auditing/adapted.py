@@ -72,6 +72,7 @@ class Recipe:
         imports: names of the file that the texts use.
         textbook: whether ``params`` and ``grads`` are lists that stay, so that its promises hold.
         scalar: whether the backward takes no cotangent.
+        once: whether only a new object can be run.
         words: what is unusual, in sentences.
     """
 
@@ -89,6 +90,7 @@ class Recipe:
     imports: tuple[str, ...] = ()
     textbook: bool = False
     scalar: bool = False
+    once: bool = False
     words: tuple[str, ...] = ()
 
     def to_plain(self) -> dict[str, Any]:

@@ -114,6 +114,7 @@ class Audited(Result):
         witnessed: by case id, ``(outputs, gradients)``, for the twin's autograd to be held against.
         given: the ``Sample`` of inputs that somebody passed, or that were guessed; None with a twin.
         recipe: how what was guessed is run, a ``Recipe``; None for what has forward and backward as in the book.
+        variants: by the words of a finding that is about other values than the usual, the ``Recipe`` that ran it.
         shapes: of the outputs of the first sample.
         seconds: it took.
     """
@@ -125,6 +126,7 @@ class Audited(Result):
     witnessed: dict[str, Any] = field(default_factory=dict)
     given: Any = None
     recipe: Any = None
+    variants: dict[str, Any] = field(default_factory=dict)
     shapes: tuple[tuple[int, ...], ...] = ()
     seconds: float = 0.0
 
@@ -200,7 +202,7 @@ class Audited(Result):
     def to_plain(self) -> Plain:
         """What the process that examined it tells ours."""
         given, recipe = self.given, None if self.recipe is None else self.recipe.to_plain()
-        return {"twin": self.twin, "recipe": recipe,
+        return {"twin": self.twin, "recipe": recipe, "variants": {w: r.to_plain() for w, r in self.variants.items()},
                 "findings": [f.to_plain() for f in self.findings], "remarks": self.remarks, "checked": self.checked,
                 "judged": self.judged, "unjudged": self.unjudged, "skipped": self.skipped,
                 "witnessed": [[case_id, outputs, grads] for case_id, (outputs, grads) in self.witnessed.items()],
@@ -236,6 +238,7 @@ class Audited(Result):
             from .adapted import Recipe
 
             self.recipe = Recipe.from_plain(plain["recipe"])
+            self.variants = {_text(w): Recipe.from_plain(r) for w, r in plain["variants"].items()}
 
     def to_json(self) -> Plain:
         return super().to_json() | {

@@ -415,16 +415,17 @@ def _try_class(kind: Any, row: protocols.Methods, made: Call, call: Call) -> Fit
         found = fit
     if found.score < 4 and found.score != 0 and pristine is not None and (found.score > 1 or recipe.reset):
         # one that can be run but once
-        single = replace(fit, score=1, layer=pristine, recipe=replace(recipe, reset=()), single=True)
-        local["layer"] = copy.deepcopy(pristine)
-        with contextlib.suppress(Exception):
-            result = _once(single.recipe, space, local, call.arrays)
-            once = _backwards(single, result, local, call, getattr(local["layer"], row.backward),
-                              f"layer.{row.backward}", attributes, row.derivative)
-            if once.score > 3:
-                once.recipe.words += (f"only a new object can be run: afterwards {found.why}",)
-                once.layer = pristine
-                return once
+        for reset in dict.fromkeys((recipe.reset, ())):
+            single = replace(fit, score=1, layer=pristine, recipe=replace(recipe, reset=reset, once=True), single=True)
+            local["layer"] = copy.deepcopy(pristine)
+            with contextlib.suppress(Exception):
+                result = _once(single.recipe, space, local, call.arrays)
+                once = _backwards(single, result, local, call, getattr(local["layer"], row.backward),
+                                  f"layer.{row.backward}", attributes, row.derivative)
+                if once.score > 3:
+                    once.recipe.words += (f"only a new object can be run: afterwards {found.why}",)
+                    once.layer = pristine
+                    return once
     return found
 
 

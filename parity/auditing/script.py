@@ -18,6 +18,7 @@ import numpy as np
 from ..cases.case import parse
 from ..spec.axes import axes
 from . import notebooks, samples, sandbox
+from .shown import program
 from .subject import FunctionLayer, Subject, quantities
 
 HEAD = '''"""{title}"""
@@ -190,18 +191,36 @@ class Maker:
         layer: the live class or object; None for a file.
         result: the ``Result`` whose findings they show.
         seconds, memory: that one run may take; memory in MiB.
+        setup: path of a file to run first; empty for none.
     """
 
-    def __init__(self, path, layer, result, seconds, memory):
+    def __init__(self, path, layer, result, seconds, memory, setup=""):
         self.path, self.layer, self.result, self.seconds, self.memory = path, layer, result, seconds, memory
-        self.given, self.making = result.given, 0
+        self.given, self.making, self.setup = result.given, 0, setup
+
+    def _of_recipe(self, finding):
+        """That of a layer whose way to be run was found out."""
+        recipe = self.result.variants.get(finding.words, self.result.recipe)
+        if finding.words and recipe is self.result.recipe and finding.check != "raised":
+            return ""
+        shapes = self.result.shapes if recipe is self.result.recipe else None
+        if self.path.endswith(".ipynb"):
+            imports = self._imports() + "".join(f"\n{n} = namespace[{n!r}]" for n in recipe.imports)
+        elif self.path:
+            imports = "\n".join(_import_from(Path(self.path), n) for n in recipe.imports)
+        else:
+            imports = self._imports()
+        if self.setup:
+            imports = f"exec(open({self.setup!r}).read())\n{imports}"
+        text = program(finding, recipe, self.given, shapes, imports, _literal)
+        return text if text and self._fails(text, finding.check == "raised") else ""
 
     def _of_given(self, finding):
         """The same for inputs that somebody passed: of one or two rows of the batch, where that shows it."""
         if not finding.case_id.endswith(self.given.id):
             return ""
         rows = [n for n in (1, 2) if n < self.given.sizes.get("N", 0)]
-        for sample in [*(samples.batch(self.given, n) for n in rows), self.given]:
+        for sample in [*(samples.batch(Subject(self.layer), self.given, n) for n in rows), self.given]:
             for self.making in range(len(MAKING)):  # how its constructor is called is not known: what runs is right
                 text = self._shown(finding, sample)
                 if text:
@@ -210,8 +229,10 @@ class Maker:
 
     def __call__(self, finding):
         """The smallest program that fails as the finding says; empty where none does."""
-        if finding.kind in ("memory", "ended", "random") or not finding.case_id:
+        if finding.kind in ("memory", "ended", "random") or not (finding.case_id or self.result.recipe):
             return ""
+        if self.result.recipe is not None:
+            return self._of_recipe(finding)
         if self.given is not None:
             return self._of_given(finding)
         try:
