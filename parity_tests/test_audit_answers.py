@@ -1,13 +1,18 @@
 """The audit's five answers, what fails by default, under --strict and with --allow, and the causes that it names."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+import reference
 from parity import cli
 from parity.auditing import assert_gradients, audit
 from parity.auditing.answers import BACKWARD, BOTH, FORWARD, STUB, WARNINGS
+from parity.catalogue import CATALOGUE
 from parity.errors import UsageError
 from parity.judge.finding import Finding, valued
+from parity.promises import REFERENCE
 from parity_tests.audit_faults import textbook
 
 X = np.random.default_rng(0).standard_normal((4, 6))
@@ -191,12 +196,12 @@ class NoConstructor(Tanh):
 
 
 @pytest.mark.parametrize(("layer", "code"), [
-    (Tanh, 2), (Once(), 0), (STUBS["backward None"](), 1), (NoConstructor, 1),
+    (Once(), 0), (STUBS["backward None"](), 1), (NoConstructor, 1),
     (type("Raises", (Tanh,), {"backward": lambda self, dy: dy[0, 99]})(), 1),
     (type("Wrong", (Tanh,), {"backward": lambda self, dy: 2 * dy})(), 1)],
-    ids=["no inputs", "warning", "stub", "no constructor", "raises", "wrong"])
+    ids=["warning", "stub", "no constructor", "raises", "wrong"])
 def test_exit_code_of_every_answer(layer, code):
-    report = audit(layer, autograd=False, **({"inputs": (X,)} if layer is not Tanh else {}))
+    report = audit(layer, autograd=False, inputs=(X,))
     assert report.exit_code == code and report.ok == (code == 0), str(report)
 
 
@@ -219,3 +224,53 @@ def test_values_that_differ_look_different():
     assert valued({"port": 1.0, "reference": 1 + 2**-40}) == "port 1, reference 1.000000000001"
     assert "1.0000000000000002" in str(Finding("port", values={"port": 1.0, "reference": 1 + 2**-52}))
     assert valued({"port": np.nan, "reference": np.nan}) == "port nan, reference nan"
+
+
+# --- promises about calls: the same for our layers and for strangers' -----------------------------
+
+
+class Affine(reference.Affine):
+    """Breaks what its subclasses say."""
+
+
+def spoilt(**methods):
+    return type("Affine", (Affine,), methods)
+
+
+def adds(self, dout):
+    before = [g.copy() for g in self.grads]
+    dx = reference.Affine.backward(self, dout)
+    for g, b in zip(self.grads, before, strict=True):
+        g += b
+    return dx
+
+
+def replaces(self, dout):
+    dx = reference.Affine.backward(self, dout)
+    self.grads = [g.copy() for g in self.grads]
+    return dx
+
+
+def changes(self, dout):
+    dx = reference.Affine.backward(self, dout)
+    dout *= 2
+    return dx
+
+
+def remembers(self, x):
+    self.calls = getattr(self, "calls", 0) + 1
+    return reference.Affine.forward(self, x) * self.calls
+
+
+PROMISES = {"accumulated": ("repeats", {"backward": adds}), "replaced": ("same arrays", {"backward": replaces}),
+            "mutated-cotangent": ("nothing changed", {"backward": changes}),
+            "state-kept": ("repeats", {"forward": remembers})}
+
+
+@pytest.mark.parametrize("kind", PROMISES)
+def test_a_promise_about_calls_is_one_for_our_layers_and_for_strangers(kind):
+    promise, methods = PROMISES[kind]
+    REFERENCE[promise](CATALOGUE["Affine"])
+    with pytest.raises(AssertionError):
+        REFERENCE[promise](replace(CATALOGUE["Affine"], reference=spoilt(**methods)))
+    assert kind in {f.kind for f in audited(spoilt(**methods), like="Affine").findings}

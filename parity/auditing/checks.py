@@ -14,6 +14,7 @@ from ..judge.compare import shares, worst
 from ..judge.finding import ERROR, NOTE, Finding
 from ..judge.lanes import LANES
 from ..judge.witness import DOUBT, LIMIT, Differentiator
+from ..promises import calls
 from . import diagnose, samples
 from .answers import BACKWARD, FAILED, FORWARD, FRAGILE, PROTOCOL, STUB, WARNINGS, Audited
 from .rounding import apart, blind, budgets, grainy
@@ -269,121 +270,28 @@ class Examination:
     # --- protocol ---------------------------------------------------------------------------------
 
     def protocol(self, measured):
-        """Arrays kept, nothing changed in place, backward twice, calls that do not know of each other."""
+        """What it owes whoever calls it: nothing changed in place, arrays kept, calls that know nothing of others."""
         subject, sample = self.subject, measured.sample
-        layer = subject.make(sample)
-        inputs, own = _fresh(sample), list(getattr(layer, "params", []))
-        grads = list(getattr(layer, "grads", []))
-        for g, p in zip(grads, own, strict=False):
-            if isinstance(g, np.ndarray) and g.shape == np.shape(p):
-                g[...] = 0.625  # a gradient that is added to what was there shows itself
-        before = [a.copy() for a in inputs], [p.copy() for p in own]
-        subject.forward(layer, inputs)
-        self._unchanged("forward", "input", inputs, before[0], list(sample.inputs), sample)
-        self._unchanged("forward", "params", own, before[1], [f"params[{i}]" for i in range(len(own))], sample)
-        cotangents = [np.array(c) for c in measured.cotangents]
-        copies = [c.copy() for c in cotangents]
-        first = self._backward(layer, cotangents, sample)
-        self._unchanged("backward", "input", inputs, before[0], list(sample.inputs), sample)
-        self._unchanged("backward", "params", own, before[1], [f"params[{i}]" for i in range(len(own))], sample)
-        self._unchanged("backward", "cotangent", cotangents, copies, [f"cotangent {i}" for i in range(len(copies))],
-                        sample)
-        self._own_arrays(layer, grads, measured)
-        if first is None:
-            return
-        accumulated = self._accumulated(measured, first, [np.full_like(p, 0.625) for p in before[1]],
-                                        subject.places(layer, sample))
-        try:
-            second = self._collect(layer, subject.backward(layer, [c.copy()[()] for c in copies]), sample)
-        except Exception as error:
-            self.tell("second backward", "backward", PROTOCOL, f"second backward differs: it raised "
-                      f"{type(error).__name__}: {error}", "second-backward", sample, detail=_trace(error))
-            second = None
-        if second is not None and not accumulated:
-            for name, g in first.items():
-                if not _equal(g, second.get(name)):
-                    self._difference("second backward", f"grad.{name}", g, second.get(name), sample,
-                                     "second backward differs: the cache was changed in place", "second-backward")
-        self._separate_calls(measured, accumulated)
-
-    def _backward(self, layer, cotangents, sample):
-        try:
-            given = [c if c.ndim else c[()] for c in cotangents]
-            return self._collect(layer, self.subject.backward(layer, given), sample)
-        except Exception as error:
-            self.raised(error, "backward", sample)
-            return None
-
-    def _collect(self, layer, returned, sample):
-        found = gradients(self.subject, sample, layer, returned)
-        return {n: None if g is None else np.array(g) for n, g in found.items()}
-
-    def _unchanged(self, what, kind, arrays, copies, names, sample):
-        for name, a, before in zip(names, arrays, copies, strict=True):
-            if not np.array_equal(a, before, equal_nan=a.dtype.kind == "f"):
-                words = {"input": "input changed in place", "cotangent": "cotangent changed in place",
-                         "params": "parameter changed in place"}[kind]
-                self._difference("in place", name, before, a, sample, f"{words}: {what} changed {name}",
-                                 f"mutated-{kind}")
-
-    def _own_arrays(self, layer, grads, measured):
-        now = list(getattr(layer, "grads", []))
-        for i, (old, new) in enumerate(zip(grads, now, strict=False)):
-            if old is not new and np.shape(old) == np.shape(new):  # another shape has a finding of its own
-                name = list(measured.sample.params)[i] if i < len(measured.sample.params) else str(i)
-                self.tell("grads replaced", f"grads[{i}]", PROTOCOL, "the arrays in grads are replaced: backward puts "
-                          f"a new array in place of that of {name}", "replaced", measured.sample)
-                return
-
-    def _accumulated(self, measured, first, filled, places):
-        """Whether backward adds to what stood in grads."""
-        found = False
-        for place, name in zip(places, measured.sample.params, strict=True):
-            got, plain = first.get(name), measured.got.get(name)
-            if got is None or plain is None or got.shape != plain.shape or _equal(got, plain):
+        if sample.options.get("stateful") or getattr(subject.target, "stateful", False) or (
+                subject.spec and subject.spec.drawn):
+            apart = (calls.check_repeats,)  # what is kept, or drawn, is another each time
+        else:
+            apart = ()
+        called = calls.Calls(
+            lambda: subject.make(sample), subject.forward,
+            lambda layer, cotangents: gradients(subject, sample, layer, subject.backward(layer, cotangents)),
+            sample.inputs, {f"cotangent {i}": c for i, c in enumerate(measured.cotangents)}, _reversed(sample.inputs),
+            _equal, kept=False)
+        for check in calls.CHECKS:
+            if check in apart or any(f.kind == "accumulated" for f in self.result.findings):
                 continue
-            added = np.allclose(got - plain, filled[place], 1e-6, 1e-9)
-            found = True
-            self._difference("accumulated", f"grad.{name}", plain, got, measured.sample,
-                             "gradients are accumulated instead of overwritten" if added else
-                             "the gradient depends on what stood in grads before", "accumulated")
-        return found
-
-    def _separate_calls(self, measured, accumulated):
-        """A second forward and backward on the same object know nothing of the first."""
-        subject, sample = self.subject, measured.sample
-        if sample.options.get("stateful") or getattr(subject.target, "stateful", False):
-            return
-        other = replace(sample, inputs={n: (a[::-1] if a.ndim else a) * (0.75 if samples.measured(a) else 1)
-                                        for n, a in sample.inputs.items() if a.dtype.kind != "b"} | {
-            n: a[::-1].copy() for n, a in sample.inputs.items() if a.dtype.kind == "b" and a.ndim})
-        other = replace(other, inputs={n: other.inputs.get(n, a) for n, a in sample.inputs.items()})
-        try:
-            layer = subject.make(sample)
-            cotangents = [np.array(c)[()] for c in measured.cotangents]
-            subject.forward(layer, _fresh(sample))
-            subject.backward(layer, [np.array(c)[()] for c in cotangents])
-            outputs = [o.copy() for o in subject.forward(layer, _fresh(other))]
-            got = self._collect(layer, subject.backward(layer, [np.array(c)[()] for c in cotangents]), other)
-            fresh, right = quantities(subject, other, cotangents)
-        except Exception as error:
-            self.raised(error, "a second call", sample)
-            return
-        drew = bool(self.subject.spec and self.subject.spec.drawn)
-        for name, a, b in zip(measured.outputs, outputs, fresh, strict=True):
-            if not _equal(a, b) and not (drew and not np.array_equal(a == 0, b == 0)):
-                self._difference("second call", name, b, a, sample, "state is kept between calls: a second forward "
-                                 "on the same object gives something else than a fresh one", "state-kept")
-        for name, g in right.items():
-            if accumulated or drew or any(f.kind == "state-kept" for f in self.result.findings):
-                break
-            if not _equal(g, got.get(name)):
-                earlier = measured.got.get(name)
-                summed = earlier is not None and got.get(name) is not None and _equal(got[name], g + earlier)
-                self._difference("second call", f"grad.{name}", g, got.get(name), sample,
-                                 "gradients are accumulated instead of overwritten" if summed else
-                                 "state is kept between calls: the gradient of a second call differs from that of a "
-                                 "fresh object", "accumulated" if summed else "state-kept")
+            try:
+                for found in check(called):
+                    self._difference(found.check, found.quantity, found.expected, found.got, sample, found.diagnosis,
+                                     found.kind)
+            except Exception as error:
+                self.raised(error, "a second call", sample)
+                return
 
     def _difference(self, check, quantity, expected, got, sample, diagnosis, kind, verdict=PROTOCOL):
         self.tell(check, quantity, verdict, diagnosis, kind, sample, _worst(expected, got), (expected, got),
@@ -872,6 +780,12 @@ def ask_canonical(canonical, measured):
         measured.right_kept = {n: getattr(layer, n) for n in spec.kept}
     except Exception as error:
         raise RuntimeError(f"the canonical layer refused {sample.id}: {error}") from error
+
+
+def _reversed(inputs):
+    """Other inputs of the same shapes and kinds."""
+    return {n: (a[::-1].copy() if a.ndim else a) * (0.75 if samples.measured(a) else a.dtype.type(1))
+            for n, a in inputs.items()}
 
 
 def _fresh(sample):

@@ -24,7 +24,11 @@ def arrays_of(case, dtype="float64"):
 
 
 def forward(layer, data):
-    outputs = layer.forward(*data.inputs.values())
+    return outputs_of(layer, data.inputs.values())
+
+
+def outputs_of(layer, inputs):
+    outputs = layer.forward(*inputs)
     return outputs if isinstance(outputs, tuple) else (outputs,)
 
 

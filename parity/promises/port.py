@@ -6,7 +6,6 @@ from unittest import mock
 
 import numpy as np
 
-from ..catalogue import CATALOGUE
 from ..judge.lanes import LANES
 from ..sides import run_port
 from ..sides.textbook import build
@@ -162,6 +161,8 @@ def check_load(spec):
 def check_from_reference(spec):
     """``from_reference`` takes options, mode, dtype and device, and refuses another kind of layer."""
     import torch
+
+    from ..catalogue import CATALOGUE
 
     for value in (0, -1):
         case = standard(spec, **{name: values[value] for name, values in (spec.options | spec.attributes).items()})

@@ -8,6 +8,7 @@ import numpy as np
 from ..sides import run_reference
 from ..sides.textbook import build
 from ..spec.axes import axes
+from . import calls
 from .both import (
     hold_bad_inputs,
     hold_drawn,
@@ -17,60 +18,66 @@ from .both import (
     hold_lengths,
     hold_padding,
 )
-from .common import FLOATS, SIZES, arrays_of, backward, call_reference, floating, forward, raised, standard, with_state
+from .common import (
+    FLOATS,
+    SIZES,
+    arrays_of,
+    backward,
+    call_reference,
+    floating,
+    forward,
+    outputs_of,
+    raised,
+    standard,
+    with_state,
+)
 from .histories import check_history_reference
+
+
+def _hold(check, spec, **options):
+    """Holds a layer of ours to a promise about calls, bit for bit."""
+    case = standard(spec, **options)
+    data = arrays_of(case)
+
+    def gradients(layer, cotangents):
+        returned = layer.backward(*cotangents)
+        returned = returned if isinstance(returned, tuple) else () if returned is None else (returned,)
+        return dict(zip((*spec.differentiable(), *layer.param_names), (*returned, *layer.grads), strict=True))
+
+    other = arrays_of(standard(spec, seed=1, **options)).inputs
+    for finding in check(calls.Calls(lambda: build(spec, case.options, arrays_of(case)), outputs_of, gradients,
+                                     data.inputs, data.cotangents, other)):
+        raise AssertionError(f"{finding.quantity}: {finding.diagnosis}")
 
 
 def check_backward_twice(spec):
     """``backward`` may be called again, and says the same."""
-    case = standard(spec)
-    layer = build(spec, case.options, data := arrays_of(case))
-    forward(layer, data)
-    first, second = backward(layer, data), backward(layer, data)
-    assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True)), "a second backward differs"
+    _hold(calls.check_backward_twice, spec)
 
 
 def check_repeats(spec):
-    """A second forward and backward overwrite what the first left behind: other numbers, then the same again."""
-    case, other = standard(spec), standard(spec, seed=1)
-    data, different = arrays_of(case), arrays_of(other)
-    layer = build(spec, case.options, data)
-    outputs = [o.copy() for o in forward(layer, data)]
-    gradients = backward(layer, data)
-    forward(layer, different)
-    backward(layer, different)
-    assert all(np.array_equal(a, b) for a, b in zip(outputs, forward(layer, data), strict=True)), \
-        "forward depends on an earlier call"
-    assert all(np.array_equal(a, b) for a, b in zip(gradients, backward(layer, data), strict=True)), \
-        "gradients accumulate, or depend on an earlier call"
+    """A second forward and backward overwrite what the first left behind, and know nothing of it."""
+    _hold(calls.check_overwritten, spec)
+    _hold(calls.check_repeats, spec)
 
 
 def check_nothing_changed(spec):
     """Inputs, cotangents, parameters and earlier results stay as they are."""
-    case = standard(spec, **with_state(spec))
-    layer = build(spec, case.options, data := arrays_of(case))
-    before = [(f"{group} {name}", a, a.copy()) for group in ("inputs", "cotangents", "params")
-              for name, a in getattr(data, group).items()]
-    before += [(f"output {i}", o, o.copy()) for i, o in enumerate(forward(layer, data))]
-    for _ in range(2):
-        backward(layer, data)
-    forward(layer, data)
-    for name, array, copy in before:
-        assert np.array_equal(array, copy), f"{name} changed in place"
+    _hold(calls.check_nothing_changed, spec, **with_state(spec))
 
 
 def check_same_arrays(spec):
     """Gradients are written into the arrays in ``grads``, which stay those that a model gathered."""
+    _hold(calls.check_same_arrays, spec)
     case = standard(spec)
     layer = build(spec, case.options, data := arrays_of(case))
-    gathered = list(layer.grads)
     forward(layer, data)
     backward(layer, data)
-    assert len(gathered) == len(layer.params) == len(layer.param_names), "params, grads, param_names differ in length"
-    for name, old, new, param in zip(layer.param_names, gathered, layer.grads, layer.params, strict=True):
-        assert old is new, f"the array in grads for {name} was replaced"
-        assert old.shape == param.shape, f"the gradient of {name} has shape {old.shape}, expected {param.shape}"
-        assert old.any(), f"the gradient of {name} was not written"
+    assert len(layer.grads) == len(layer.params) == len(layer.param_names), \
+        "params, grads, param_names differ in length"
+    for name, grad, param in zip(layer.param_names, layer.grads, layer.params, strict=True):
+        assert grad.shape == param.shape, f"the gradient of {name} has shape {grad.shape}, expected {param.shape}"
+        assert grad.any(), f"the gradient of {name} was not written"
 
 
 def check_dtypes(spec):
