@@ -6,17 +6,20 @@ largest distance that such a copy kept from the oracle.
 """
 
 from dataclasses import dataclass, field, replace
+from functools import reduce
 from itertools import pairwise
 
 import numpy as np
 
 from ..errors import UsageError
 from ..sides import blamed, run_reference
-from .noise import Noisy, noise, recording
+from .compare import CHOSEN
+from .noise import Noisy, Turns, deciding, noise, recording
 from .witness import DOUBT, Differentiator
 
 FACTOR = 8  # one for all layers, dtypes and devices; right results stay below 3.4 without it
 COPIES = 6
+KINK = 0.51  # of the gap between the slopes to both sides: their mean is the numerical derivative
 FLOOR = 1 / 4  # of the root mean square of the spread: no element is luckier than its tensor
 
 
@@ -29,6 +32,7 @@ class Yardstick:
         oracle: quantities, in the oracle's dtype.
         reference: quantities as the reference computes them in the lane.
         budget: greatest allowed distance from the oracle, element by element, by quantity.
+        unsure: of other quantities than floating ones, where honest copies differ.
         untested: quantities that cannot be judged, with the reason.
         directions: of gradients of many entries, the vectors ``(k, *shape)`` along which they are judged.
     """
@@ -37,6 +41,7 @@ class Yardstick:
     oracle: dict
     reference: dict
     budget: dict
+    unsure: dict = field(default_factory=dict)
     untested: dict = field(default_factory=dict)
     directions: dict = field(default_factory=dict)
 
@@ -58,8 +63,10 @@ def measure(case, lane):
     data = case.data(lane.narrow).frozen()
     oracle, reference, copies = (_in_torch if eager(case.spec) else _in_numpy)(case, data, lane)
     yardstick = Yardstick(data, oracle, reference, {
-        name: allowance(value, [copy[name] for copy in copies], lane)
-        for name, value in oracle.items() if value.dtype.kind == "f"})
+        name: unknown(allowance(value, [copy[name] for copy in copies], lane), value, reference[name])
+        for name, value in oracle.items() if value.dtype.kind == "f"}, {
+        name: reduce(np.logical_or, [copy[name] != value for copy in copies])
+        for name, value in oracle.items() if value.dtype.kind != "f" and name != CHOSEN})
     wanted = [name for name in (*case.spec.differentiable(), *data.params) if name in data.inputs | data.params]
     if case.spec.side == "functions" and data.cotangents and any(f"grad.{name}" not in oracle for name in wanted):
         return _differentiated(case, lane, yardstick)
@@ -76,21 +83,31 @@ def _differentiated(case, lane, yardstick):
 
     data = yardstick.data
     numerical = derivative(case, data)
-    moves, why = noisy_port(case, data, lane, COPIES)
+    plain, moves, why = noisy_port(case, data, lane)
     right, errors = dict(numerical.values), dict(numerical.errors)
     directions = {}
     for name, (vectors, values, doubt) in numerical.directions.items():
         directions[f"grad.{name}"], right[name], errors[name] = vectors, values, doubt
-    found = Yardstick(data, dict(yardstick.oracle), yardstick.reference, dict(yardstick.budget), {}, directions)
+    found = Yardstick(data, dict(yardstick.oracle), yardstick.reference, dict(yardstick.budget), yardstick.unsure, {},
+                      directions)
     for name, value in right.items():
         quantity = f"grad.{name}"
-        if why:
+        if why and not _lost(found.projected(plain).get(quantity), value):
             found.untested[quantity] = why
             continue
         found.oracle[quantity] = np.asarray(value, np.float64)
+        if why:  # how far it may be off nobody knows; that it is a number is asked all the same
+            found.budget[quantity] = np.full(found.oracle[quantity].shape, np.inf)
+            continue
         spread = [found.oracle[quantity] + found.projected(move)[quantity] for move in moves]
-        found.budget[quantity] = allowance(found.oracle[quantity], spread, lane) + DOUBT * np.abs(errors[name])
+        found.budget[quantity] = (allowance(found.oracle[quantity], spread, lane) + DOUBT * np.abs(errors[name])
+                                  + KINK * numerical.gaps[name])
     return found
+
+
+def _lost(gradient, right):
+    """Whether a gradient is not finite where the right one is."""
+    return gradient is not None and bool(np.any(np.isfinite(right) & ~np.isfinite(gradient)))
 
 
 def derivative(case, data):
@@ -107,7 +124,7 @@ def derivative(case, data):
                                                         params={n: point[n] for n in wide.params}))
 
     witness = Differentiator(function, point, tuple(wide.cotangents.values()), case.seed)
-    return witness.elementwise()
+    return witness.at_kinks().elementwise()
 
 
 def _in_numpy(case, data, lane):
@@ -122,14 +139,26 @@ def _in_numpy(case, data, lane):
         if np.asarray(value).dtype.kind == "f" and not isinstance(value, Noisy):
             raise UsageError(f"{case.spec.name}: the reference drops the noise on the way to {name}, by np.asarray or "
                              "np.array, math or float() of a value: no budget can be computed for it")
-    copies = []
-    for number in range(COPIES):
+    turns = Turns()
+    if lane.round:  # what underflows there decides otherwise than in the oracle
+        with deciding(turns), np.errstate(all="ignore"):
+            run_reference(case, data.map(lambda a: a.astype(np.float64).view(Noisy)), forced)
+
+    def copy(number, sign=0):
         # one copy also flushes subnormals to zero: vector kernels may, and later factors make it visible
         underflow = 0 if number else lane.underflow
+        turns.start(sign)
         with noise(lane.unit_roundoff, f"{case.id} {number}", underflow=underflow, ties=ties,
-                   round=lane.round, accumulator=lane.accumulator):
-            copies.append(_plain(run_reference(case, noisy, forced)))
-    return oracle, _plain(reference), copies
+                   round=lane.round, accumulator=lane.accumulator, turns=turns):
+            return _plain(run_reference(case, noisy, forced))
+
+    return oracle, _plain(reference), turned(copy, turns)
+
+
+def turned(copy, turns):
+    """The copies of a computation, ``copy(number, sign)``; those with decisions turned, where noise might turn some."""
+    copies = [copy(number) for number in range(COPIES)]
+    return copies + ([copy(COPIES, 1), copy(COPIES + 1, -1)] if turns.doubtful(FACTOR) else [])
 
 
 def _plain(quantities):
@@ -145,9 +174,18 @@ def _in_torch(case, data, lane):
         with blamed("reference"):
             return torch_run(case.spec, case.spec.reference, case.options, data, dtype, device, mode=mode)
 
+    turns = Turns()
+
+    def copy(number, sign=0):
+        turns.start(sign)
+        return run(lane.torch_dtype, lane.device, TorchNoise(f"{case.id} {number}", turns))
+
     with lane.mode():
         reference = run(lane.torch_dtype, lane.device, None)
-        copies = [run(lane.torch_dtype, lane.device, TorchNoise(f"{case.id} {number}")) for number in range(COPIES)]
+        if lane.round:  # as in NumPy
+            turns.start()
+            run("float64", "cpu", TorchNoise(None, turns))
+        copies = turned(copy, turns)
         if lane.torch_dtype != "float64":
             return run("float64", "cpu", Widened()), reference, copies
     # torch has nothing wider: the plain run is the oracle, and the distances between copies count as well
@@ -177,6 +215,11 @@ def exact(case, data, lane):
         whole = run_reference(case.uncut(), wide)
         oracle |= {name: whole[name] for name in (*case.spec.outputs, *case.spec.states)}
     return oracle
+
+
+def unknown(budget, oracle, reference):
+    """The budget, infinite where the reference loses a finite value: nothing tells there how far a port may be off."""
+    return np.where(np.isfinite(oracle) & ~np.isfinite(reference), np.inf, budget)
 
 
 def allowance(oracle, copies, lane):

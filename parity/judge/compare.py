@@ -76,7 +76,8 @@ def compare(yardstick, quantities, partial=False):
             elif got.shape != right.shape:
                 raise ValueError(f"shape {got.shape}, expected {right.shape}")
             else:  # a greedy choice need only be the same where it is beyond doubt
-                sure = decided(oracle["score"], yardstick.budget["score"]) if name == CHOSEN else True
+                sure = (decided(oracle["score"], yardstick.budget["score"]) if name == CHOSEN else
+                        ~yardstick.unsure.get(name, np.zeros(right.shape, bool)))
                 found[name] = np.where(sure & (got != right), np.inf, 0.0)
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None

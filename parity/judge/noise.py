@@ -27,6 +27,7 @@ EXACT = {"maximum", "minimum", "fmax", "fmin", "negative", "positive", "absolute
 WHOLE = {"add", "subtract", "multiply"}  # exact on whole numbers, such as indices, which may be truncated afterwards
 TIED = {"equal": True, "less_equal": True, "greater_equal": True, "not_equal": False, "less": False, "greater": False}
 CHOICES = {np.argmax, np.argmin, np.argsort}
+SORTING = {np.sort, np.argsort, np.partition, np.argpartition, np.median, np.quantile, np.percentile}
 PRODUCTS = {"matmul": -2, "vecdot": -1, "matvec": -1, "vecmat": -2}  # the second operand's axis that is summed over
 INEXACT_MODULES = ("numpy.linalg", "numpy.fft")
 INEXACT = {np.outer, np.convolve, np.correlate, np.interp, np.trace, np.kron}
@@ -57,6 +58,107 @@ class Ties:
         return np.where(recorded[0], recorded[1], found)[()]
 
 
+class Turns:
+    """What decisions (a comparison, the larger of two, where a number is rounded to) were made on, in order of calls.
+
+    An honest computation may decide otherwise where noise moves the two that are compared past one another. Whether
+    one of a few noisy copies does so is luck; so in copies of their own every such decision is turned, one way and
+    the other.
+
+    Attributes:
+        sorted_equals: whether equals were sorted.
+    """
+
+    def __init__(self):
+        self.seen, self.amounts, self.next, self.sign, self.sorted_equals = [], [], 0, 0, False
+
+    def sorting(self, x, axis=-1):
+        """Notes whether what is sorted holds equals: which of them comes first no difference tells."""
+        ordered = np.sort(x, axis)
+        self.sorted_equals |= bool((np.diff(ordered, axis=0 if axis is None else axis) == 0).any())
+
+    def start(self, sign=0):
+        """The next run: one that is recorded, or one that is turned, upwards (1) or downwards (-1)."""
+        self.next, self.sign = 0, sign
+
+    def __call__(self, difference):
+        """How far this difference is shifted in this run; None for not at all."""
+        place, self.next = self.next, self.next + 1
+        if not self.sign:
+            self.seen += [[] for _ in range(place + 1 - len(self.seen))]
+            self.seen[place].append(np.array(difference))
+            return None
+        amount = self.amounts[place] if place < len(self.amounts) else None
+        return None if amount is None or amount.shape != np.shape(difference) else self.sign * amount
+
+    def doubtful(self, factor):
+        """Whether noise that is larger by a factor might turn some decision of the runs that were recorded."""
+        self.amounts = []
+        for runs in self.seen:
+            low, high = (reduce(f, runs) if len({r.shape for r in runs}) == 1 else np.zeros(0)
+                         for f in (np.minimum, np.maximum))
+            reach = (high - low) / 2
+            near = (reach > 0) & (np.abs(low + high) <= 2 * factor * reach) & np.isfinite(reach)
+            self.amounts.append(np.where(near, 2 * factor * reach, 0) if near.any() else None)
+        return any(amount is not None for amount in self.amounts)
+
+    def tied(self):
+        """Whether some decision of the run that was recorded was between equals."""
+        if self.sorted_equals:
+            return True
+        self.amounts = [np.where(runs[0] == 0, np.inf, 0) if (runs[0] == 0).any() else None for runs in self.seen]
+        return any(amount is not None for amount in self.amounts)
+
+
+def _larger(function, a, b):
+    """``maximum`` and ``minimum``."""
+    sign = 1 if function in (np.maximum, np.fmax) else -1
+    return _turned(function, (a, b), sign * np.subtract(a, b), lambda d: np.where(d > 0, a, b))
+
+
+def _nearest(function, x):
+    """``floor`` and its kin, which jump at whole numbers or, ``rint``, between them."""
+    jump = np.floor(x) + 0.5 if function is np.rint else np.rint(x)
+    return _turned(function, (x,), x - jump, lambda d: function(jump + np.clip(d, -0.5, 0.5)))
+
+
+def _clipped(function, x, low, high):
+    return _larger(np.minimum, _larger(np.maximum, x, low), high)
+
+
+def _size(function, x):
+    return _turned(function, (x,), x, lambda d: np.where(d > 0, x, -x))
+
+
+def _sign(function, x):
+    return _turned(function, (x,), x, np.sign)
+
+
+def _comparison(function, a, b):
+    return _turned(function, (a, b), np.subtract(a, b), lambda d: function(d, 0))
+
+
+# decisions by ufunc: function of it and plain operands
+DECISIONS = {name: function for names, function in (
+    ("maximum minimum fmax fmin", _larger), ("absolute fabs", _size), ("sign", _sign), ("clip", _clipped),
+    ("floor ceil trunc rint", _nearest), ("less less_equal greater greater_equal", _comparison),
+) for name in names.split()}
+
+
+def _turned(function, operands, difference, chosen):
+    """``function(*operands)``, and where the difference is shifted what is chosen by the shifted one."""
+    found = function(*operands)
+    shift = Noise.current.turns(difference)
+    return found if shift is None else np.where(shift != 0, chosen(difference + shift), found)[()]
+
+
+def _deciding(ufunc, raw, kwargs):
+    """Whether a call of a ufunc is a decision that is recorded or turned."""
+    return (Noise.current is not None and Noise.current.turns is not None and ufunc.__name__ in DECISIONS
+            and not kwargs and len(raw) == ufunc.nin and any(map(_floating, raw))
+            and not any(np.iscomplexobj(x) for x in raw))
+
+
 class Noise:
     """A stream of relative errors, and the rounding of a format foreign to NumPy.
 
@@ -67,17 +169,19 @@ class Noise:
         round: function of an array that rounds it to the format; None where the dtype itself does.
         ties: ``Ties`` to record into or to go by; None for comparisons that see the noise.
         accumulator: u in which products and sums add up, where that is finer than the format; 0 for the same.
+        turns: ``Turns`` to record into, or whose decisions to turn; None for neither.
     """
 
     current = None
 
-    def __init__(self, unit_roundoff, seed, underflow=0.0, round=None, ties=None, accumulator=0.0):
+    def __init__(self, unit_roundoff, seed, underflow=0.0, round=None, ties=None, accumulator=0.0, turns=None):
         self.unit_roundoff = unit_roundoff
         self.position = int.from_bytes(hashlib.blake2s(seed.encode(), digest_size=4).digest(), "little")
         self.underflow = underflow
         self.round = round
         self.ties = ties
         self.accumulator = accumulator
+        self.turns = turns
 
     def __call__(self, x, length=1):
         """The array, each entry off by its own relative error, as ``length`` roundings add up to; in its own dtype."""
@@ -129,6 +233,17 @@ def recording(round=None):
         Noise.current = before
 
 
+@contextlib.contextmanager
+def deciding(turns, sign=0):
+    """Within it, ``Noisy`` arrays compute without noise, and decisions are recorded in ``turns``, or turned."""
+    turns.start(sign)
+    before, Noise.current = Noise.current, Noise(0.0, "", turns=turns)
+    try:
+        yield
+    finally:
+        Noise.current = before
+
+
 class Noisy(np.ndarray):
     """An ndarray whose operations err by the current ``noise``, and not at all outside one."""
 
@@ -139,7 +254,10 @@ class Noisy(np.ndarray):
             return _add_at(*raw) if ufunc is np.add else ufunc.at(*raw[:-1], _perturbed(raw[-1]))
         if ufunc.__name__ in TIED and method == "__call__" and out is None:
             return _compared(ufunc, raw, kwargs)
-        result = _operation(ufunc, method)(*raw, **kwargs)
+        if method == "__call__" and _deciding(ufunc, raw, kwargs):
+            result = DECISIONS[ufunc.__name__](ufunc, *raw)
+        else:
+            result = _operation(ufunc, method)(*raw, **kwargs)
         if out is None:
             return _map(_noisy, result)
         for target, value in zip(out, result if isinstance(result, tuple) else (result,), strict=True):
@@ -149,6 +267,8 @@ class Noisy(np.ndarray):
         return out[0] if len(out) == 1 else out
 
     def __array_function__(self, func, types, args, kwargs):
+        if func in SORTING and Noise.current is not None and Noise.current.turns is not None:
+            Noise.current.turns.sorting(_plain(args[0]), None if func in (np.median, np.quantile) else -1)
         if func in CHOICES:
             if func is np.argsort and len(args) == 1:
                 kwargs.setdefault("axis", -1)
@@ -381,7 +501,12 @@ def _most(indices):
 
 
 def _compared(ufunc, raw, kwargs):
-    found = ufunc(*raw, **kwargs)
+    if _deciding(ufunc, raw, kwargs):
+        found = DECISIONS[ufunc.__name__](ufunc, *raw)
+        if Noise.current.turns.sign:
+            return found
+    else:
+        found = ufunc(*raw, **kwargs)
     if Noise.current is None or Noise.current.ties is None:
         return found
     tied = np.equal(*raw) if Noise.current.ties.next is None else None
@@ -391,6 +516,11 @@ def _compared(ufunc, raw, kwargs):
 def _chosen(func, x, axis=None, *args, **kwargs):
     """``argmax``, ``argmin`` or ``argsort``."""
     found = func(x, axis, *args, **kwargs)
+    turns = Noise.current and Noise.current.turns
+    if turns is not None and func is not np.argsort and np.size(x) and x.dtype.kind == "f":
+        shift = turns(x - (np.max if func is np.argmax else np.min)(x, axis, keepdims=True))
+        if turns.sign:
+            return found if shift is None else func(x + shift, axis, *args, **kwargs)
     if Noise.current is None or Noise.current.ties is None:
         return found
     tied = False

@@ -13,6 +13,7 @@ import hashlib
 import math
 from functools import cache, lru_cache
 
+import numpy as np
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -67,6 +68,12 @@ prod cumprod logcumsumexp _cdist_forward _cdist_backward grid_sampler_2d grid_sa
 upsample_bilinear2d upsample_bilinear2d_backward upsample_nearest2d_backward upsample_bicubic2d
 upsample_bicubic2d_backward upsample_linear1d upsample_linear1d_backward native_dropout native_dropout_backward
 _scaled_dot_product_flash_attention_for_cpu _scaled_dot_product_flash_attention_for_cpu_backward
+gelu gelu_backward silu silu_backward mish mish_backward elu elu_backward celu hardsigmoid hardsigmoid_backward
+hardswish hardswish_backward softshrink softshrink_backward hardshrink hardshrink_backward log_sigmoid_forward
+log_sigmoid_backward sigmoid_backward tanh_backward leaky_relu leaky_relu_backward _prelu_kernel
+_prelu_kernel_backward softplus addcmul addcdiv lerp xlogy linalg_cross _euclidean_dist _weight_norm_interface
+linalg_cholesky_ex cholesky_solve linalg_solve_triangular triangular_solve _linalg_det _linalg_slogdet
+linalg_lu_factor_ex
 constant_pad_nd_backward reflection_pad1d_backward reflection_pad2d_backward replication_pad1d_backward
 replication_pad2d_backward trace linalg_inv_ex linalg_solve_ex _linalg_solve_ex softplus_backward glu glu_backward
 """)
@@ -87,14 +94,16 @@ class TorchNoise(TorchDispatchMode):
     """Within it, torch's operations err.
 
     Args:
-        seed: text from which the errors follow.
+        seed: text from which the errors follow; None for none.
+        turns: ``noise.Turns`` to record decisions into, or whose decisions to turn; None for neither.
 
     Attributes:
         unknown: names of the operations met that no table here knows; they are taken for composite.
     """
 
-    def __init__(self, seed):
+    def __init__(self, seed, turns=None):
         super().__init__()
+        self.turns, self.exact, seed = turns, seed is None, seed or ""
         self.position = int.from_bytes(hashlib.blake2s(seed.encode(), digest_size=4).digest(), "little")
         self.unknown = set()
 
@@ -103,9 +112,11 @@ class TorchNoise(TorchDispatchMode):
         name = func.overloadpacket.__name__
         name = name[:-1] if name.endswith("_") and func._schema.is_mutable else name
         written = _written(func, args, kwargs)
-        if name in ("_to_copy", "copy"):
+        if name in ("_to_copy", "copy") and not self.exact:
             return self._cast(func, args, kwargs, written)
-        if name in EXACT or _is_view(func):
+        if name in DECISIONS and self.turns is not None and not written and not kwargs:
+            return DECISIONS[name](self.turns, func, *args)
+        if name in EXACT or self.exact or _is_view(func):
             return func(*args, **kwargs)
         if name in CONTRACTIONS and not written:
             found = CONTRACTIONS[name](self, func, *args, **kwargs)
@@ -221,10 +232,76 @@ CONTRACTIONS = {"mm": _mm, "bmm": _mm, "mv": _mm, "dot": _mm, "addmm": _addmm, "
 def _whole(x):
     """Whether all entries are whole numbers that the dtype holds with their neighbours."""
     if not isinstance(x, torch.Tensor):
-        return isinstance(x, (int, float)) and x == int(x)
+        return isinstance(x, (int, float)) and x == x // 1
     if x.dtype not in FLOATING or x.device.type == "meta":
         return False
     return torch.equal(x, x.trunc()) and bool((x.abs() <= 1 / unit_roundoff(x.dtype)).all())
+
+
+def _decided(turns, func, args, difference, chosen):
+    """``func(*args)``, and where the difference that decides is shifted, what is chosen by the shifted one."""
+    found = func(*args)
+    shift = turns(difference.detach().double().cpu().numpy())
+    if shift is None:
+        return found
+    shift = torch.from_numpy(np.asarray(shift)).to(difference.device, difference.dtype)
+    return torch.where(shift != 0, chosen(difference + shift), found)
+
+
+def _compared(turns, func, a, b):
+    if not any(isinstance(x, torch.Tensor) and x.dtype in FLOATING for x in (a, b)):
+        return func(a, b)
+    return _decided(turns, func, (a, b), torch.as_tensor(a - b), lambda d: func(
+        d, torch.zeros_like(d) if isinstance(b, torch.Tensor) else 0))
+
+
+def _rectified(turns, func, x):
+    tiny = torch.finfo(x.dtype).tiny  # above 0, as what it is turned to was
+    return _decided(turns, func, (x,), x, lambda d: torch.where(d > 0, x.clamp(min=tiny), 0))
+
+
+def _rounded(turns, func, x):
+    jump = x.floor() + 0.5 if func.overloadpacket.__name__ == "round" else x.round()
+    return _decided(turns, func, (x,), x - jump, lambda d: func(jump + d.clamp(-0.5, 0.5)))
+
+
+def _backward(turns, func, grad, x, *rest):
+    """Of a function with kinks at its first numbers: ``threshold`` and its kin."""
+    kinks = [k for k in rest if isinstance(k, (int, float)) and not isinstance(k, bool)] if (
+        func.overloadpacket.__name__ != "leaky_relu_backward") else [0.0]
+    differences = torch.stack([x - k for k in kinks])
+    nearest = differences.abs().argmin(0, keepdim=True)
+    difference = differences.gather(0, nearest)[0]
+    place = torch.tensor(kinks, dtype=x.dtype, device=x.device)[nearest[0]]
+    return _decided(turns, func, (grad, x, *rest), difference, lambda d: func(grad, place + d, *rest))
+
+
+def _largest(turns, func, x, dim=None, keepdim=False):
+    """``max`` and ``min`` along an axis, ``argmax`` and ``argmin``."""
+    name = func.overloadpacket.__name__
+    if dim is None or not x.ndim or not x.shape[dim] or x.dtype not in FLOATING:
+        return func(x) if dim is None else func(x, dim, keepdim)
+    found = func(x, dim, keepdim)
+    best = x.amax(dim, keepdim=True) if "max" in name else x.amin(dim, keepdim=True)
+    shift = turns((x - best).detach().double().cpu().numpy())
+    if shift is None:
+        return found
+    index = func(x + torch.from_numpy(np.asarray(shift)).to(x.device, x.dtype), dim, True)
+    index = index if name.startswith("arg") else index[1]
+    values = x.gather(dim, index)
+    index, values = (t if keepdim else t.squeeze(dim) for t in (index, values))
+    return index if name.startswith("arg") else (values, index)
+
+
+def _signed(turns, func, x):
+    return _decided(turns, func, (x,), x, torch.sign)
+
+
+# decisions by operation: function of the ``Turns``, the operation and its arguments
+DECISIONS = {name: function for names, function in (
+    ("lt le gt ge", _compared), ("sign sgn", _signed), ("relu", _rectified), ("floor ceil trunc round", _rounded),
+    ("threshold_backward hardtanh_backward leaky_relu_backward", _backward), ("max min argmax argmin", _largest),
+) for name in names.split()}
 
 
 class Widened(TorchDispatchMode):

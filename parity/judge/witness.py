@@ -7,18 +7,27 @@ keeps. Arrays of many entries are differentiated along random directions instead
 Source: Squire and Trapp 1998 (complex step); Ridders 1982 (extrapolation).
 """
 
+import contextlib
 import warnings
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
+
+from .noise import Noisy, Turns, deciding, noise, recording
 
 LIMIT = 2000  # entries up to which every one is differentiated by itself
 DIRECTIONS = 16  # random directions for an array of more entries: never one vector alone
 WIDE = 1 << 17  # entries in all past which longdouble, which has no fast products, is left out
-COPIES = 256  # perturbed copies of the batch in one call, where samples are independent
+STACKED = 256  # perturbed copies of the batch in one call, where samples are independent
 DOUBT = 20  # of its own estimated errors, a numerical derivative may be off
 NEARER = 2.0**-10  # of the ordinary steps, where a kink is suspected
 IMAGINARY = 1e-30  # complex step: so small that its square vanishes beside any real part
+SHORTER = tuple(2.0**-k for k in (0, 4, 8, 12, 16, 20))  # of the ordinary steps, tried in turn until they converge
+ROUGH = 1e-2  # of its size, the most that central differences which confirm a complex step may be off
+CONVERGED = 64  # roundoffs of the outputs over the step, within which a tableau has converged
+SAME = 0.01  # of a gap: what two steps may differ in it at one kink
+KINKED = 1024  # of these, above which slopes to both sides tell a kink from rounding
 LEVELS = 5  # central differences at steps h, h/2, ... of one Ridders tableau
 FIRST_STEP = {"float32": 2.0**-3, "float64": 2.0**-5, "longdouble": 2.0**-6}
 AGREE = (2e-3, 1e-6)  # relative, of complex step and central differences along one direction: in float32, wider
@@ -35,6 +44,8 @@ class Derivative:
         values: by name, entry by entry, for the arrays that are small enough.
         errors: estimated error of each value.
         directions: by name, ``(vectors (k, *shape), values (k,), errors (k,))`` for the others.
+        gaps: by name, of each value or along each direction, by how much the slopes to both sides differ: at a kink
+            any value between them is a derivative.
         stacked: whether perturbations were stacked along the batch axis.
     """
 
@@ -43,6 +54,7 @@ class Derivative:
     values: dict = field(default_factory=dict)
     errors: dict = field(default_factory=dict)
     directions: dict = field(default_factory=dict)
+    gaps: dict = field(default_factory=dict)
     stacked: bool = False
 
 
@@ -62,7 +74,8 @@ class Differentiator:
     def __init__(self, function, point, cotangents, seed=0, batched=(), roundoff=0.0):
         self.function, self.point, self.cotangents = function, point, cotangents
         self.rng = np.random.default_rng([seed, 3])
-        self.array, self.shrink, self.roundoff = np.ndarray, 1.0, roundoff
+        self.array, self.shrink, self.roundoff, self.outputs = np.ndarray, 1.0, roundoff, {}
+        self.turns, self.sign = False, 0  # see ``at_kinks``
         self.names = [name for name, a in point.items() if a.dtype.kind == "f"]
         self.dtype, self.why = np.dtype(np.complex128), ""
         try:
@@ -80,29 +93,77 @@ class Differentiator:
         name = "longdouble" if self.dtype == np.longdouble and np.longdouble != np.float64 else self.dtype.name
         return "complex step" if self.dtype.kind == "c" else f"central differences in {name}"
 
+    def at_kinks(self):
+        """From now on the gaps count what decides between equals anywhere in the function; the same object."""
+        self.turns = None
+        return self
+
+    @cached_property
+    def _real(self):
+        """The dtype of differences."""
+        return self.dtype if self.dtype.kind == "f" else self._widest()
+
     def elementwise(self, names=None, limit=LIMIT):
         """The derivative by every entry of the named arrays, or along directions where they are many."""
         found = Derivative(self.method, self.why, stacked=bool(self.batched))
         for name in self.names if names is None else names:
             if self.point[name].size > limit:
-                found.directions[name] = self.along(name, DIRECTIONS)
+                *found.directions[name], found.gaps[name] = self._along(name, DIRECTIONS)
             else:
-                found.values[name], found.errors[name] = self._entries(name)
+                found.values[name], found.errors[name], found.gaps[name] = self._entries(name)
         return found
 
     def along(self, name, count):
         """Derivatives along random directions of signs: vectors, values, errors."""
+        return self._along(name, count)[:3]
+
+    def _along(self, name, count):
         shape = self.point[name].shape
         vectors = self.rng.choice((-1.0, 1.0), (count, *shape)) * self.rng.uniform(0.5, 1.5, (count, *shape))
-        pairs = [self.direction({name: v}) for v in vectors]
-        return vectors, np.array([p[0] for p in pairs]), np.array([p[1] for p in pairs])
+        values, errors, gaps = np.array([self._direction({name: v}) for v in vectors]).reshape(count, 3).T
+        return vectors, values, errors, gaps
 
     def direction(self, vectors):
         """The derivative along one direction in several arrays at once, and its estimated error."""
+        return self._direction(vectors)[:2]
+
+    def _direction(self, vectors):
         if self.dtype.kind == "c":
             moved = {n: self.point[n] + 1j * IMAGINARY * v for n, v in vectors.items()}
-            return float(self._loss(self._cast(np.complex128) | moved).imag / IMAGINARY), 0.0
-        return self._ridders(vectors, self.dtype)
+            value, error, gap = float(self._loss(self._cast(np.complex128) | moved).imag / IMAGINARY), 0.0, 0.0
+        else:
+            value, error, gap = self._ridders(vectors, self.dtype)
+        for turned, doubt in list(self._at_ties(vectors)):
+            away = abs(turned - value)
+            gap = max(gap, 2 * away) if away > DOUBT * (error + doubt) else gap
+        return value, error, np.inf if self.turns and self.turns.sorted_equals else gap
+
+    def _at_ties(self, vectors):
+        """Derivative and error with all decisions between equals made one way, and the other; none without ties.
+
+        Where two kinks meet, as in ``relu(x) - relu(-x)``, the slopes to both sides do not tell that there are any.
+        """
+        if self.turns is None:
+            self.turns = self._recorded()
+        if not self.turns:
+            return
+        plain, self.array = self.array, Noisy
+        try:
+            for self.sign in (1, -1):
+                yield self._ridders(vectors, self._real)[:2]
+        finally:
+            self.sign, self.array = 0, plain
+
+    def _recorded(self):
+        """The decisions at the point; False where none of them is between equals."""
+        turns = Turns()
+        try:
+            with deciding(turns), np.errstate(all="ignore"):
+                self.function({n: a.view(Noisy) if a.dtype.kind == "f" else a
+                               for n, a in self._cast(self._real).items()})
+        except Exception:  # code that refuses the array type
+            return False
+        return turns if turns.tied() else False
 
     def rounding(self, vectors):
         """How far the rounding of the function's own arithmetic may take its derivative along a direction: a budget.
@@ -111,7 +172,6 @@ class Differentiator:
             vectors: the direction, by array; of signs alone for what any entry of the arrays may be off.
         """
         from .budget import COPIES, FACTOR
-        from .noise import Noisy, noise, recording
 
         roundoff, away = max(np.finfo(self.dtype).eps / 2, self.roundoff), []
         value, _ = self.direction(vectors)
@@ -191,9 +251,11 @@ class Differentiator:
         vectors = {n: self.rng.uniform(-1, 1, self.point[n].shape) for n in self.names}
         value, _ = self.direction(vectors)
         widest = self._widest()
-        rough, error = self._ridders(vectors, widest)
+        rough, error, _ = self._ridders(vectors, widest)
         size = sum(float(np.sum(np.abs(c * o))) for c, o in zip(self.cotangents, outputs, strict=True)) + 1
-        if not abs(value - rough) <= 10 * error + AGREE[widest.itemsize > 4] * (abs(rough) + 1e-2 * size):
+        # differences too rough to tell the value from nothing confirm none: a lost imaginary part gives just that
+        doubt = min(10 * error, ROUGH * abs(rough))
+        if not abs(value - rough) <= doubt + AGREE[widest.itemsize > 4] * (abs(rough) + 1e-2 * size):
             self.why = f"along a random direction it gives {value:.6g}, central differences {rough:.6g}"
             raise ArithmeticError(self.why)
 
@@ -213,52 +275,92 @@ class Differentiator:
     def _cast(self, dtype):
         return {n: a.astype(dtype) if a.dtype.kind == "f" else a for n, a in self.point.items()}
 
-    def _loss(self, arrays):
+    def _outputs(self, arrays):
         arrays = {n: a.view(self.array) if a.dtype.kind in "fc" else a for n, a in arrays.items()}
-        return sum((c * o).sum() for c, o in zip(self.cotangents, self.function(arrays), strict=True))
+        with deciding(self.turns, self.sign) if self.sign else contextlib.nullcontext():
+            return self.function(arrays)
+
+    def _loss(self, arrays):
+        return self._weighed(self._outputs(arrays))
+
+    def _weighed(self, outputs):
+        return sum((c * o).sum() for c, o in zip(self.cotangents, outputs, strict=True))
 
     def _ridders(self, vectors, dtype):
+        """Derivative, estimated error and gap of the slopes to both sides, by the first steps that converge."""
         # where the code keeps only float32, give it float64: the inputs need not be rounded as well
         base = self._cast(np.float64 if dtype == np.float32 else dtype)
-        h = self._step(vectors, dtype)
-        tableau = []
-        best, error = 0.0, np.inf
+        longest = self._step(vectors, dtype)
+        best, kinked = (0.0, np.inf, 0.0), None
         with np.errstate(all="ignore"):
-            for level in range(LEVELS):
-                step = h / 2**level
-                up, down = ({n: base[n] + s * step * v for n, v in vectors.items()} for s in (1, -1))
-                row = [(self._loss(base | up) - self._loss(base | down)) / (2 * step)]
-                for j in range(1, level + 1):
-                    row.append((4**j * row[j - 1] - tableau[-1][j - 1]) / (4**j - 1))
-                    doubt = max(abs(row[j] - row[j - 1]), abs(row[j] - tableau[-1][j - 1]))
-                    if doubt < error:
-                        best, error = row[j], doubt
-                tableau.append(row)
-        return float(best), float(error)
+            for shorter in SHORTER:
+                found, rounding = self._tableau(vectors, base, longest * shorter, shorter < 1)
+                if found[1] <= CONVERGED * rounding:
+                    if not found[2] or (kinked and abs(kinked[2] - found[2]) <= SAME * found[2]):
+                        return kinked if found[2] else found
+                    kinked = found  # or steps that fit evenly spaced jumps: shorter ones tell
+                best = min(best, found, key=lambda one: one[1])
+        return kinked or best
+
+    def _here(self, base):
+        """The outputs at the point."""
+        dtype = next((a.dtype for a in base.values() if a.dtype.kind == "f"), None)
+        if dtype not in self.outputs:
+            self.outputs[dtype] = self.function(base)
+        return self.outputs[dtype]
+
+    def _tableau(self, vectors, base, h, shorter):
+        """Ridders' extrapolation from steps ``h, h/2, ...``: best value, error, gap; and what the last one rounds."""
+        here, tableau, gaps = self._here(base), [], []
+        best, error = 0.0, np.inf
+        unit = max(np.finfo(self._real).eps / 2, self.roundoff)
+        for level in range(LEVELS):
+            step = h / 2**level
+            up, down = (self._outputs(base | {n: base[n] + s * step * v for n, v in vectors.items()}) for s in (1, -1))
+            # output by output: the sum of many that do not move would round
+            row = [self._weighed((u - d for u, d in zip(up, down, strict=True))) / (2 * step)]
+            bent = self._weighed(u - m + (d - m) for u, m, d in zip(up, here, down, strict=True))
+            gaps.append(abs(float(bent)) / step)
+            rounding = unit * float(sum((np.abs(c * u) * (u != d)).sum() for c, u, d in
+                                        zip(self.cotangents, up, down, strict=True))) / step
+            for j in range(1, level + 1):
+                row.append((4**j * row[j - 1] - tableau[-1][j - 1]) / (4**j - 1))
+                doubt = max(abs(row[j] - row[j - 1]), abs(row[j] - tableau[-1][j - 1]), rounding / 4)
+                if doubt < error:
+                    best, error = row[j], doubt
+            tableau.append(row)
+        if error > CONVERGED * rounding:  # two entries may be near one another by luck, beside a kink say
+            error = max(abs(entry - best) for row in tableau[-2:] for entry in row[1:])
+        elif shorter:
+            error = max(error, 4 * rounding)
+        kinked = gaps[-1] > gaps[0] / 4 and gaps[-1] > KINKED * rounding  # of a smooth function it is a sixteenth
+        return (float(best), float(error), gaps[-1] if kinked else 0.0), rounding
 
     def _entries(self, name):
         a = self.point[name]
-        values, errors = np.zeros(a.shape), np.zeros(a.shape)
+        values, errors, gaps = np.zeros(a.shape), np.zeros(a.shape), np.zeros(a.shape)
+        if self.turns is None:
+            self.turns = self._recorded()
         if self.dtype.kind == "c" and name in self.batched:
             values.flat = self._stacked(name)
-            return values, errors
+            return values, errors, gaps
         base = self._cast(self.dtype if self.dtype.kind == "c" else np.float64)
         for index in np.ndindex(a.shape):
-            if self.dtype.kind == "c":
+            if self.dtype.kind == "c" and self.turns is False:
                 before, base[name][index] = base[name][index], base[name][index] + 1j * IMAGINARY
                 values[index] = self._loss(base).imag / IMAGINARY
                 base[name][index] = before
             else:
                 unit = np.zeros(a.shape)
                 unit[index] = 1
-                values[index], errors[index] = self._ridders({name: unit}, self.dtype)
-        return values, errors
+                values[index], errors[index], gaps[index] = self._direction({name: unit})
+        return values, errors, gaps
 
     def _stacked(self, name):
         """Complex steps of many entries in one call, one copy of the batch an entry."""
         size, found = self.point[name].size, []
-        for start in range(0, size, COPIES):
-            entries = np.arange(start, min(start + COPIES, size))
+        for start in range(0, size, STACKED):
+            entries = np.arange(start, min(start + STACKED, size))
             arrays = {n: np.concatenate([a] * len(entries)) if n in self.batched else a
                       for n, a in self._cast(np.complex128).items()}
             arrays[name] = np.ascontiguousarray(arrays[name])

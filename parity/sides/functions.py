@@ -190,34 +190,46 @@ def forward(spec, options, data):
     return tuple(np.asarray(y) for name, y in outputs.items() if name in data.cotangents)
 
 
-def noisy_port(case, data, lane, count):
-    """How far noise moves the quantities of the port, ``count`` times, and why that does not tell; empty where it does.
+def noisy_port(case, data, lane):
+    """What the port gives, how far noise moves it each time, and why that does not tell; empty where it does.
 
     Moves, not values: a port with a wrong gradient has wrong copies, and must not be measured by its own mistake.
     """
     if case.spec.port_kind != "torch":
-        return [], f"the reference has no backward, and a port of {case.spec.port_kind} has no noise: give backward="
+        return {}, [], (f"the reference has no backward, and a port of {case.spec.port_kind} has no noise: give "
+                        "backward=")
+    from ..judge.budget import turned
+    from ..judge.noise import Turns
     from ..judge.noise_torch import TorchNoise
 
-    spec, copies, unknown = case.spec, [], set()
+    spec, turns, unknown = case.spec, Turns(), set()
 
-    def run(mode):
-        return torch_run(spec, spec.port, case.options, data, lane.torch_dtype, lane.device, spec.places, mode)
+    def run(mode, dtype=lane.torch_dtype):
+        return torch_run(spec, spec.port, case.options, data, dtype, lane.device, spec.places, mode)
+
+    def copy(number, sign=0):
+        turns.start(sign)
+        mode = TorchNoise(f"{case.id} {number}", turns)
+        found = run(mode)
+        unknown.update(mode.unknown)
+        return found
 
     with blamed("port"), lane.mode():
         plain = run(None)
-        for number in range(count):
-            mode = TorchNoise(f"{case.id} {number}")
-            copies.append(run(mode))
-            unknown |= mode.unknown
+        if lane.round:  # what underflows there decides otherwise than in the oracle
+            turns.start()
+            run(TorchNoise(None, turns), "float64")
+        copies = turned(copy, turns)
     if unknown:
-        return [], ("the reference has no backward, and the port has operations without noise: "
-                    f"{', '.join(sorted(unknown))}")
+        return plain, [], ("the reference has no backward, and the port has operations without noise: "
+                           f"{', '.join(sorted(unknown))}")
     gradients = [name for name in plain if name.startswith("grad.") and plain[name].any()]
     if gradients and _opaque(spec, case, data, lane) and all(
             np.array_equal(plain[n], copy[n], equal_nan=True) for n in gradients for copy in copies):
-        return [], "the reference has no backward, and the port is not made of torch's own operations: give backward="
-    return [{n: copy[n].astype(np.float64) - plain[n] for n in plain if n.startswith("grad.")} for copy in copies], ""
+        return plain, [], ("the reference has no backward, and the port is not made of torch's own operations: give "
+                           "backward=")
+    moves = [{n: copy[n].astype(np.float64) - plain[n] for n in plain if n.startswith("grad.")} for copy in copies]
+    return plain, moves, ""
 
 
 def _opaque(spec, case, data, lane):
@@ -395,7 +407,7 @@ def torch_run(spec, function, options, data, dtype, device, places=None, mode=No
         if not torch.equal(tensor, copy_) and not (tensor.isnan() | (tensor == copy_)).all():
             raise ValueError(f"it changed its input {name} in place")
     found = {n: as_array(y) for n, y in named.items()}
-    for name, (leaf, back) in leaves.items():
+    for name, (leaf, back) in leaves.items() if wanted else ():  # of integers alone there are none
         grad = np.asarray(back(as_array(torch.zeros_like(leaf) if leaf.grad is None else leaf.grad)))
         found[f"grad.{name}"] = grad.view(NoGradient) if leaf.grad is None else grad
     return found
