@@ -97,8 +97,9 @@ class Turns:
         for runs in self.seen:
             low, high = (reduce(f, runs) if len({r.shape for r in runs}) == 1 else np.zeros(0)
                          for f in (np.minimum, np.maximum))
-            reach = (high - low) / 2
-            near = (reach > 0) & (np.abs(low + high) <= 2 * factor * reach) & np.isfinite(reach)
+            with np.errstate(all="ignore"):
+                reach = (high - low) / 2
+                near = (reach > 0) & (np.abs(low + high) <= 2 * factor * reach) & np.isfinite(reach)
             self.amounts.append(np.where(near, 2 * factor * reach, 0) if near.any() else None)
         return any(amount is not None for amount in self.amounts)
 
