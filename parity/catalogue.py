@@ -6,6 +6,7 @@ from typing import Any
 from .ours import ours
 from .spec.arrays import ids, mask
 from .spec.catalogue import Catalogue
+from .spec.span import span
 from .spec.spec import Spec
 from .variants import ResetAfterGRU, ResetAfterTimeGRU
 
@@ -84,11 +85,12 @@ ENTRIES = [
     _entry("TimeAffine", inputs={"xs": "N T D"}, params={"W": "D H", "b": "H"}, outputs={"ys": "N T H"},
            patterns=EDGES),
     _entry("TimeDropout", inputs={"xs": "N T D", "mask": mask("N T D", drawn="ys")}, outputs={"ys": "N T D"},
-           options={"dropout_ratio": (0.0, 0.1, 0.5, 0.9)},
+           options={"dropout_ratio": span(0.0, 0.5, 0.1, 0.9, 0.999)},
            attributes={"train_flg": (True, False)}, patterns=EDGES),
     _entry("TimeSoftmaxWithLoss",
            inputs={"xs": "N T V", "ts": ids("N T", below="V", one_hot=True, ignored="ignore_label")},
-           outputs={"loss": ""}, options={"ignore_label": (-1, 0)}, patterns=("ignored", *LOGITS)),
+           outputs={"loss": ""}, options={"ignore_label": span(-1, 0, 3, -100, low=-8, high=8)},
+           patterns=("ignored", *LOGITS)),
     _entry("WeightSum", inputs={"hs": "N T H", "a": "N T"}, outputs={"c": "N H"}, patterns=EDGES),
     _entry("AttentionWeight", inputs={"hs": "N T H", "h": "N H"} | MASK, outputs={"a": "N T"},
            extreme=1e2, patterns=LOGITS),
@@ -97,12 +99,13 @@ ENTRIES = [
     _entry("TimeAttention", inputs={"hs_enc": "N T H", "hs_dec": "N U H"} | MASK,
            outputs={"cs": "N U H"}, kept=("attention_weights",), extreme=1e2, patterns=LOGITS),
     _entry("LayerNorm", inputs={"x": "... D"}, params={"gamma": "D", "beta": "D"}, outputs={"y": "... D"},
-           options={"eps": (1e-5, 1e-3, 0.5)}, patterns=EDGES),
+           options={"eps": span(1e-5, 0.5, 1e-3, low=1e-6, high=10.0, log=True)}, patterns=EDGES),
     _entry("PositionalEmbedding", inputs={"xs": "N T D"} | MASK, params={"W": "M D"},
            outputs={"ys": "N T D", "positions": "int N T"}, where=lambda n: n["T"] <= n["M"], patterns=EDGES),
     _entry("MultiHeadAttention", inputs={"query": "N U D", "key": "N T D", "value": "N T D"} | MASK,
            params={"Wq": "D D", "Wk": "D D", "Wv": "D D", "Wo": "D D"}, outputs={"y": "N U D"},
-           options={"heads": (1, 2, 3)}, ranges={"K": (1, 2, 3, 4, 5, 11)}, sizes={"D": lambda n: n["heads"] * n["K"]},
+           options={"heads": span(1, 2, 3, 8)}, ranges={"K": (1, 2, 3, 4, 5, 11)},
+           sizes={"D": lambda n: n["heads"] * n["K"]},
            kept=("attention_weights",), extreme=10.0, patterns=LOGITS),
     _model("Encoder", inputs=_SOURCE | MASK, outputs={"h": "N H"}),
     _model("Decoder", inputs=_TARGET | {"h": "N H"}, outputs={"score": "N U V"}),
@@ -112,10 +115,12 @@ ENTRIES = [
     _model("AttentionEncoder", inputs=_SOURCE | MASK, outputs={"hs": "N T H"}),
     _model("AttentionDecoder", inputs=_TARGET | {"enc_hs": "N T H"} | MASK, outputs={"score": "N U V"}),
     _model("AttentionSeq2seq", **_SEQ2SEQ, kept=("attention_weights",)),
-    _entry("SGD", options={"lr": (0.01, 1.0)}, **_OPTIMIZER),
-    _entry("Adam", options={"lr": (0.001, 0.1), "beta1": (0.9, 0.5), "beta2": (0.999, 0.9)}, **_OPTIMIZER),
+    _entry("SGD", options={"lr": span(0.01, 1.0, 2.0, low=1e-6, high=1e3, log=True)}, **_OPTIMIZER),
+    _entry("Adam", options={"lr": span(0.001, 0.1, 2.0, low=1e-6, high=4.0, log=True),  # past it float16 overflows
+                            "beta1": span(0.9, 0.0, 0.5, 0.99, high=0.9999), "beta2": span(0.999, 0.5, 0.9, 0.9999)},
+           **_OPTIMIZER),  # with beta2 below 1/2 v + (1 - beta2)(g g - v) may cancel, and any step follows
     _entry("clip_grads", inputs={"dW": "D H", "db": "H"}, outputs={"dW": "D H", "db": "H", "norm": ""},
-           options={"max_norm": (0.25, 5.0)}, side="clip"),
+           options={"max_norm": span(0.25, 5.0, 1.0, low=1e-6, high=1e6, log=True)}, side="clip"),
 ]
 
 CATALOGUE = Catalogue(ENTRIES)

@@ -4,6 +4,7 @@ from hypothesis import assume
 from hypothesis import strategies as st
 
 from parity.cases.case import LAYOUTS, SCALES, UNSCALED, Case, choices, derived, least, patterns, permitted
+from parity.spec.span import Span
 
 
 def sizes(spec):
@@ -25,7 +26,11 @@ def cases(draw, spec, lane=None):
     scale = 1.0 if pattern in UNSCALED else draw(st.sampled_from(sorted(SCALES, key=lambda s: abs(s - 1))))
     options = {}
     for name in choices(spec):
-        options[name] = draw(st.sampled_from(permitted(spec, name, size, pattern, options)))
+        values = permitted(spec, name, size, pattern, options)
+        between = st.nothing()
+        if isinstance(values, Span):
+            between = (st.integers if values.whole else st.floats)(values.low, values.high)
+        options[name] = draw(st.sampled_from(values) | between)
     layout = draw(st.sampled_from(tuple(LAYOUTS)))
     case = Case(spec, derived(spec, size, options), pattern, scale, layout, options, draw(st.integers(0, 2**32 - 1)))
     assume((lane is None or lane.admits(case)) and (spec.where is None or spec.where(case.sizes | options)))

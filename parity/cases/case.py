@@ -12,6 +12,7 @@ import numpy as np
 from ..errors import UsageError
 from ..spec.axes import axes, shape
 from ..spec.catalogue import default
+from ..spec.span import Span
 
 FORMAT = "p1"  # grows when the same text would mean other arrays; a golden case in the tests tells
 
@@ -393,7 +394,8 @@ def _drawn(spec, rng):
     scale = 1.0 if pattern in UNSCALED else pick(spec.scales or SCALES)
     options = {}
     for name in choices(spec):
-        options[name] = pick(permitted(spec, name, sizes, pattern, options))
+        values = permitted(spec, name, sizes, pattern, options)
+        options[name] = values.draw(rng) if isinstance(values, Span) else pick(values)
     sizes = derived(spec, sizes, options)
     return Case(spec, sizes, pattern, scale, pick(tuple(LAYOUTS)), options, int(rng.integers(1 << 32)))
 
@@ -550,6 +552,12 @@ def _parse_options(spec, text, sizes, pattern):
         values = permitted(spec, name, sizes, pattern, found)
         if isinstance(values, range):
             found[name] = _whole(name, value, values[0], values[-1])
+            continue
+        if isinstance(values, Span):
+            try:
+                found[name] = values.read(value)
+            except ValueError as error:
+                raise ValueError(f"{name} {error}") from None
             continue
         known = {_option_text(v): v for v in values}
         if value not in known:

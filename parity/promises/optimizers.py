@@ -3,6 +3,38 @@
 import numpy as np
 
 from .common import raised
+from .long_runs import hold_clipping, hold_closed_form, hold_long_run
+
+
+def check_long_run_reference(spec):
+    """A thousand steps, a dozen tensors, gradients from 1e-8 to 1e6, and the closed form at step 10,000."""
+    hold_long_run(spec, "reference")
+    hold_closed_form(spec, "reference")
+
+
+def check_long_run_port(spec):
+    """The same of the port."""
+    hold_long_run(spec, "port")
+    hold_closed_form(spec, "port")
+
+
+def check_many(spec):
+    """A dozen tensors are clipped by the norm of all."""
+    hold_clipping(lambda grads, limit: (grads, spec.reference(grads, limit)))
+
+
+def check_many_port(spec):
+    """The same of the port."""
+    import torch
+
+    def clip(grads, limit):
+        params = [torch.zeros_like(torch.from_numpy(g)).requires_grad_() for g in grads]
+        for p, g in zip(params, grads, strict=True):
+            p.grad = torch.from_numpy(g)
+        norm = spec.port_class(params, limit)
+        return [p.grad.numpy() for p in params], norm.numpy()
+
+    hold_clipping(clip)
 
 
 def check_optimizer(spec):
