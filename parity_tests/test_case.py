@@ -85,7 +85,7 @@ def test_patterns_are_what_they_say():
     assert all(np.all(np.abs(np.abs(a["inputs x"]) - 5000) < 5010) for a in some("Softmax", "extreme"))
     assert any(np.abs(a["inputs x"]).max(initial=0) > 9990 for a in some("Softmax", "extreme"))
     assert any((np.ptp(a["inputs x"], axis=-1) == 0).all() for a in some("Softmax", "equal"))
-    assert all(np.isin(a["inputs ts"], (-1, 0)).all() for a in some("TimeSoftmaxWithLoss", "ignored"))
+    assert all(np.unique(a["inputs ts"]).size <= 1 for a in some("TimeSoftmaxWithLoss", "ignored"))
     assert any(np.unique(a["inputs idx"]).size < a["inputs idx"].size for a in some("Embedding", "duplicates"))
     assert any(np.isnan(a["inputs xs"]).any() for a in some("TimeLSTM", "nonfinite"))
     masks = [a["inputs mask"] for a in some("Attention", "normal") if "inputs mask" in a]
