@@ -603,22 +603,20 @@ def test_heat_maps_show_characters_on_both_axes(monkeypatch):
 # --- the optimizer in a loop that is compiled ---------------------------------------------------------------
 
 
+@pytest.mark.parametrize("rate", [float, lambda lr: torch.tensor(lr, dtype=torch.float64)], ids=["float", "tensor"])
 @pytest.mark.parametrize("optimizer", [torch_port.Adam, torch_port.SGD])
-def test_a_compiled_step_is_not_compiled_anew_for_every_learning_rate(optimizer):
+def test_a_compiled_step_is_not_compiled_anew_for_every_learning_rate(optimizer, rate):
     def run(compiled):
         torch.manual_seed(0)
         params = [torch.nn.Parameter(torch.randn(3)) for _ in range(2)]
-        stepper = optimizer(params, lr=torch.tensor(0.01, dtype=torch.float64) if compiled else 0.01)
+        stepper = optimizer(params, lr=rate(0.01))
+        schedule = torch.optim.lr_scheduler.LambdaLR(stepper, lambda epoch: 1 - epoch / 6)
         step = torch.compile(stepper.step, backend=count) if compiled else stepper.step
-        for i in range(6):
+        for _ in range(6):
             for p in params:
                 p.grad = torch.randn(3)
-            rate = 0.01 * (1 - i / 6)
-            if compiled:
-                stepper.param_groups[0]["lr"].fill_(rate)
-            else:
-                stepper.param_groups[0]["lr"] = rate
             step()
+            schedule.step()
         return params
 
     graphs = []

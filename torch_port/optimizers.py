@@ -95,8 +95,7 @@ class SGD(_Stepper):
 
     Args:
         params: tensors or parameter groups.
-        lr: learning rate, a float or, so that a schedule does not compile a compiled step anew, a scalar
-            float64 tensor.
+        lr: learning rate, a float or a scalar float64 tensor.
 
     Raises:
         TypeError: an argument of ``torch.optim.SGD`` that this one has not, such as ``momentum``.
@@ -107,7 +106,7 @@ class SGD(_Stepper):
         super().__init__(params, {"lr": lr}, other)
 
     def update(self, group: dict[str, Any], p: list[Tensor], g: list[Tensor]) -> None:
-        torch._foreach_sub_(p, torch._foreach_mul(g, group["lr"]))
+        torch._foreach_sub_(p, torch._foreach_mul(g, _rate(group, p)))
 
 
 class Adam(_Stepper):
@@ -120,8 +119,7 @@ class Adam(_Stepper):
 
     Args:
         params: tensors or parameter groups.
-        lr: learning rate, a float or, so that a schedule does not compile a compiled step anew, a scalar
-            float64 tensor.
+        lr: learning rate, a float or a scalar float64 tensor.
         beta1: decay of the first moment, in [0, 1).
         beta2: decay of the second moment, in [0, 1).
 
@@ -146,7 +144,7 @@ class Adam(_Stepper):
     def update(self, group: dict[str, Any], p: list[Tensor], g: list[Tensor]) -> None:
         group["iter"] += 1
         t, beta1, beta2 = group["iter"], group["beta1"], group["beta2"]
-        lr_t = group["lr"] * (1 - beta2**t) ** 0.5 / (1 - beta1**t)
+        lr_t = _rate(group, p) * (1 - beta2**t) ** 0.5 / (1 - beta1**t)
         for parameter in p:
             if not self.state[parameter]:
                 self.state[parameter] = {
@@ -162,6 +160,13 @@ class Adam(_Stepper):
         step = torch._foreach_mul(m, lr_t)
         torch._foreach_div_(step, root)
         torch._foreach_sub_(p, step)
+
+
+def _rate(group: dict[str, Any], p: list[Tensor]) -> Any:
+    """The learning rate; of a step that is compiled as a tensor, or each float of a schedule would compile it anew."""
+    if not torch.compiler.is_compiling():
+        return group["lr"]
+    return torch.ones((), dtype=torch.float64, device=p[0].device) * group["lr"]
 
 
 def _approach(average: list[Tensor], value: Sequence[Tensor], weight: float) -> None:
