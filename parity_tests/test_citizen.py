@@ -6,6 +6,7 @@ Copies, hooks, autocast, optimizers and second derivatives stand in ``test_port`
 import copy
 import io
 import json
+import shutil
 import subprocess
 import sys
 
@@ -448,17 +449,40 @@ def rows(inputs, spec, number):
     return [i.repeat_interleave(number, 0).clone() for i in inputs]
 
 
-@pytest.mark.parametrize("spec", WHOLE, ids=name_of)
-def test_a_whole_graph_is_compiled_once_for_all_batch_sizes(spec):
-    """Dynamo has to be allowed torch's recurrent modules: without ``allow_rnn`` it refuses them by name."""
+def outputs_and_gradients(module, given):
+    """For a random cotangent that is the same each time."""
+    given = [i.detach().requires_grad_(i.is_floating_point()) for i in given]
+    outputs, generator = floating(module(*given)), torch.Generator().manual_seed(0)
+    leaves = leaves_of(module, given)
+    if not leaves:
+        return list(outputs)
+    cotangents = [torch.randn(o.shape, generator=generator, dtype=o.dtype) for o in outputs]
+    return [*outputs, *torch.autograd.grad(outputs, leaves, cotangents)]
+
+
+def held_when_compiled(spec, backend):
     module, inputs, _ = twin(spec, **({"masked": True} if spec.optional else {}))
     torch.compiler.reset()
     with torch._dynamo.config.patch(allow_rnn=True, error_on_recompile=True):
-        compiled = torch.compile(module, fullgraph=True, dynamic=True, backend="eager")
-        for number in (1, 2, 3):
+        compiled = torch.compile(module, fullgraph=True, dynamic=True, backend=backend)
+        for number in (4, 5, 1):  # batches of other sizes than every other axis, which would count as the same
             given = rows(inputs, spec, number)
-            found = compiled(*given)
-            assert same(found if isinstance(found, tuple) else (found,), outputs_of(module, given))
+            assert close(outputs_and_gradients(compiled, given), outputs_and_gradients(module, given),
+                         64 * number * (T + U) * (D + H))
+
+
+@pytest.mark.parametrize("spec", WHOLE, ids=name_of)
+def test_a_whole_graph_and_its_gradients_are_compiled_once_for_all_batch_sizes(spec):
+    """Dynamo has to be allowed torch's recurrent modules: without ``allow_rnn`` it refuses them by name."""
+    held_when_compiled(spec, "aot_eager")
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="inductor needs a C++ compiler on the CPU")
+@pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated:DeprecationWarning")  # within torch
+@pytest.mark.parametrize("name", ["WeightSum"])
+def test_inductor_compiles_them_too(name):
+    """The others: ``python -m parity_tests.compiled``."""
+    held_when_compiled(CATALOGUE[name], "inductor")
 
 
 def test_recurrent_modules_are_refused_by_dynamo_unless_allowed():

@@ -236,7 +236,7 @@ class FusedTimeCell(TimeCell):
 
     def _run(self, xs: Tensor, state: list[Tensor]) -> tuple[Tensor, tuple[Tensor, ...]]:
         kinds = len(state) // self.directions  # h alone, or h and c
-        if torch.compiler.is_exporting() or transformed(xs, *state, *self.rnn.parameters()):
+        if torch.compiler.is_compiling() or transformed(xs, *state, *self.rnn.parameters()):
             halves = [self._steps(d, xs, state[d * kinds : (d + 1) * kinds]) for d in range(self.directions)]
             return torch.cat([hs for hs, _ in halves], dim=2), tuple(s for _, last in halves for s in last)
         # contiguous as the kernel reads it: else torch chooses its product by whether a gradient is asked for
@@ -247,7 +247,7 @@ class FusedTimeCell(TimeCell):
     def _steps(
         self, direction: int, xs: Tensor, state: Sequence[Tensor]
     ) -> tuple[Tensor, Sequence[Tensor]]:
-        """One direction, step by step: the kernels know no ``vmap``, no forward mode, no length that stays open."""
+        """One direction, step by step: the kernels know no ``vmap``, no forward mode, no graph, no open length."""
         suffix = "_l0_reverse" if direction else "_l0"
         w_ih, w_hh, b_ih, b_hh = (
             getattr(self.rnn, f"{name}{suffix}")
@@ -275,19 +275,26 @@ def over_time(
         a: pre-activations ``(N, T, G)``.
         reverse: whether the last time step comes first.
     """
-    if torch.compiler.is_exporting():  # one operation for any length: a loop would fix it
-
-        def scanned(state: Sequence[Tensor], a_t: Tensor) -> tuple[list[Tensor], Tensor]:
-            state = list(step(state, a_t))
-            return state, state[0].clone()  # scan wants no output to be another
-
-        last, hs = scan(scanned, [s.clone() for s in state], a, dim=1, reverse=reverse)
-        return hs, last
+    if torch.compiler.is_exporting():
+        return scanned(step, state, a, reverse)
     steps = []
     for a_t in reversed(a.unbind(1)) if reverse else a.unbind(1):
         state = step(state, a_t)
         steps.append(state[0])
     return torch.stack(steps[::-1] if reverse else steps, dim=1), state
+
+
+def scanned(
+    step: Callable[[Sequence[Tensor], Tensor], Sequence[Tensor]], state: Sequence[Tensor], a: Tensor, reverse: bool
+) -> tuple[Tensor, Sequence[Tensor]]:
+    """``over_time`` as one operation of a graph, for any number of steps: a loop would fix it."""
+
+    def one(state: Sequence[Tensor], a_t: Tensor) -> tuple[list[Tensor], Tensor]:
+        state = list(step(state, a_t))
+        return state, state[0].clone()  # scan wants no output to be another
+
+    last, hs = scan(one, [s.clone() for s in state], a, dim=1, reverse=reverse)
+    return hs, last
 
 
 def transformed(*tensors: Tensor) -> bool:

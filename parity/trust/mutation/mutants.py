@@ -28,6 +28,7 @@ EXCLUDED = {
     "reference.seq2seq:output_affine": "initialisation",
     "reference.seq2seq:model_sizes": "initialisation",
     "torch_port._recurrent:TimeCell.__getstate__": "pickling",
+    "torch_port._recurrent:scanned": "what torch.export traces, which takes too long for every mutant; tests hold it",
     "torch_port._recurrent:TimeCell._apply": "moving between devices, which this machine may not have",
 }
 # modules that none are made in, and why
