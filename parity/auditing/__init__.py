@@ -12,6 +12,7 @@ unless a layer has a twin whose autograd can be asked.
 
 import inspect
 import re
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +21,9 @@ from ..errors import UsageError, amount, whole
 from ..judge.finding import Finding
 from ..judge.report import Report
 from .answers import BACKWARD, FAILED, Audited, Policy, from_plain
-from .recognise import NotTried, recognised
-from .subject import FunctionLayer, Subject, _arguments
+from .fit import GRADIENTS, methods_of
+from .recognise import NotTried, Planned, recognised
+from .subject import FunctionLayer, Subject, _arguments, quantities
 
 SECONDS = 60.0  # that one class may take
 MEMORY = 2048  # MiB that it may take beyond what the process has
@@ -70,7 +72,8 @@ def audit(layer=None, *, like=None, inputs=None, params=None, forward=None, back
         layer.param_names = tuple(names if isinstance(params, dict) else (names or [])[count : count + len(values)])
         layer.input_names = tuple((_arguments(forward, 0) or [])[:count])
         layer.title = forward.__name__
-    elif not (callable(getattr(layer, "forward", None)) and callable(getattr(layer, "backward", None))):
+    elif not (callable(getattr(layer, "forward", None)) and callable(getattr(layer, "backward", None))) and not (
+            inspect.isclass(layer) and methods_of(layer)):
         raise UsageError(f"{layer!r} has no forward and backward")
     kind = layer if inspect.isclass(layer) else type(layer)
     spec = None if inputs is not None and like is None else twin_of(kind.__name__, like)
@@ -94,7 +97,7 @@ def audit(layer=None, *, like=None, inputs=None, params=None, forward=None, back
 
 
 def audit_file(path, names=(), *, like=None, seed=0, seconds=SECONDS, memory=MEMORY, autograd=True, strict=False,
-               allow=(), root=None, setup=None):
+               allow=(), root=None, setup=None, tasks=()):
     """Judges the layers that a file or notebook defines: classes with a forward and a backward, pairs of functions.
 
     Args:
@@ -102,6 +105,7 @@ def audit_file(path, names=(), *, like=None, seed=0, seconds=SECONDS, memory=MEM
         names: of the classes; none for all.
         like, seed, seconds, memory, autograd, strict, allow: as for ``audit``.
         root: folder from which the file may import too; None for its package's own place alone.
+        tasks: what an assignment asks for, a sequence of ``assignment.Task``; none to audit whatever is there.
         setup: a ``.py`` file that is run before it, in the same process: aliases for names that NumPy has no more.
 
     Returns:
@@ -120,9 +124,11 @@ def audit_file(path, names=(), *, like=None, seed=0, seconds=SECONDS, memory=MEM
     # a file has no more classes and functions than it says so: what its process tells cannot go on for ever
     text = path.read_bytes()
     most = text.count(b"class") + len(re.findall(rb'(?:^|\n|"|\\n)(?:async )?def ', text))
-    collect = _Collector(report, path.name, like, seconds, most, policy)
+    collect = _Collector(report, path.name, like, seconds, len(tasks) or most, policy,
+                         tolerances={task.name: task.tolerance for task in tasks})
     arguments = {"path": str(path), "names": list(names), "like": like, "seed": seed, "seconds": seconds,
-                 "memory": memory, "root": None if root is None else str(Path(root).resolve()), "setup": setup}
+                 "memory": memory, "root": None if root is None else str(Path(root).resolve()), "setup": setup,
+                 "tasks": [asdict(task) for task in tasks]}
     how, _ = sandbox.fresh("load", arguments, str(path.parent), seconds + STARTING, collect)
     collect.close(how)
     return _finished(report, None, seconds, memory, autograd, setup or "")
@@ -204,9 +210,10 @@ class _Collector:
 
     TAKES = ("class", "died", "finding", "missing", "ready", "remark", "result")
 
-    def __init__(self, report, name, like, seconds, classes, policy, live=False):
+    def __init__(self, report, name, like, seconds, classes, policy, live=False, tolerances=None):
         self.report, self.name, self.like, self.seconds, self.classes = report, name, like, seconds, classes
         self.policy, self.live, self.open, self.told = policy, live, None, False
+        self.tolerances = tolerances or {}
 
     def __call__(self, link, what, *message):
         from .wire import Malformed
@@ -234,11 +241,12 @@ class _Collector:
         self.classes -= 1
         link.allow(self.seconds + STARTING)
         spec = twin_of(name, self.like)
-        self.open = Audited(name, twin=spec.name if spec else "", policy=self.policy)
+        policy = replace(self.policy, tolerance=self.tolerances.get(name, 0.0))
+        self.open = Audited(name, twin=spec.name if spec and not self.tolerances else "", policy=policy)
         self.told = False
 
     def take_finding(self, link, finding):
-        self.open.findings.append(self.policy.grade(from_plain(finding)))
+        self.open.findings.append(self.open.policy.grade(from_plain(finding)))
 
     def take_result(self, link, result):
         if self.told:
@@ -292,7 +300,7 @@ def _also(result, words, fit, named, seed):
     from .checks import Examination
 
     result.variants[f"with {words}"] = fit.recipe
-    if fit.score < 4:  # its forward ran, and the same with other values was understood
+    if fit.score < GRADIENTS:  # its forward ran, and the same with other values was understood
         result.findings.append(Finding("raised", "backward", BACKWARD, fit.why, "raised", words=f"with {words}"))
         return
     adapted = fit.adapted()
@@ -316,7 +324,7 @@ def _examine(target, spec, named, seed, inputs, link):
 
     name = target.__name__ if inspect.isclass(target) else getattr(target, "title", type(target).__name__)
     result = Audited(name, twin=spec.name if spec else "")
-    misfit, leftover = "", {}
+    misfit, leftover, asked = "", {}, isinstance(target, Planned)
     try:
         if inputs is None:
             misfit = Subject(target, spec).misfit() if spec is not None else "no twin"
@@ -334,6 +342,10 @@ def _examine(target, spec, named, seed, inputs, link):
             instance = subject.target
             names = (getattr(instance, "input_names", None) or subject.accepted, getattr(instance, "param_names", None))
             base = samples.given(inputs, list(getattr(instance, "params", [])), names, seed)
+            if seed and hasattr(instance, "recipe"):  # what was guessed is drawn anew
+                rng = np.random.default_rng([seed, 29])
+                base = replace(base, params={n: confirm.jitter(a, rng) for n, a in base.params.items()},
+                               inputs={n: confirm.jitter(a, rng) for n, a in base.inputs.items()})
             subject.spec = None
         else:
             base = samples.sample(subject, seed=seed)
@@ -348,6 +360,9 @@ def _examine(target, spec, named, seed, inputs, link):
             _also(result, words, other, named, seed)
         for words in result.recipe.words if result.recipe else ():
             result.remark(words)
+        if asked:
+            outputs, _ = quantities(subject, base)
+            result.witnessed[base.id] = {f"output {i}": o for i, o in enumerate(outputs)}, {}
     except NotTried as why:
         result.twin, result.skipped = "", why.skipped
         result.unjudged |= why.unjudged

@@ -75,6 +75,7 @@ class Policy:
     Args:
         strict: whether warnings are errors.
         allow: kinds of them that are neither.
+        tolerance: relative error of a gradient, beyond its budget, that is a note.
 
     Raises:
         UsageError: a kind that there is not.
@@ -82,6 +83,7 @@ class Policy:
 
     strict: bool = False
     allow: tuple[str, ...] = ()
+    tolerance: float = 0.0
 
     def __post_init__(self) -> None:
         if unknown := [kind for kind in self.allow if kind not in WARNINGS]:
@@ -98,8 +100,14 @@ class Policy:
         if finding.kind in WARNINGS and finding.severity != NOTE:
             finding.severity = NOTE if finding.kind in self.allow else ERROR if self.strict else WARNING
         elif finding.severity != NOTE:
-            finding.severity = ERROR
+            finding.severity = NOTE if self._tolerated(finding) else ERROR
         return finding
+
+    def _tolerated(self, finding: Finding) -> bool:
+        a, b = finding.got, finding.expected
+        if not self.tolerance or finding.check != "gradient" or a is None or b is None or np.shape(a) != np.shape(b):
+            return False
+        return bool(np.all(np.abs(a - b) <= self.tolerance * (np.abs(b) + np.sqrt(np.mean(np.square(b))))))
 
 
 @dataclass

@@ -240,7 +240,8 @@ def _ask(link, *request):
 def _precision(result):
     """The lane that a layer computes in, and the relative error that its warnings leave it beyond that."""
     kinds = {finding.kind for finding in result.findings}
-    return LANES["cpu-float32" if "float32" in kinds else "cpu-float64"], TINY if "clamped-log" in kinds else 0.0
+    return LANES["cpu-float32" if "float32" in kinds else "cpu-float64"], max(
+        TINY if "clamped-log" in kinds else 0.0, result.policy.tolerance)
 
 
 def _finding(check, words, sample, quantity="", verdict=BACKWARD):

@@ -28,6 +28,7 @@ from .guess import WORLDS, Value, World
 SECONDS = 4.0  # that looking for a recipe may take
 CHOICES = 48  # combinations of the arguments of one call
 TRIALS = 1500  # of one class
+GRADIENTS = 3.5  # the score from which on gradients were given
 
 CACHE = re.compile(r"^(\w*cache\w*|memory|mem|ctx|context|saved|store|tape|tmp|state|intermediates?|stash|aux|"
                    r"residuals?|bag|info)$")
@@ -80,8 +81,8 @@ class Fit:
 
     def adapted(self) -> Adapted:
         """The object that the audit runs."""
-        return Adapted(self.recipe, copy.deepcopy(self.layer), Space(self.space), self.optimizer, self.inputs,
-                       self.kind, self.functions)
+        layer, optimizer = copy.deepcopy((self.layer, self.optimizer))
+        return Adapted(self.recipe, layer, Space(self.space), optimizer, self.inputs, self.kind, self.functions)
 
 
 def classes(module: Any) -> dict[str, Any]:
@@ -168,6 +169,30 @@ def fit_functions(forward: Any, backward: Any, derivative: bool) -> Fit:
                 if best.score == 5 or count > TRIALS or time.monotonic() > until:
                     return settle(best)
     return settle(best)
+
+
+def planned(things: tuple[Any, ...], plan: dict[str, Any]) -> Fit:
+    """The fit of a class, or of functions, of which an assignment says what they are given.
+
+    Args:
+        things: the class; or the forward function and, unless it gives its gradient itself, the backward one.
+        plan: ``inputs``, ``arguments`` and ``make``, as ``assignment.Task`` describes them.
+    """
+    arrays = {n: guess.asked(n, a) for n, a in plan["inputs"].items()}
+    roles = {n: "target" if isinstance(plan["inputs"][n], dict) and plan["inputs"][n].get("one_hot") else
+             "labels" if a.dtype.kind == "i" else "data" for n, a in arrays.items()}
+    texts = {n: n for n in arrays} | {n: repr(v) for n, v in plan["arguments"].items()}
+    made = Call({f"={n}": f"{n}={v!r}" for n, v in plan["make"].items()}, {}, {})
+    with _quiet():
+        if not inspect.isclass(things[0]):
+            order = [p.name for p in _parameters(things[0])]
+            texts = dict(sorted(texts.items(), key=lambda t: order.index(t[0]) if t[0] in order else len(order)))
+            return settle(_try_functions(things[0], things[1] if len(things) > 1 else None, False,
+                                         Call(texts, arrays, roles)))
+        rows = methods_of(things[0])
+        if not rows:
+            return Fit(-1, "it has no forward and backward of any known name")
+        return settle(_try_class(things[0], rows[0], made, Call(texts, arrays, roles)))
 
 
 @contextlib.contextmanager
@@ -783,9 +808,10 @@ def _beside(expression: str, holder: str, name: str, now: dict[str, Any], forms:
             if holder.endswith(mark):
                 other = holder[: -len(mark)] + mark.replace(parameters, gradients)
                 wanted += [f"{other}{key}", *(f"{other}[{form.format(name)!r}]" for form in forms[:8])]
-    if re.search(r"\[0\]$", expression):
-        wanted.append(re.sub(r"\[0\]$", "[1]", expression))
     shape = np.shape(now[expression])
+    pair = re.sub(r"\[0\]$", "[1]", expression)
+    if re.search(r"\]\[0\]$", expression) and np.shape(now.get(pair)) == shape:  # a list of pairs
+        wanted.append(pair)
     there = [w for w in wanted if w in now and w != expression]
     return next((w for w in there if np.shape(now[w]) == shape), there[0] if there else None)
 
@@ -831,7 +857,7 @@ def _assign(fit: Fit, local: dict[str, Any], call: Call, entries: list[Entry], f
         # what has no gradient at all is no input that is differentiated: a mask, a temperature, a first data layer
         recipe.constant += tuple(missing)
         recipe.words += (f"no gradient is given for {', '.join(missing)}",)
-    fit.score = 4
+    fit.score = 4 if "ids" not in call.roles.values() else 3.8  # numbers are likelier data than indices
     right = all(np.shape(found[n][2]) == shapes[n] for n in targets if n in found)
     right &= all(np.shape(_safely(g, fit, local)) == np.shape(_safely(p, fit, local))
                  for p, g in zip(recipe.params.values(), recipe.grads.values(), strict=True))
@@ -885,7 +911,7 @@ def _words(error: BaseException) -> str:
 def settle(fit: Fit) -> Fit:
     """The same recipe under the convention that its numbers keep, where there is more than one: of a loss that gives
     a number a sample, the sum or the mean; of a derivative, by the argument or by the value."""
-    if fit.score < 4:
+    if fit.score < GRADIENTS:
         return fit
     recipe, others = fit.recipe, []
     local = dict(fit.inputs, layer=copy.deepcopy(fit.layer), optimizer=fit.optimizer)
@@ -893,7 +919,11 @@ def settle(fit: Fit) -> Fit:
     with _quiet():
         try:
             local["result"] = _once(recipe, fit.space, local, fit.inputs)
-            single = np.ndim(eval(recipe.outputs[0], fit.space, local)) == 0
+            before = [np.array(eval(o, fit.space, local)) for o in recipe.outputs]
+            single = np.ndim(before[0]) == 0
+            for n in recipe.constant:
+                if _role(n) and _matters(fit, local, before, n):
+                    fit.leftover[n] = n
         except Exception:
             return fit
         if recipe.scalar:
@@ -918,6 +948,18 @@ def settle(fit: Fit) -> Fit:
                 if agrees(trial):
                     return trial
     return fit
+
+
+def _matters(fit: Fit, local: dict[str, Any], before: list[Any], name: str) -> bool:
+    """Whether an output changes with an array that has no gradient."""
+    try:
+        moved = fit.inputs | {name: np.asarray(fit.inputs[name]) * 1.25 + 0.125}
+        own = dict(local, layer=copy.deepcopy(fit.layer))
+        own["result"] = _once(fit.recipe, fit.space, own, moved)
+        now = [np.array(eval(o, fit.space, own)) for o in fit.recipe.outputs]
+        return not all(np.array_equal(a, b) for a, b in zip(before, now, strict=True))
+    except Exception:
+        return True
 
 
 def agrees(fit: Fit) -> bool:

@@ -111,8 +111,8 @@ ROLES = tuple((role, re.compile(pattern)) for role, pattern in {
     "recurrent": r"^(w_?(h|hh|aa|rec|prev)|waa|whh|u|u_?[ifgoczrn]|w_?h[ifgoczrn]|w_?a[ifgocz])$",
     "peephole": r"^w_?c[ifo]$",
     "table": r"^(emb\w*|table|lookup|word_?vec\w*)$",
-    "state": r"^(h|c|h_?0|c_?0|h_?prev|c_?prev|prev_?h|prev_?c|a_?prev_?t|a_?0|hidden|state|h_?t|c_?t|cell|hprev|cprev|"
-             r"prev_?(state|hidden|cell)|a_?prev_step)$",
+    "state": r"^(h|c|h_?0|c_?0|h_?prev|c_?prev|prev_?h|prev_?c|a_?prev(_?t)?|a_?0|hidden|state|h_?t|c_?t|"
+             r"cell|hprev|cprev|prev_?(state|hidden|cell)|a_?prev_step)$",
     "scale": r"^(gammas?|betas?|scale|shift|g|offset)$",
     "weight": r"^(w|w_?\d|ws?|weights?\w*|kernels?|filters?|theta|w_?x\w?|w_?ih|w_?ax|wax|wxh|w_?[ifgocruz]|"
               r"w_?x[ifgoczrn]|wa|wf|wi|wo|wc|params?_?w|w_in|m)$",
@@ -182,13 +182,30 @@ class Value:
 
 
 def normal(shape: Shape, key: str, positive: bool = False, probabilities: bool = False) -> Any:
-    """An array of signed normal values, or positive ones, or rows of probabilities, that follows from its key."""
+    """An array of signed normal values, or positive ones, or rows of probabilities, that follows from its key.
+
+    The values are stratified: every range that a normal value often falls into has one of them, whatever their number.
+    """
     rng = np.random.default_rng([*key.encode(), *shape])
-    a = rng.standard_normal(shape)
+    size = int(np.prod(shape))
+    ranks = (rng.permutation(size) + rng.uniform(0.1, 0.9, size)) / max(size, 1)
+    a = np.quantile(rng.standard_normal(4096), ranks).reshape(shape)
     if probabilities:
         a = rng.uniform(0.2, 1, shape)
         return a / a.sum(axis=-1, keepdims=True) if a.ndim else a
     return np.abs(a) + 0.2 if positive else a
+
+
+def asked(name: str, plan: Any) -> Any:
+    """The array of an assignment: of a shape, or of a table with ``shape`` and what it holds."""
+    holds = plan if isinstance(plan, dict) else {"shape": plan}
+    shape = tuple(holds["shape"])
+    rng = np.random.default_rng([*name.encode(), *shape])
+    if "below" in holds:
+        return rng.integers(0, holds["below"], shape)
+    if holds.get("one_hot"):
+        return np.eye(shape[-1])[rng.integers(0, shape[-1], shape[:-1])]
+    return normal(shape, name, bool(holds.get("positive")), bool(holds.get("probabilities")))
 
 
 def role_of(name: str) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ..ours import NAMES
 from . import fit, notebooks
-from .recognise import Functions
+from .recognise import Functions, Planned
 from .sandbox import CAN_FORK, limit, quiet_down, relayed, steady_randomness
 from .wire import Link
 
@@ -37,7 +37,7 @@ def child(arguments, reading, writing):
     module, remarks = load(Path(arguments["path"]))
     for text in remarks:
         link.send("remark", text)
-    classes = own_layers(module)
+    classes = planned(module, arguments["tasks"]) if arguments["tasks"] else own_layers(module)
     wanted = arguments["names"]
     missing = [name for name in wanted if name not in classes]
     if missing:
@@ -54,7 +54,7 @@ def audit_one(kind, arguments, link):
     """One class in a process of its own, where the machine can fork."""
     from . import _examine, twin_of
 
-    spec = None if isinstance(kind, Functions) else twin_of(kind.__name__, arguments["like"])
+    spec = None if isinstance(kind, (Functions, Planned)) else twin_of(kind.__name__, arguments["like"])
 
     def job(inner):
         _examine(kind, spec, bool(arguments["like"]), arguments["seed"], None, inner)
@@ -66,6 +66,17 @@ def audit_one(kind, arguments, link):
         job(link)
     if how:
         link.send("died", how)
+
+
+def planned(module, tasks):
+    """What a module has of the tasks of an assignment, by name."""
+    found = {}
+    for task in tasks:
+        names = [task["name"], *([task["backward"]] if task["backward"] else [])]
+        things = tuple(getattr(module, name, None) for name in names)
+        if all(callable(thing) for thing in things):
+            found[task["name"]] = Planned(task, things)
+    return found
 
 
 def own_layers(module):

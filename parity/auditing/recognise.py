@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterator
 from typing import Any
 
 from . import fit
@@ -35,6 +36,26 @@ class Functions:
     backward = forward
 
 
+class Planned:
+    """A task of an assignment: what is called, and with what; no trial."""
+
+    def __init__(self, task: dict[str, Any], things: tuple[Any, ...]):
+        self.title, self.task, self.things = task["name"], task, things
+
+    def forward(self) -> None:
+        """As any layer has one; what is run is a recipe."""
+
+    backward = forward
+
+    def fits(self) -> Iterator[tuple[str, fit.Fit]]:
+        """A fit a configuration, and in words what is special about it."""
+        first = self.task["configurations"][0]
+        for plan in self.task["configurations"]:
+            different = {n: v for key in ("inputs", "arguments", "make") for n, v in plan[key].items()
+                         if first[key].get(n) != v}
+            yield ", ".join(f"{n}={v}" for n, v in different.items()), fit.planned(self.things, plan)
+
+
 def recognised(target: Any) -> tuple[Adapted, dict[str, Any]]:
     """The object that the audit runs, and its inputs.
 
@@ -44,7 +65,11 @@ def recognised(target: Any) -> tuple[Adapted, dict[str, Any]]:
     Raises:
         NotTried: no recipe was found.
     """
-    if isinstance(target, Functions):
+    others: list[tuple[str, fit.Fit]] | None = None
+    if isinstance(target, Planned):
+        (_, found), *others = target.fits()
+        line = "see its text"
+    elif isinstance(target, Functions):
         found, name = fit.fit_functions(*target.pair), target.pair[0].__name__
         line = f"audit(forward={name}, backward=…, inputs=(…,))"
     elif inspect.isclass(target):
@@ -54,9 +79,9 @@ def recognised(target: Any) -> tuple[Adapted, dict[str, Any]]:
         raise NotTried("pass inputs=, a tuple of arrays for forward, or like=, the name of its twin", {})
     if found.score < 2:
         raise NotTried(f"could not be tried: {found.why}; from Python: {line}", {})
-    if found.score < 4:
+    if found.score < fit.GRADIENTS:
         raise NotTried("", {"backward": f"{found.why}; from Python: {line}"})
     adapted = found.adapted()
-    adapted.variants = list(found.variants())
+    adapted.variants = list(found.variants()) if others is None else others
     adapted.leftover = dict.fromkeys(found.leftover, "it looks like a parameter, and no gradient of it was found")
     return adapted, dict(found.inputs)

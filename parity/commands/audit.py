@@ -4,6 +4,8 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from . import assignment
+
 
 def arguments(parser):
     parser.add_argument("targets", nargs="+", metavar="FILE[:CLASS]",
@@ -20,7 +22,9 @@ def arguments(parser):
     parser.add_argument("--setup", metavar="FILE",
                         help="a .py file that is run before each: aliases for names that NumPy has no more")
     parser.add_argument("--details", action="store_true", help="of many files too, everything that is known of a layer")
-    parser.add_argument("--json", metavar="FILE", help="write the report as JSON")
+    assignment.arguments(parser)
+    parser.add_argument("--json", metavar="FILE",
+                        help="write the report as JSON; with --spec, where a later run goes on from")
     parser.add_argument("--html", metavar="FILE", help="write the report as a page with heat maps (needs Jinja2)")
     parser.add_argument("--script", metavar="FILE", help="write a program that shows the first finding")
 
@@ -39,6 +43,14 @@ def run(args):
 
     whole_number("jobs", args.jobs, 1)
     Policy.of(args.strict, args.allow)
+    if args.spec:
+        for option in ("like", "html", "script"):
+            if getattr(args, option):
+                raise UsageError(f"--{option} goes with a file, not with --spec")
+        return assignment.run(args, screen())
+    for option in ("baseline", "csv", "junit"):
+        if getattr(args, option):
+            raise UsageError(f"--{option} needs --spec, an assignment")
     for path in filter(None, (args.json, args.html, args.script)):
         check_writable(path)
 
