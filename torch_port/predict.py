@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from codecs import BOM_UTF8
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -104,9 +105,12 @@ def lines_of(file: BinaryIO) -> Iterator[list[bytes]]:
     rest, first = b"", True
     while True:
         data = read(1 << 16)
-        if first and data:
-            data, first = data.removeprefix(b"\xef\xbb\xbf"), False
-        *whole, rest = (rest + data).split(b"\n")
+        rest += data
+        if first and data and len(rest) < len(BOM_UTF8) and BOM_UTF8.startswith(rest):
+            continue  # it may become a byte order mark
+        if first:
+            rest, first = rest.removeprefix(BOM_UTF8), False
+        *whole, rest = rest.split(b"\n")
         if not data and rest:
             whole.append(rest)
         if whole:
