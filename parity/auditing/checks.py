@@ -18,6 +18,7 @@ from ..promises import calls
 from . import diagnose, samples
 from .answers import BACKWARD, FAILED, FORWARD, FRAGILE, PROTOCOL, STUB, WARNINGS, Audited
 from .rounding import apart, blind, budgets, grainy
+from .scene import SAME, Measured, Scene
 from .subject import Function, Subject, draw_cotangents, gradients, kept_arrays, left_out, quantities
 from .trace import OURS
 
@@ -241,7 +242,7 @@ class Examination:
         names = list(subject.spec.outputs) if subject.spec is not None else [
             f"output {i}" if len(outputs) > 1 else "output" for i in range(len(outputs))]
         outputs = dict(zip(names, outputs, strict=True))
-        measured, got = diagnose.Measured(sample, cotangents, outputs, {}), None
+        measured, got = Measured(sample, cotangents, outputs, {}), None
         try:
             returned = subject.backward(layer, [np.array(c)[()] for c in cotangents])
         except Exception as error:
@@ -371,7 +372,7 @@ class Examination:
             outputs, got = diagnose.outputs_of(self.subject, sample), {}
         cotangents = draw_cotangents(self.subject, sample, outputs) if cotangents is None else cotangents
         names = list(self.scene.base.outputs)
-        measured = diagnose.Measured(sample, cotangents, dict(zip(names, outputs, strict=True)), got)
+        measured = Measured(sample, cotangents, dict(zip(names, outputs, strict=True)), got)
         if self.canonical is not None:
             ask_canonical(self.canonical, measured)
         canonical = getattr(measured, "canonical", {})
@@ -417,8 +418,8 @@ class Examination:
             self._directions(measured, units, names, same)
 
     def _scene(self, measured):
-        return diagnose.Scene(self.subject, self.canonical, measured, True, self.measure,
-                              1e-3 if self.narrow else diagnose.SAME, self.traced, self.result.remark)
+        return Scene(self.subject, self.canonical, measured, True, self.measure,
+                              1e-3 if self.narrow else SAME, self.traced, self.result.remark)
 
     def _forward_values(self, measured, units):
         wrong = {}
@@ -477,7 +478,9 @@ class Examination:
                     try:
                         found = self.differentiator(measured.sample, measured.cotangents).elementwise([name])
                         measured.right |= found.values
-                        kind, words = diagnose.rearranged(self.scene, name) or diagnose.wrong_sum(self.scene, name)
+                        kind, words = (
+                            diagnose.causes.uncropped(self.scene, name) or diagnose.rearranged(self.scene, name)
+                            or diagnose.wrong_sum(self.scene, name))
                     except Exception:
                         kind, words = "shape", ""
                 got = "" if g is None else f"shape {g.shape}, expected {expected.shape}"
@@ -533,7 +536,7 @@ class Examination:
         allowed = budget[key]
         if not _within(got, right, allowed):
             if not hasattr(measured, "canonical_budget"):
-                own = diagnose.Measured(measured.canonical_sample, measured.cotangents, measured.right_outputs,
+                own = Measured(measured.canonical_sample, measured.cotangents, measured.right_outputs,
                                         measured.canonical)
                 measured.canonical_budget, _ = budgets(self.canonical, own, self.lane)
             allowed = allowed + measured.canonical_budget.get(key, 0)

@@ -18,10 +18,11 @@ from ..judge.compare import worst
 from ..judge.finding import Finding
 from ..judge.lanes import LANES
 from ..judge.witness import DOUBT, NEARER, Differentiator
-from . import diagnose, samples
+from . import samples
 from .answers import BACKWARD, FORWARD
 from .checks import ask_canonical
 from .rounding import apart, budgets, rms
+from .scene import Measured
 from .subject import Function, Subject, draw_cotangents, quantities
 from .trace import TINY
 
@@ -285,7 +286,7 @@ class _Asked(_Asking):
         if not self.same_shapes:
             return _finding("forward", "its outputs have other shapes than the canonical ones", sample, "",
                             FORWARD) if named else None
-        measured = diagnose.Measured(sample, self.cotangents, self.outputs, self.got)
+        measured = Measured(sample, self.cotangents, self.outputs, self.got)
         drawn = [n for n in spec.drawn if n in sample.inputs and n not in self.taken]
         if drawn:
             kept, (own, *_) = next(iter(self.outputs.values())) != 0, self._own_draw(drawn)
@@ -295,7 +296,7 @@ class _Asked(_Asking):
                                 FORWARD)
             measured.sample = replace(sample, inputs={n: a for n, a in sample.inputs.items() if n not in drawn})
         ask_canonical(self.canonical, measured)
-        right = diagnose.Measured(sample, self.cotangents, measured.right_outputs, measured.canonical)
+        right = Measured(sample, self.cotangents, measured.right_outputs, measured.canonical)
         units, _ = budgets(self.canonical, right, self.lane)
         for name, a in measured.right_outputs.items():
             if not self.close(self.outputs[name], a, units["output", name]):

@@ -6,100 +6,21 @@ is the diagnosis, so the plainest stand first.
 """
 
 import itertools
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import numpy as np
 
 from ..spec.axes import axes
-from . import samples as _samples
+from . import causes
 from .rounding import grainy, rms, rounded
+from .scene import Scene, ratio
 from .subject import Subject, quantities
-from .trace import LOCAL, LOOPED, Refused, Surgery, Tracer, candidates, describe, somebodys_code
+from .trace import LOCAL, LOOPED, SOFTMAX, Refused, Surgery, Tracer, candidates, describe, somebodys_code
 
-SAME = 1e-6  # relative to the root mean square: an explanation has to fit this closely
 POWERS = (1, -1, 0.5, -0.5)
+MOST, NOTHING = 1e-3, 1e-3  # shares of a difference: what an explanation may leave of it, what is no change
 SEARCH = 100_000  # traced operations that the search for one explanation may run: a few seconds
 TOGETHER = 3 * SEARCH  # and all searches of one audit
-
-
-@dataclass
-class Measured:
-    """What a layer gave for one sample, and what is right.
-
-    Attributes:
-        sample, cotangents: what it was given.
-        outputs: dict by name, and ``right_outputs`` the canonical ones (empty without a twin).
-        got, right: gradients by name: of ``backward``, and of the layer's own forward.
-        doubt: estimated error of the right ones, by name.
-    """
-
-    sample: object
-    cotangents: list
-    outputs: dict
-    got: dict
-    right_outputs: dict = field(default_factory=dict)
-    right: dict = field(default_factory=dict)
-    doubt: dict = field(default_factory=dict)
-
-
-@dataclass
-class Scene:
-    """Everything that a diagnosis may ask.
-
-    Attributes:
-        subject: what is audited.
-        canonical: the NumPy twin as a subject; None without one.
-        base: the first sample, measured.
-        agrees: whether the forward is the canonical one.
-        measure: function from a sample to a ``Measured``.
-        exact: relative precision that can be asked for.
-        traced: changes that explained another quantity, by subject: tried first; and what searches may still run.
-        tell: called with what is wrong with a diagnosis itself.
-    """
-
-    subject: object
-    canonical: object
-    base: Measured
-    agrees: bool
-    measure: object
-    exact: float = SAME
-    traced: dict = field(default_factory=dict)
-    tell: object = None
-
-    def varied(self):
-        """The base with one axis grown at a time: letter, measured; computed once."""
-        if not hasattr(self, "_varied"):
-            self._varied = []
-            for letter, sample in _samples.variations(self.subject, self.base.sample):
-                try:
-                    self._varied.append((letter, self.ask(sample)))
-                except Refused:  # a layer that fails at other sizes has a finding of its own
-                    continue
-        return self._varied
-
-    def ask(self, sample, cotangents=None):
-        """A sample, measured.
-
-        Raises:
-            Refused: the code raised.
-        """
-        with somebodys_code():
-            return self.measure(sample, cotangents)
-
-    def same(self, a, b, size=None):
-        """Whether two arrays are the same, as far as an explanation asks."""
-        if a is None or b is None or np.shape(a) != np.shape(b):
-            return False
-        size = rms(b) if size is None else size
-        return bool(np.all(np.abs(a - b) <= self.exact * (size + 1e-12)))
-
-
-def ratio(scene, got, right):
-    """The constant c with got = c right; None where there is none."""
-    if got is None or got.shape != right.shape or not np.isfinite(got).all() or not rms(right):
-        return None
-    c = float(np.sum(got * right) / np.sum(right * right))
-    return c if scene.same(got, c * right, max(rms(got), rms(right))) else None
 
 
 def symbols(sample):
@@ -458,16 +379,16 @@ def traced(scene, name):
                 value = tracer.run(Surgery(site, kind, turns), {name: vectors[0]})
             except Refused:
                 continue
-            if _near(value, plain[0], scene.exact / 100):
+            if abs(value - plain[0]) <= NOTHING * abs(wanted[0] - plain[0]):
                 if kind in ("dropped", "1"):
                     dead.add((site, "dead"))
                 continue
-            if not _near(value, wanted[0], scene.exact):
+            if not _explains(value, wanted[0], plain[0], scene.exact):
                 continue
-            if all(_near(tracer.run(Surgery(site, kind, turns), {name: v}), w, scene.exact)
-                   for v, w in zip(vectors[1:], wanted[1:], strict=True)):
+            if all(_explains(tracer.run(Surgery(site, kind, turns), {name: v}), w, p, scene.exact)
+                   for v, w, p in zip(vectors[1:], wanted[1:], plain[1:], strict=True)):
                 scene.traced.setdefault(id(subject), []).append((site, kind, turns))
-                return _traced_words(site, kind, subject is scene.canonical)
+                return _traced_words(site, kind, subject is scene.canonical, tracer.logged)
         found = _traced_and_scaled(scene, name, subject, tracer, seen, vectors, wanted, plain, effort)
         if found:
             return found
@@ -491,7 +412,7 @@ def _traced_and_scaled(scene, name, subject, tracer, seen, vectors, wanted, plai
                 c * tracer.run(Surgery(site, kind, turns), {name: vectors[2]}), wanted[2], scene.exact):
             sizes = symbols(scene.base.sample).items()
             power = next((_power(x, p) for x, s in sizes for p in POWERS if _near(c, s**p, 1e-6)), f"{c:.6g}")
-            first, words = _traced_words(site, kind, subject is scene.canonical)
+            first, words = _traced_words(site, kind, subject is scene.canonical, tracer.logged)
             return first, f"{words}; and a factor of {power}"
     return None
 
@@ -545,10 +466,21 @@ def _near(a, b, exact):
     return abs(a - b) <= 10 * exact * (abs(b) + 1e-9)
 
 
-def _traced_words(site, kind, canonical):
+def _explains(value, wanted, plain, exact):
+    """Whether a change gives what was got: as closely as an explanation asks, and most of the difference."""
+    return _near(value, wanted, exact) and abs(value - wanted) <= MOST * abs(plain - wanted)
+
+
+def _traced_words(site, kind, canonical, logged):
     words = describe(site, kind, canonical)
     if site[2] == "guard":
-        return "clamped-log", f"a clamped logarithm: {words}"
+        return ("clamped-log", f"a clamped logarithm: {words}") if site in logged else (
+            "eps", f"eps is forgotten: {words}")
+    if site[1] in SOFTMAX and kind in ("y(1-y)", "1"):
+        return "jacobian", {"1": "a gradient already fused through softmax is passed on",
+                            "y(1-y)": "the diagonal alone of softmax's Jacobian"}[kind] + f": {words}"
+    if kind == "loser":
+        return "branch", f"the wrong argument of a maximum gets the gradient: {words}"
     if kind == "axis":
         return "axis", f"summed over the wrong axis: {words}"
     if kind == "transposed":
@@ -573,8 +505,9 @@ def block(scene, name):
     return None
 
 
-GRADIENT = (zero, unconnected, single, factor, wrong_sum, rearranged, swapped, gate_order, duplicates, ignored, slabs,
-            added, times, nonlinear, one_output, traced, steps, block)
+GRADIENT = (zero, unconnected, single, causes.masked, factor, causes.uncropped, wrong_sum, rearranged, swapped,
+            gate_order, duplicates, ignored, slabs, added, times, causes.unused_cotangent, causes.fused,
+            causes.at_the_other_end, causes.cropped, nonlinear, one_output, traced, steps, causes.assigned, block)
 
 
 def gradient(scene, name):
@@ -749,7 +682,9 @@ def guarded(scene, name):
         if site[2] == "guard":
             got = np.asarray(tracer.outputs(Surgery(site, "guard"))[place]).real
             if scene.same(got, scene.base.right_outputs[name]):
-                return "clamped-log", f"a clamped logarithm: {describe(site, 'forward')}"
+                kind = "clamped-log" if site in tracer.logged else "eps"
+                words = {"clamped-log": "a clamped logarithm", "eps": "another eps"}[kind]
+                return kind, f"{words}: {describe(site, 'forward')}"
     return None
 
 

@@ -25,6 +25,7 @@ OURS = str(Path(__file__).resolve().parents[1]) + os.sep  # no cause is ever her
 NUMPY = str(Path(np.__file__).resolve().parent)
 LIBRARIES = {str(Path(p).resolve()) for k, p in sysconfig.get_paths().items() if k.endswith("lib")}
 CREATORS = {name: getattr(np, name) for name in ("zeros", "empty", "ones", "full")}
+SOFTMAX = {"softmax", "_softmax"}  # by name, or e / e.sum(): its local derivative is that of the exponent
 UNARY = {np.tanh, np.exp, np.log, np.log1p, np.expm1, np.sqrt, np.square, np.sin, np.cos, np.arctan, np.sinh, np.cosh}
 
 # factor on the derivative that enters an operation through one operand, by turn i of n
@@ -38,10 +39,12 @@ EDGES = {
     "without-first": ("is left out for the first time step", lambda i, n: i > 0),
 }
 GUARDING = {np.add, np.maximum, np.clip}
+LOGS = {np.log, np.log2, np.log10}
 REDUCED = {np.add: "sum", np.maximum: "max", np.minimum: "min", np.multiply: "prod"}
-TINY = 1e-3  # a smaller constant beside a traced array is a guard, against a logarithm of zero say
+TINY = 1e-3  # so small a constant beside a traced array is a guard, against a logarithm of zero say
 GUARD = {"guard": "a small constant changes the forward, and the backward does not know of it",
          "forward": "a small constant changes the forward"}
+LOSER = ("is given to the smaller one", {"maximum", "max"})
 BARE = {
     "bare": ("is taken without the other factor", {"multiply"}),
     "transposed": ("is taken with the matrix transposed", {"matmul", "dot"}),
@@ -59,6 +62,7 @@ LOCAL = {
     "1-xx": ("is taken as 1 - x ** 2, of the argument instead of the value", lambda x, y, d: (1 - x * x) * d),
     "x(1-x)": ("is taken as x (1 - x), of the argument instead of the value", lambda x, y, d: x * (1 - x) * d),
     "twice": ("is applied twice", None),
+    "at y": ("is taken at the value instead of the argument", None),
     "unweighted": ("leaves out the factor y in front", lambda x, y, d: d - (y * d).sum(axis=-1, keepdims=True)),
     "axis": ("sums over the wrong axis", lambda x, y, d: y * (d - (y * d).sum(axis=0, keepdims=True))),
 }
@@ -92,6 +96,7 @@ class Surgery:
         self.seen = {}
         self.entry = None
         self.held = None
+        self.guards, self.logged = [], set()
 
     def turn(self, site):
         self.seen[site] = self.seen.get(site, 0) + 1
@@ -116,15 +121,25 @@ class Traced(np.ndarray):
             kwargs["out"] = tuple(_plain(o) for o in out)
         if isinstance(kwargs.get("where"), Traced):
             kwargs["where"] = _plain(kwargs["where"])
+        if ufunc in LOGS and _current is not None:
+            _current.logged |= {site for site, a in _current.guards if np.may_share_memory(a, raw[0])}
         result = getattr(ufunc, method)(*raw, **kwargs)
+        if ufunc in GUARDING and _current is not None and (place, ufunc.__name__, "guard") in _current.seen:
+            _current.guards.append(((place, ufunc.__name__, "guard"), result))
         if out is not None:
             return out[0] if len(out) == 1 else out
         if ufunc is np.maximum and method == "reduce" and _current is not None and _current.still:
             result = result.real + 0j
         if method == "__call__" and ufunc in (np.multiply, np.matmul):
             result = _bare(place, ufunc.__name__, raw, result)
+        if ufunc is np.maximum:
+            result = _lost(place, name, method, raw, kwargs, result)
         if ufunc in UNARY and method == "__call__":
-            result = _local((place, ufunc.__name__, "local"), raw[0], result)
+            result = _local((place, ufunc.__name__, "local"), raw[0], result, ufunc)
+        if ufunc is np.true_divide and method == "__call__" and _normalises(*raw):
+            with np.errstate(all="ignore"):  # the exponent, up to a constant, and its derivative
+                exponent = np.log(raw[0].real) + 1j * (raw[0].imag / raw[0].real)
+            result = _local((place, "softmax", "local"), exponent, result)
         return _wrap(result)
 
     def __array_function__(self, func, types, args, kwargs):
@@ -217,7 +232,7 @@ def _altered(place, name, operands, keep=False):
 
 def _guarded(site, operands):
     """The operands, a tiny constant among them taken as zero where that is being tried."""
-    tiny = [k for k, x in enumerate(operands) if np.ndim(x) == 0 and np.isrealobj(x) and 0 < abs(float(x)) < TINY]
+    tiny = [k for k, x in enumerate(operands) if np.ndim(x) == 0 and np.isrealobj(x) and 0 < abs(float(x)) <= TINY]
     if _current is None or not tiny:
         return operands
     _current.turn(site)
@@ -248,7 +263,34 @@ def _bare(place, name, operands, result):
     return result + 1j * (own @ other.T if site[2] == 0 else other.T @ own)
 
 
-def _local(site, x, y):
+def _lost(place, name, method, operands, kwargs, result):
+    """The result of a maximum, the derivative of the smaller argument passed on where that is being tried."""
+    if _current is None or _current.site != (place, name, "loser") or result.dtype.kind != "c":
+        if _current is not None and np.iscomplexobj(result):
+            _current.turn((place, name, "loser"))
+        return result
+    if method == "reduce":
+        axis = kwargs.get("axis", 0)
+        axis = axis[0] if isinstance(axis, tuple) and len(axis) == 1 else axis
+        if axis is not None and not isinstance(axis, int):
+            return result
+        a = operands[0] if axis is not None else operands[0].ravel()
+        place = np.expand_dims(np.argmin(a.real, axis=axis or 0), axis or 0)
+        lost = np.take_along_axis(a, place, axis or 0).imag.reshape(np.shape(result))
+    else:
+        first, second = np.broadcast_arrays(*operands)
+        lost = np.where(first.real >= second.real, second.imag, first.imag)
+    return result.real + 1j * lost
+
+
+def _normalises(above, below):
+    """Whether a division is that of a softmax: of positive numbers by their sums along the last axis."""
+    return (isinstance(above, np.ndarray) and isinstance(below, np.ndarray) and above.dtype.kind == "c" and above.ndim
+            and below.shape in ((*above.shape[:-1], 1), above.shape) and bool((above.real > 0).all())
+            and np.allclose(np.broadcast_to(below.real, above.shape), above.real.sum(axis=-1, keepdims=True), 1e-9))
+
+
+def _local(site, x, y, function=None):
     """The result of a function of one argument, its derivative replaced where that is being tried."""
     if _current is None or not isinstance(x, np.ndarray) or np.shape(y) != x.shape or x.dtype.kind != "c":
         return y
@@ -256,6 +298,11 @@ def _local(site, x, y):
     if site != _current.site or _current.kind not in LOCAL:
         return y
     x, y = _plain(x), _plain(np.asarray(y))
+    if _current.kind == "at y":
+        if function is None:
+            return y
+        with np.errstate(all="ignore"):
+            return y.real + 1j * (function(y.real + 1e-30j).imag / 1e-30 * x.imag)
     if _current.kind == "twice":
         with np.errstate(all="ignore"):
             ratio = np.where(x.imag != 0, y.imag / np.where(x.imag == 0, 1, x.imag), 0)
@@ -407,7 +454,7 @@ class Tracer:
 
     def __init__(self, subject, sample, cotangents):
         self.subject, self.sample, self.cotangents = subject, sample, cotangents
-        self.still = False
+        self.still, self.logged = False, set()
 
     def hold(self, expected):
         """Makes sure that, with no change, these gradients come out.
@@ -429,6 +476,8 @@ class Tracer:
         """The sites of the forward, and how often each is passed."""
         surgery = Surgery()
         self.outputs(surgery, {})
+        named = {site for site in surgery.seen if site[2] == "guard" and site[0] and "log" in _text(*site[0][0][:2])}
+        self.logged = surgery.logged | named
         return surgery.seen
 
     def run(self, surgery, vectors):
@@ -471,15 +520,21 @@ class Tracer:
         return self.subject.forward(layer, inputs)
 
 
+def _text(file, line):
+    return linecache.getline(file, line).strip()
+
+
 def describe(site, kind, canonical=False):
     """In words, what a change at a site means, and where: in the canonical layer, or the user's own code."""
     place, name, operand = site
     file, line, _, _ = next((p for p in place if p[3] not in ("sigmoid", "softmax")), place[0]) if place else (
         "", 0, 0, "")
-    text = linecache.getline(file, line).strip()
+    text = _text(file, line)
     where = f", in the canonical layer's `{text}`" if canonical else f", at line {line}" + f": `{text}`" * bool(text)
     if operand == "guard":
         return f"{GUARD[kind]}{where}"
+    if operand == "loser":
+        return f"the path through {name} {LOSER[0]}{where}"
     if operand == "local":
         return f"the derivative of {name} {LOCAL[kind][0]}{where}"
     if name in ("index", "store"):
@@ -501,7 +556,8 @@ def candidates(seen):
         if site[2] == "local":
             for kind in LOCAL:
                 yield site, kind, seen
-    edges = {site: turns for site, turns in seen.items() if site[2] not in ("local", "guard")}
+    yield from ((site, "loser", seen) for site in seen if site[2] == "loser")
+    edges = {site: turns for site, turns in seen.items() if site[2] not in ("local", "guard", "loser")}
     for coarse in (True, False):
         for site, turns in edges.items():
             if site[1].endswith(".forward") is not coarse:
