@@ -330,9 +330,14 @@ def _examine(target, spec, named, seed, inputs, link):
             misfit = Subject(target, spec).misfit() if spec is not None else "no twin"
             if misfit and named:
                 raise TypeError(misfit)
-            if misfit:
-                (target, inputs), spec = recognised(target), None
-                result.twin, leftover = "", target.leftover
+            unmade = "" if misfit or named else Subject(target, spec).unmade(samples.sample(Subject(target, spec)))
+            if misfit or unmade:
+                try:
+                    (target, inputs), spec = recognised(target), None
+                    result.twin, leftover = "", target.leftover
+                except NotTried:
+                    if misfit:
+                        raise
         subject = Subject(target, spec)
         subject.name = name
         if inputs is not None:

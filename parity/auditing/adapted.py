@@ -16,7 +16,8 @@ DEPTH = 6  # attributes, keys and places that a parameter may be away from its l
 
 
 class Recorder:
-    """An optimizer that notes the gradient of each parameter and changes none."""
+    """An optimizer that notes the gradient of each parameter and gives back another one: what still uses the
+    parameter afterwards shows."""
 
     def __init__(self, *args, **kwargs):
         self.noted = []
@@ -25,13 +26,14 @@ class Recorder:
         return self
 
     def update(self, w, grad, *args, **kwargs):
-        self.noted.append((w, grad))
-        return w
+        moved = w - grad if np.shape(w) == np.shape(grad) else w
+        self.noted.append((w, moved, grad))
+        return moved
 
     __call__ = step = optimize = apply = get_update = update
 
     def of(self, parameter):
-        return next((g for w, g in reversed(self.noted) if w is parameter), None)
+        return next((g for *both, g in reversed(self.noted) if any(w is parameter for w in both)), None)
 
 
 class Identity:

@@ -23,6 +23,8 @@ VERDICTS = (FORWARD, BACKWARD, FRAGILE, PROTOCOL, STUB, FAILED)
 # what fails only where it is asked to: by kind, what goes wrong because of it, and what to do
 WARNINGS = {
     "accumulated": "The second step of training uses the sum of both gradients: overwrite, `self.grads[i][...] = dW`.",
+    "approximate": "Usually a small constant inside a norm, root or logarithm, an eps, that backward takes otherwise "
+                   "than forward: with a larger one, or near zero, the gradient is wrong.",
     "clamped-log": "Where the probability is small, loss and gradient are those of another function: go through "
                    "log-softmax.",
     "dtype": "Whoever gets the array may compute with integers where numbers are meant.",

@@ -21,7 +21,7 @@ from ..judge.witness import DOUBT, NEARER, Differentiator
 from . import samples
 from .answers import BACKWARD, FORWARD
 from .checks import ask_canonical
-from .rounding import apart, budgets, rms
+from .rounding import NEARLY, apart, budgets, rms
 from .scene import Measured
 from .subject import Function, Subject, draw_cotangents, quantities
 from .trace import TINY
@@ -241,8 +241,9 @@ def _ask(link, *request):
 def _precision(result):
     """The lane that a layer computes in, and the relative error that its warnings leave it beyond that."""
     kinds = {finding.kind for finding in result.findings}
+    loose = {"clamped-log": TINY, "approximate": NEARLY}
     return LANES["cpu-float32" if "float32" in kinds else "cpu-float64"], max(
-        TINY if "clamped-log" in kinds else 0.0, result.policy.tolerance)
+        result.policy.tolerance, *(loose.get(k, 0.0) for k in kinds), 0.0)
 
 
 def _finding(check, words, sample, quantity="", verdict=BACKWARD):

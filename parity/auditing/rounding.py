@@ -14,6 +14,7 @@ from ..judge.compare import shares
 from ..judge.noise import Noisy, noise, recording
 from .subject import gradients, noisy
 
+NEARLY = FACTOR * 2.0**-24  # relative error that no computation in float32 is free of
 ODD = np.uint64(0x9E3779B97F4A7C15)  # scatters the bits of a number over a word
 
 

@@ -10,7 +10,7 @@ from ..spec.axes import axes, shape
 from .subject import Sample
 
 SIZES = {"N": 3, "T": 5, "U": 4, "V": 9, "D": 7, "H": 2, "...": (3,)}  # all different, as are their doubles
-OTHER = {"N": 4, "T": 3, "U": 5, "V": 6, "D": 2, "H": 7, "...": (2, 3)}
+OTHER = {"N": 4, "T": 3, "U": 5, "V": 6, "D": 2, "H": 7, "...": (5,)}
 GROWN = 2  # factor by which one axis is varied alone, to tell 1/N from 1/T
 MANY = 33  # batch size past those at which matrix kernels change their path
 

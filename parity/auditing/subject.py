@@ -13,6 +13,9 @@ from ..spec.axes import axes
 from .trace import complex_buffers, namespaces
 
 
+DRAWN = 97  # numbers of a module's own generators that lie between a forward and its backward
+
+
 @dataclass
 class Sample:
     """What a layer is given once.
@@ -130,6 +133,16 @@ class Subject:
                 return f"{what} takes {len(taken)} arguments, its twin's {len(names)}: {', '.join(names)}"
         return ""
 
+    def unmade(self, sample):
+        """Why a class cannot be made with its twin's parameters; empty where it can."""
+        if not self.is_class:
+            return ""
+        try:
+            self.places(self.make(sample), sample)
+        except Exception as error:
+            return f"{type(error).__name__}: {error}"
+        return ""
+
     def takes_states(self, count):
         """Whether it has a ``set_state`` for that many states."""
         if not hasattr(self.kind, "set_state"):
@@ -150,12 +163,15 @@ class Subject:
     def _example(self):
         return self.target if not self.is_class else self.__dict__.get("example", self.kind)
 
-    def steady(self):
-        """Puts all randomness back to where it was."""
-        np.random.seed(0)
-        random.seed(0)
+    def steady(self, again=False):
+        """Puts all randomness back to where it was; ``again``: to where a forward may have left it, so that a mask
+        drawn a second time is another one."""
+        np.random.seed(int(again))
+        random.seed(int(again))
         for generator, state in self.generators:
             _set_state(generator, state)
+            if again:
+                generator.random(DRAWN)
 
     def make(self, sample, cast=np.asarray):
         """A fresh layer with the sample's parameters, options, state and earlier call."""
@@ -218,7 +234,7 @@ class Subject:
 
     def backward(self, layer, cotangents):
         """What ``backward`` returned, as a tuple, trailing None left out; what is discrete has no cotangent."""
-        self.steady()
+        self.steady(again=True)
         if not all(self.discrete):
             cotangents = [c for i, c in enumerate(cotangents) if not any(self.discrete[i : i + 1])]
         found = layer.backward() if self.without_cotangent else layer.backward(*cotangents)

@@ -1,0 +1,169 @@
+"""Layers as people write them, each kind with a fault: what is right is not called wrong, and what is wrong is found."""
+
+import pytest
+
+from parity.auditing import audit_file
+
+# a class that shares a name with ours, and keeps its parameters in dictionaries by letter
+LSTM = '''
+class LSTM:
+    def __init__(self, n_in, n_out, seed=5):
+        rng = np.random.default_rng(seed)
+        self.V = {k: rng.normal(0, 0.4, (n_in + n_out, n_out)) for k in "ago"}
+        self.b = {k: np.zeros(n_out) for k in "ago"}
+
+    def forward(self, x, h0):
+        h, self.steps = h0, []
+        for t in range(x.shape[1]):
+            xh = np.concatenate([x[:, t], h], axis=1)
+            a, g, o = (np.tanh(xh @ self.V[k] + self.b[k]) for k in "ago")
+            self.steps.append((xh, h, a, g, o))
+            h = a * g + o * h
+        return h
+
+    def backward(self, dh):
+        self.dV = {k: np.zeros_like(v) for k, v in self.V.items()}
+        self.db = {k: np.zeros_like(v) for k, v in self.b.items()}
+        size, dx = dh.shape[1], []
+        for xh, h, a, g, o in self.steps[::-1]:
+            dxh = 0
+            for k, y, d in (("a", a, dh * g), ("g", g, dh * a), ("o", o, dh * h)):
+                d = d * (1 - y * y)
+                self.dV[k] += xh.T @ d
+                self.db[k] += d.sum(axis=0)
+                dxh = dxh + d @ self.V[k].T
+            dx.append(dxh[:, :-size])
+            dh = dh * o + dxh[:, -size:]
+        return np.stack(dx[::-1], axis=1), dh
+'''
+# a twin's name, one argument more than the twin has parameters
+LAYERNORM = '''
+class LayerNorm:
+    def __init__(self, width, eps=1e-4):
+        self.eps, self.params = eps, {"gamma": np.ones(width), "beta": np.zeros(width)}
+        self.grads = {}
+
+    def forward(self, x):
+        self.s = np.sqrt(x.var(axis=-1, keepdims=True) + self.eps)
+        self.n = (x - x.mean(axis=-1, keepdims=True)) / self.s
+        return self.n * self.params["gamma"] + self.params["beta"]
+
+    def backward(self, dy):
+        axes = tuple(range(dy.ndim - 1))
+        self.grads = {"gamma": (dy * self.n).sum(axis=axes), "beta": dy.sum(axis=axes)}
+        d = dy * self.params["gamma"]
+        return (d - d.mean(axis=-1, keepdims=True) - self.n * (d * self.n).mean(axis=-1, keepdims=True)) / self.s
+'''
+# the twin's function of rows, but no other number of axes
+SOFTMAX = '''
+class Softmax:
+    def forward(self, x):
+        e = np.exp(x - x.max(axis=1, keepdims=True))
+        self.y = e / e.sum(axis=1, keepdims=True)
+        return self.y
+
+    def backward(self, dy):
+        return np.stack([(np.diag(p) - np.outer(p, p)).dot(d) for p, d in zip(self.y, dy)])
+'''
+# a second output, whose cotangent may be left out
+PENALISED = '''
+class Noisy:
+    def forward(self, mean, spread, draw):
+        self.kept = mean, spread, draw
+        return mean + np.exp(spread) * draw, np.sum(mean ** 2 + spread ** 2)
+
+    def backward(self, dy, dpenalty=0.5):
+        mean, spread, draw = self.kept
+        return dy + 2 * dpenalty * mean, dy * draw * np.exp(spread) + 2 * dpenalty * spread
+'''
+# a guard against zero that backward leaves out
+GUARDED = '''
+def unit_forward(x, eps=1e-8):
+    size = np.sqrt((x * x).sum(axis=1, keepdims=True)) + eps
+    return x / size, (x, size)
+
+
+def unit_backward(dy, cache):
+    x, size = cache
+    y = x / size
+    return (dy - y * (dy * y).sum(axis=1, keepdims=True)) / size
+'''
+# a layer that updates itself, by an optimizer of its own unless it is given one
+UPDATED = '''
+class Descent:
+    def __init__(self, lr=0.03):
+        self.lr = lr
+
+    def update(self, w, dw):
+        return w - self.lr * dw
+
+
+class Linear:
+    def __init__(self, n_in, n_out, optimizer=None):
+        self.W = np.random.default_rng(3).normal(size=(n_in, n_out))
+        self.optimizer = optimizer or Descent()
+
+    def forward_pass(self, x):
+        self.x = x
+        return x @ self.W
+
+    def backward_pass(self, dy):
+        dx = dy @ self.W.T
+        self.W = self.optimizer.update(self.W, self.x.T @ dy)
+        return dx
+'''
+OWN = UPDATED.replace(", optimizer=None", "").replace("optimizer or ", "")
+# a mask from the global generator, and from one of the module
+MASKED = '''
+class Dropped:
+    def forward(self, x):
+        self.mask = np.random.rand(*x.shape) > 0.4
+        return x * self.mask
+
+    def backward(self, dy):
+        return dy * self.mask
+'''
+MODULE = "RNG = np.random.default_rng(4)\n\n" + MASKED.replace("np.random.rand(*x.shape)", "RNG.random(x.shape)")
+
+# source, its right and wrong text, the gradient that is then wrong, all gradients that are judged
+KINDS = {
+    "a twin's name alone": (LSTM, "dh = dh * o + dxh", "dh = dxh", "h0", "V_a V_g V_o b_a b_g b_o h0 x"),
+    "a twin's name and an option": (LAYERNORM, "- d.mean(axis=-1, keepdims=True)", "", "x", "beta gamma x"),
+    "rows alone": (SOFTMAX, "np.outer(p, p)", "0", "x", "x"),
+    "a cotangent with a default": (PENALISED, "2 * dpenalty * mean", "dpenalty * mean", "mean", "mean spread"),
+    "a guard left out": (GUARDED, "(dy * y)", "dy", "x", "x"),
+    "its own update": (UPDATED, "dx = dy @ self.W.T\n", "dx = 0 * self.x\n", "x", "W x"),
+    "its own update by its own optimizer": (OWN, "self.x.T @ dy", "3 * self.x.T @ dy", "W", "W x"),
+    "a mask drawn": (MASKED, "dy * self.mask", "dy * (np.random.rand(*dy.shape) > 0.4)", "x", "x"),
+    "a mask drawn by the module": (MODULE, "dy * self.mask", "dy * (RNG.random(dy.shape) > 0.4)", "x", "x"),
+}
+
+
+def audited(tmp_path, source, seed=0):
+    """The result of the last layer of a source."""
+    file = tmp_path / "layers.py"
+    file.write_text("import numpy as np\n" + source)
+    return audit_file(file, autograd=False, seed=seed).results[-1]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_right_is_right_and_wrong_is_found(tmp_path, kind):
+    source, right, wrong, name, judged = KINDS[kind]
+    assert source.count(right) == 1
+    result = audited(tmp_path, source)
+    assert result.ok and not result.skipped, "\n".join(result.lines())
+    assert " ".join(sorted(result.judged)) == judged
+    result = audited(tmp_path, source.replace(right, wrong))
+    assert f"grad.{name}" in {f.quantity for f in result.errors}, "\n".join(result.lines())
+
+
+def test_weights_used_after_their_own_update_are_found(tmp_path):
+    late = UPDATED.replace("        dx = dy @ self.W.T\n", "").replace("return dx", "return dy @ self.W.T")
+    assert {f.quantity for f in audited(tmp_path, late).errors} == {"grad.x"}
+
+
+def test_what_float32_could_not_tell_is_a_warning(tmp_path):
+    result = audited(tmp_path, GUARDED)
+    assert [(f.kind, f.severity) for f in result.findings] == [("approximate", "warning")]
+    result = audited(tmp_path, GUARDED.replace("1e-8", "1e-4"))
+    assert not result.ok and result.errors[0].kind != "approximate"
