@@ -1,4 +1,4 @@
-"""Layers as people write them, each kind with a fault: what is right is not called wrong, and what is wrong is found."""
+"""Layers as people write them, each kind with a fault: what is right is not called wrong, what is wrong is found."""
 
 import pytest
 

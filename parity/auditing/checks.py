@@ -17,7 +17,7 @@ from ..judge.witness import DOUBT, LIMIT, Differentiator
 from ..promises import calls
 from . import diagnose, samples
 from .answers import BACKWARD, FAILED, FORWARD, FRAGILE, PROTOCOL, STUB, WARNINGS, Audited
-from .rounding import NEARLY, apart, blind, budgets, grainy, rms
+from .rounding import apart, blind, budgets, grainy
 from .scene import SAME, Measured, Scene
 from .subject import Function, Subject, draw_cotangents, gradients, kept_arrays, left_out, quantities
 from .trace import OURS
@@ -556,7 +556,7 @@ class Examination:
             got = measured.got[name]
             index = _worst(right, got, units["grad", name])
             self.scene.agrees = bool(same) or not measured.right_outputs
-            kind, diagnosis = _approximate(got, right) or diagnose.gradient(self.scene, name)
+            kind, diagnosis = diagnose.gradient(self.scene, name)
             if sample.words and kind in ("", "block"):
                 kind, diagnosis = "case", f"right in the plain case, wrong {sample.words}"
             values = {"backward": got[index], "numerical derivative": right[index]}
@@ -824,16 +824,6 @@ def _equal(a, b, lane=LANES["cpu-float64"]):
     if a is None or b is None:
         return a is b
     return np.shape(a) == np.shape(b) and worst(apart(a, b, lane))[0] <= 1
-
-
-def _approximate(got, right):
-    """Kind and words of a gradient that differs by less than computing it in float32 would; None for any other."""
-    right = np.asarray(right, np.float64)
-    size = np.abs(right) + rms(right)
-    if not np.isfinite(got).all() or not (np.abs(got - right) <= NEARLY * size).all():
-        return None
-    share = np.max(np.abs(got - right) / np.where(size > 0, size, 1))
-    return "approximate", f"it is off by {share:.1g} of its size, less than float32 could tell"
 
 
 def _worst(right, got, unit=None):

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..spec.axes import axes
 from . import causes
-from .rounding import grainy, rms, rounded
+from .rounding import NEARLY, grainy, rms, rounded
 from .scene import Scene, ratio
 from .subject import Subject, quantities
 from .trace import LOCAL, LOOPED, SOFTMAX, Refused, Surgery, Tracer, candidates, describe, somebodys_code
@@ -142,6 +142,16 @@ def _deaf(scene, got, name):
         with somebodys_code():
             found.append(quantities(scene.subject, near, scene.base.cotangents)[1][name])
     return grainy(got, *found)
+
+
+def approximate(scene, name):
+    """Off by less than a computation in float32 is."""
+    got, right = scene.base.got[name], scene.base.right[name]
+    size = np.abs(right) + rms(right)
+    if got.shape != right.shape or not np.isfinite(got).all() or not (np.abs(got - right) <= NEARLY * size).all():
+        return None
+    share = np.max(np.abs(got - right) / np.where(size > 0, size, 1))
+    return "approximate", f"it is off by {share:.1g} of its size, less than float32 could tell"
 
 
 def nonlinear(scene, name):
@@ -505,8 +515,8 @@ def block(scene, name):
     return None
 
 
-GRADIENT = (zero, unconnected, single, causes.masked, factor, causes.uncropped, wrong_sum, rearranged, swapped,
-            gate_order, duplicates, ignored, slabs, added, times, causes.unused_cotangent, causes.fused,
+GRADIENT = (zero, unconnected, single, approximate, causes.masked, factor, causes.uncropped, wrong_sum, rearranged,
+            swapped, gate_order, duplicates, ignored, slabs, added, times, causes.unused_cotangent, causes.fused,
             causes.at_the_other_end, causes.cropped, nonlinear, one_output, traced, steps, causes.assigned, block)
 
 

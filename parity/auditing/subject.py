@@ -12,7 +12,6 @@ from ..judge.noise import Noisy
 from ..spec.axes import axes
 from .trace import complex_buffers, namespaces
 
-
 DRAWN = 97  # numbers of a module's own generators that lie between a forward and its backward
 
 
