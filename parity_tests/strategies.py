@@ -3,7 +3,7 @@
 from hypothesis import assume
 from hypothesis import strategies as st
 
-from parity.cases.case import LAYOUTS, SCALES, UNSCALED, Case, choices, derived, least, patterns, permitted
+from parity.cases.case import ARRANGED, SCALES, UNSCALED, Case, choices, derived, least, patterns, permitted
 from parity.spec.span import Span
 
 
@@ -31,7 +31,7 @@ def cases(draw, spec, lane=None):
         if isinstance(values, Span):
             between = (st.integers if values.whole else st.floats)(values.low, values.high)
         options[name] = draw(st.sampled_from(values) | between)
-    layout = draw(st.sampled_from(tuple(LAYOUTS)))
+    layout = draw(st.sampled_from(ARRANGED))
     case = Case(spec, derived(spec, size, options), pattern, scale, layout, options, draw(st.integers(0, 2**32 - 1)))
     assume((lane is None or lane.admits(case)) and (spec.where is None or spec.where(case.sizes | options)))
     return case

@@ -11,9 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import reference
-from parity.cases.case import LAYOUTS, LONG, MOST_BYTES, PATTERNS, SCALES, draw, parse
+import torch_port
+from parity.cases.case import ARRANGED, LAYOUTS, LONG, MOST_BYTES, PATTERNS, SCALES, draw, parse
 from parity.catalogue import CATALOGUE
+from parity.engine import run_case
 from parity.errors import UsageError
+from parity.judge.lanes import LANES
 from parity.spec.axes import axes, shape
 from parity.spec.catalogue import Catalogue
 
@@ -62,7 +65,7 @@ def test_drawn_cases_reach_everything():
     for name, some in drawn.items():
         spec = CATALOGUE[name]
         assert {c.scale for c in some} >= set(SCALES)
-        assert {c.layout for c in some} == set(LAYOUTS)
+        assert {c.layout for c in some} == set(ARRANGED)
         assert {c.pattern for c in some} >= set(spec.patterns)
         for letter in set(spec.letters) - {"..."}:
             found = {c.sizes[letter] for c in some}
@@ -99,6 +102,34 @@ def test_layouts_keep_values_and_change_strides(layout):
     assert np.array_equal(laid, array)
     assert {"C": laid.flags.c_contiguous, "F": laid.flags.f_contiguous, "sliced": laid.strides[-1] == 16,
             "reversed": max(laid.strides) < 0}[layout]
+
+
+def test_a_mixed_case_lays_every_array_out_by_itself_and_an_expanded_one_repeats_its_first_entry():
+    case = parse("p1:Affine:N=3,D=4,H=5:normal:1:mixed::1")
+    found = arrays(case)
+    kinds = {(a.flags.c_contiguous, a.flags.f_contiguous, a.strides[0] > 0) for a in found.values() if a.ndim == 2}
+    assert len(kinds) > 1
+    assert any(not a.flags.c_contiguous for a in found.values())
+    found = arrays(parse(case.id.replace("mixed", "expanded")))
+    assert [name for name, a in found.items() if 0 in a.strides] == ["inputs x", "cotangents y"]
+    assert (found["inputs x"] == found["inputs x"][0]).all() and found["params W"].flags.c_contiguous
+
+
+@pytest.mark.parametrize(("layout", "wrong"), [
+    ("F", lambda x, w: not w.is_contiguous()),
+    ("expanded", lambda x, w: 0 in x.stride()),
+    ("mixed", lambda x, w: x.is_contiguous() != w.is_contiguous()),
+], ids=["F", "expanded", "mixed"])
+def test_a_fault_of_one_layout_is_found_in_it(monkeypatch, layout, wrong):
+    real = torch_port.Affine.forward
+    monkeypatch.setattr(torch_port.Affine, "forward",
+                        lambda self, x: real(self, x) * (1.01 if wrong(x, self.weight) else 1))
+
+    def findings(layout, seed):
+        case = parse(f"p1:Affine:N=3,D=4,H=5:normal:1:{layout}::{seed}")
+        return run_case(case, [LANES["cpu-float32"]])[0].findings
+
+    assert not any(findings("C", seed) for seed in range(6)) and any(findings(layout, seed) for seed in range(6))
 
 
 def test_long_sequences_draw_tame_recurrent_weights():

@@ -111,7 +111,15 @@ def _reversed(a):
     return a[flip].copy()[flip]
 
 
+def _expanded(a):
+    """The first entry along the first axis, for all of them."""
+    return np.broadcast_to(a[:1], a.shape) if a.ndim and len(a) else a
+
+
 LAYOUTS = {"C": _plain, "F": _fortran, "sliced": _sliced, "reversed": _reversed}
+MIXED = "mixed"  # every array in one of these by itself
+EXPANDED = "expanded"  # inputs and cotangents along their first axis, with stride 0; their values change with it
+ARRANGED = (*LAYOUTS, MIXED, EXPANDED)  # what a case may say
 
 
 @dataclass(frozen=True)
@@ -226,7 +234,8 @@ class Case:
     def degenerate(self):
         """Whether some gradient may honestly vanish here, or the true one look like another."""
         sizes = [s for letter, s in self.sizes.items() if letter != "..."] + list(self.sizes.get("...", ()))
-        return self.pattern in DEGENERATE or not 0.1 <= self.scale <= 1 or any(s < 2 for s in sizes)
+        alike = self.pattern in DEGENERATE or self.layout == EXPANDED
+        return alike or not 0.1 <= self.scale <= 1 or any(s < 2 for s in sizes)
 
     def uncut(self):
         """The same options, the sequence in one piece."""
@@ -240,7 +249,20 @@ class Case:
         """
         data = self.bare()
         cotangents = {name: self.cotangent(name, s) for name, s in self.spec.cotangent_shapes(self, data).items()}
-        return replace(data, cotangents=cotangents).map(lambda a: LAYOUTS[self.layout](narrow(np.asarray(a))))
+        found = replace(data, cotangents=cotangents).map(lambda a: narrow(np.asarray(a)))
+        return Data(*({name: self._laid(group, name, a) for name, a in getattr(found, group).items()}
+                      for group in ("params", "inputs", "states", "cotangents")), found.sizes)
+
+    def _laid(self, group, name, array):
+        """An array in its memory layout."""
+        if array.dtype.kind != "f":
+            return array
+        if self.layout == EXPANDED:
+            return _expanded(array) if group in ("inputs", "cotangents") else array.copy()
+        layout = self.layout
+        if layout == MIXED:
+            layout = tuple(LAYOUTS)[int(self._rng(f"layout {group} {name}").integers(len(LAYOUTS)))]
+        return LAYOUTS[layout](array)
 
     def bare(self):
         """The arrays without cotangents, which the outputs shape, in float64 and in C order."""
@@ -397,7 +419,7 @@ def _drawn(spec, rng):
         values = permitted(spec, name, sizes, pattern, options)
         options[name] = values.draw(rng) if isinstance(values, Span) else pick(values)
     sizes = derived(spec, sizes, options)
-    return Case(spec, sizes, pattern, scale, pick(tuple(LAYOUTS)), options, int(rng.integers(1 << 32)))
+    return Case(spec, sizes, pattern, scale, pick(ARRANGED), options, int(rng.integers(1 << 32)))
 
 
 def admitted(spec, sizes, options):
@@ -493,7 +515,7 @@ def parse(text, catalogue=None):
     spec = catalogue.get(name)
     if spec is None:
         refuse(f"unknown layer {name!r}, known are {', '.join(catalogue)}")
-    for what, value, known in (("pattern", pattern, patterns(spec)), ("layout", layout, LAYOUTS)):
+    for what, value, known in (("pattern", pattern, patterns(spec)), ("layout", layout, ARRANGED)):
         if value not in known:
             refuse(f"unknown {what} {value!r}, {name} knows {', '.join(known)}")
     try:

@@ -94,6 +94,8 @@ def layer_port(spec, options, data, lane, forced=None):
 
     module = spec.port_class.from_reference(build(spec, options, data), device=lane.device,
                                             dtype=getattr(torch, lane.torch_dtype))
+    for slot, array in zip(module.all_slots().values(), data.params.values(), strict=True):
+        slot.of(module).data = in_layout(slot.of(module).data, array)
     states = {name: leaf(a) for name, a in data.states.items()}
     if states:
         module.set_state(*states.values())
@@ -162,6 +164,8 @@ def in_layout(tensor, array):
     """The tensor with strides like the array's; where those are negative, which torch has not, padded ones."""
     if array.ndim == 0 or array.flags.c_contiguous:
         return tensor
+    if 0 in array.strides and array.size:
+        return tensor[:1].expand(tensor.shape)
     if array.flags.f_contiguous:
         order = tuple(reversed(range(array.ndim)))
         return tensor.permute(order).contiguous().permute(order)
