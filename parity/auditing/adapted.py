@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import types
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,30 +19,30 @@ class Recorder:
     """An optimizer that notes the gradient of each parameter and gives back another one: what still uses the
     parameter afterwards shows."""
 
-    def __init__(self, *args, **kwargs):
-        self.noted = []
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.noted: list[tuple[Any, Any, Any]] = []
 
-    def __copy__(self):
+    def __copy__(self) -> Recorder:
         return self
 
-    def update(self, w, grad, *args, **kwargs):
+    def update(self, w: Any, grad: Any, *args: Any, **kwargs: Any) -> Any:
         moved = w - grad if np.shape(w) == np.shape(grad) else w
         self.noted.append((w, moved, grad))
         return moved
 
     __call__ = step = optimize = apply = get_update = update
 
-    def of(self, parameter):
+    def of(self, parameter: Any) -> Any:
         return next((g for *both, g in reversed(self.noted) if any(w is parameter for w in both)), None)
 
 
 class Identity:
     """An activation that changes nothing, under every name that its function and derivative have."""
 
-    def fn(self, x, *args):
+    def fn(self, x: Any, *args: Any) -> Any:
         return x
 
-    def grad(self, x, *args):
+    def grad(self, x: Any, *args: Any) -> Any:
         return np.ones_like(x)
 
     __call__ = forward = function = fn
@@ -127,10 +127,10 @@ class Space:
 
     __slots__ = ("names",)
 
-    def __init__(self, names: dict[str, Any]):
+    def __init__(self, names: dict[str, Any]) -> None:
         self.names = names
 
-    def __deepcopy__(self, memo):
+    def __deepcopy__(self, memo: Any) -> Space:
         return self
 
 
@@ -147,46 +147,49 @@ class Adapted:
         functions: the functions that are.
     """
 
-    def __init__(self, recipe, layer, space, optimizer, inputs, kind=None, functions=()):
+    def __init__(self, recipe: Recipe, layer: Any, space: Space, optimizer: Recorder, inputs: Iterable[str],
+                 kind: Any = None, functions: Iterable[Any] = ()) -> None:
         self.recipe, self.layer, self.space, self.optimizer = recipe, layer, space, optimizer
         self.input_names, self.kind, self.functions = tuple(inputs), kind, tuple(functions)
         self.title, self.param_names = recipe.name, tuple(recipe.params)
         self.constant, self.textbook = recipe.constant, recipe.textbook
         self.without_cotangent = recipe.scalar
-        self.local, self.kept, self.ran = {}, {}, recipe.textbook
+        self.local: dict[str, Any] = {}
+        self.kept: dict[str, Any] = {}
+        self.variants: list[tuple[str, Any]] = []
         self.leftover: dict[str, str] = {}
 
-    def __deepcopy__(self, memo):
+    def __deepcopy__(self, memo: dict[int, Any]) -> Adapted:
         for value in vars(self.layer).values() if hasattr(self.layer, "__dict__") else ():
             if isinstance(value, types.ModuleType):
                 memo[id(value)] = value
         layer, optimizer = copy.deepcopy((self.layer, self.optimizer), memo)
         return Adapted(self.recipe, layer, self.space, optimizer, self.input_names, self.kind, self.functions)
 
-    def value(self, text):
+    def value(self, text: str) -> Any:
         """What an expression is now."""
         return eval(text, self.space.names, self.local | {"layer": self.layer, "optimizer": self.optimizer})
 
-    def do(self, text):
+    def do(self, text: str) -> None:
         """Executes a statement."""
         exec(text, self.space.names, self.local | {"layer": self.layer, "optimizer": self.optimizer})
 
     @property
-    def params(self):
+    def params(self) -> list[Any]:
         return [self.value(e) for e in self.recipe.params.values()]
 
     @property
-    def grads(self):
+    def grads(self) -> list[Any]:
         if self.recipe.textbook:
             return [self.value(e) for e in self.recipe.grads.values()]
         return list(self.kept.values())
 
     @property
-    def buffers(self):
+    def buffers(self) -> list[Any]:
         """The arrays in which gradients are gathered, where they are kept; as long as ``params``."""
         return [self._buffer(e) for e in self.recipe.grads.values()]
 
-    def forward(self, *inputs):
+    def forward(self, *inputs: Any) -> Any:
         self.local, self.kept = dict(zip(self.input_names, inputs, strict=True)), {}
         for text in self.recipe.reset:
             self.do(text)
@@ -195,7 +198,7 @@ class Adapted:
         found = tuple(np.asanyarray(self.value(e)) for e in self.recipe.outputs)
         return found if len(found) > 1 else found[0]
 
-    def backward(self, *cotangents):
+    def backward(self, *cotangents: Any) -> tuple[Any, ...]:
         recipe = self.recipe
         self.optimizer.noted.clear()
         self.local |= {f"dy{i}": c for i, c in enumerate(cotangents)}
@@ -215,18 +218,18 @@ class Adapted:
                 self.do(f"{text} = restored")
         return found
 
-    def _buffer(self, text):
+    def _buffer(self, text: str) -> Any:
         try:
             return self.value(text) if text.startswith("layer") else None
         except Exception:  # not there before the first backward
             return None
 
-    def _cleared(self, text):
+    def _cleared(self, text: str) -> None:
         old = self._buffer(text)
         if isinstance(old, np.ndarray) and old.dtype.kind in "fc" and old.flags.writeable:
             old[...] = 0
 
-    def _gradient(self, text):
+    def _gradient(self, text: str) -> Any:
         try:
             found = self.value(text)
         except (KeyError, IndexError, AttributeError, TypeError):

@@ -827,7 +827,7 @@ def _beside(expression: str, holder: str, name: str, now: dict[str, Any], forms:
         wanted += [f"{outer}.{form.format(group)}{key}" for form in forms]
     shape = np.shape(now[expression])
     pair = re.sub(r"\[0\]$", "[1]", expression)
-    if re.search(r"\]\[0\]$", expression) and np.shape(now.get(pair)) == shape:  # a list of pairs
+    if re.search(r"\]\[0\]$", expression) and np.shape(now.get(pair, ())) == shape:  # a list of pairs
         wanted.append(pair)
     there = [w for w in wanted if w in now and w != expression]
     return next((w for w in there if np.shape(now[w]) == shape), there[0] if there else None)
@@ -994,7 +994,7 @@ def agrees(fit: Fit) -> bool:
         for _ in range(2):
             vectors = {n: rng.uniform(-1, 1, inputs[n].shape) for n in names}
             got = sum(float(np.sum(gradients[n] * v)) for n, v in vectors.items())
-            ends = []
+            ends: list[float] = []
             for sign in (1, -1):
                 np.random.seed(0)
                 moved = {n: a + sign * 1e-6 * vectors[n] if n in vectors else a for n, a in inputs.items()}

@@ -120,7 +120,8 @@ ROLES = tuple((role, re.compile(pattern)) for role, pattern in {
 }.items())
 
 TRAINING = re.compile(r"^(is_?)?(train\w*)$")
-NUMBERS = tuple((re.compile(pattern), values) for pattern, values in {
+NUMBERS: tuple[tuple[re.Pattern[str], Callable[[World], tuple[Any, ...]]], ...] = tuple(
+    (re.compile(pattern), values) for pattern, values in {
     r"^(n_?in|in(put)?_?(size|dim\w*|units|features|channels?|ch|depth|c|d|n|nodes)?s?|n_?(inputs?|features|x)|fan_?in|"
     r"num_?(inputs?|features|channels)|input_(units|size|dim|dimension|channels)|d_?in|c_?in|n_?c|channels?|"
     r"n_channels|features|size_in|dim_in|nb_in\w*|prev_\w*|m)$": lambda w: (w.features,),

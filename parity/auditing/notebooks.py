@@ -5,12 +5,14 @@ Only the standard library is used, because scripts that show a finding carry thi
 
 import ast
 import warnings
+from collections.abc import Iterator
+from typing import Any
 
 TIMED = ("time", "prun")  # line and cell magics whose text is Python that leaves its names
 PYTHON = (*TIMED, "capture")  # cell magics whose cell is Python
 
 
-def code_cells(book):
+def code_cells(book: dict[str, Any]) -> Iterator[tuple[int, str]]:
     """The sources of the code cells, numbered from 1 among all cells; of the old format, too."""
     cells = book["cells"] if "cells" in book else [c for sheet in book["worksheets"] for c in sheet["cells"]]
     for number, cell in enumerate(cells, 1):
@@ -18,12 +20,12 @@ def code_cells(book):
             yield number, "".join(cell.get("source", cell.get("input", "")))
 
 
-def plain(source):
+def plain(source: str) -> tuple[str, list[str]]:
     """The source as Python, with ``pass`` for each line that is none, and the lines that were replaced.
 
     Python decides: only a line at which it stops is looked at, so a ``%`` inside a string or an expression stays.
     """
-    lines, left = source.split("\n"), []
+    lines, left = source.split("\n"), list[str]()
     first = next((i for i, line in enumerate(lines) if line.strip()), 0)
     if lines[first].startswith("%%"):
         left.append(lines[first])
@@ -51,7 +53,7 @@ def plain(source):
     return "\n".join(lines), left
 
 
-def _foreign(line):
+def _foreign(line: str) -> bool:
     """Whether a line that is no Python is one of IPython: a magic, a command, a question, or one assigned."""
     bare = line.strip()
     target, sign, value = bare.partition("=")

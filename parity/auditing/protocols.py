@@ -8,6 +8,9 @@ and what a script that shows a finding prints.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
+
+P = TypeVar("P")
 
 
 @dataclass(frozen=True)
@@ -306,6 +309,6 @@ PROTOCOLS: tuple[Protocol, ...] = (
 )
 
 
-def rows(kind: type) -> list:
+def rows(kind: type[P]) -> list[P]:
     """The rows of one kind, in order."""
     return [p for p in PROTOCOLS if isinstance(p, kind)]
