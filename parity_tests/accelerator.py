@@ -6,8 +6,10 @@ tensor made there and two devices in one operation are all found without a GPU. 
 with CUDA the device is ``cuda``, else a stand-in that its Python interface for backends makes.
 """
 
+import importlib
 import json
 import sys
+from unittest import mock
 
 import torch
 from torch._subclasses import FakeTensorMode
@@ -113,23 +115,42 @@ def fault(does, where):
         does(x)
 
 
+def planted(spec, where):
+    """The same with a value asked for in the name's own code: in ``forward``, in ``update``, or in the function."""
+    module, name = spec.port.split(":")
+    owner, name = {"textbook": (spec.port_class, "forward"), "optimizer": (spec.port_class, "update"),
+                   "clip": (importlib.import_module(module), name)}[spec.side]
+    right = getattr(owner, name)
+
+    def asking(*arguments, **how):
+        torch.zeros(1, device=where).item()
+        return right(*arguments, **how)
+
+    with mock.patch.object(owner, name, asking):
+        return run(spec, where)
+
+
+def run(spec, where):
+    """What a name does wrong, in words; empty for nothing."""
+    return said({"textbook": layer, "optimizer": optimizer, "clip": clip}[spec.side], spec, where)
+
+
+def said(function, *arguments):
+    try:
+        function(*arguments)
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return ""
+
+
 def main():
-    where, found, faults = device(), {}, {}
+    where = device()
     with FakeTensorMode(allow_non_fake_inputs=True):
-        for name in torch_port.__all__:
-            spec = CATALOGUE[name]
-            try:
-                {"textbook": layer, "optimizer": optimizer, "clip": clip}[spec.side](spec, where)
-                found[name] = ""
-            except Exception as error:
-                found[name] = f"{type(error).__name__}: {error}"
-        for name, does in FAULTS.items():
-            try:
-                fault(does, where)
-                faults[name] = ""
-            except Exception as error:
-                faults[name] = f"{type(error).__name__}: {error}"
-    json.dump({"device": where, "found": found, "faults": faults}, sys.stdout)
+        specs = [CATALOGUE[name] for name in torch_port.__all__]
+        found = {spec.name: run(spec, where) for spec in specs}
+        wrong = {spec.name: planted(spec, where) for spec in specs}
+        faults = {name: said(fault, does, where) for name, does in FAULTS.items()}
+    json.dump({"device": where, "found": found, "planted": wrong, "faults": faults}, sys.stdout)
 
 
 if __name__ == "__main__":
