@@ -171,6 +171,15 @@ def test_every_layer_is_exported_for_any_batch_and_length(spec):
             assert (found - expected).abs().to(torch.float64).max() <= bound if found.numel() else True
 
 
+def test_what_strict_export_cannot_do_is_still_so():
+    """A torch that can makes this fail: then the README's line goes."""
+    shapes = ({0: Dim.DYNAMIC, 1: Dim.DYNAMIC},)
+    with pytest.raises(Exception, match="'SymInt' object has no attribute 'unsqueeze'"):
+        export(torch_port.TimeGRU(2, 3), (torch.zeros(4, 5, 2),), dynamic_shapes=shapes, strict=True)
+    with torch.no_grad():
+        export(torch_port.TimeGRU(2, 3), (torch.zeros(4, 5, 2),), dynamic_shapes=shapes, strict=True)
+
+
 def test_other_models_are_refused_and_without_onnx_so_is_the_file(tmp_path):
     for call in (torch_port.export_model, lambda model: torch_port.save_onnx(model, tmp_path / "new")):
         with pytest.raises(TypeError, match=r"model is a TimeLSTM, expected one of torch_port's Seq2seq models"):

@@ -16,6 +16,7 @@ change of some output, paste what the command prints now.
 import argparse
 import difflib
 import importlib
+import importlib.util
 import json
 import re
 import runpy
@@ -313,6 +314,14 @@ def test_every_option_and_every_command_that_is_mentioned_exists():
     named = {code.split()[1] for code in inline if re.match(r"parity [a-z]", code)}
     assert named <= set(cli.COMMANDS)
     assert [name for name in cli.COMMANDS if not re.search(rf"parity {name}\b|`{name}`", README)] == []
+
+
+def test_every_test_that_is_named_exists():
+    files = set(re.findall(r"`(?:parity_tests/)?(test_\w+\.py)`", README))
+    modules = set(re.findall(r"python -m (parity_tests\.\w+)", README))
+    assert files and modules
+    assert [name for name in sorted(files) if not (Path(__file__).parent / name).is_file()] == []
+    assert [name for name in sorted(modules) if importlib.util.find_spec(name) is None] == []
 
 
 def test_what_is_installed_exists():

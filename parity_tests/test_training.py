@@ -5,6 +5,7 @@ import io
 import json
 import os
 import re
+import subprocess
 import sys
 import tomllib
 import types
@@ -22,6 +23,8 @@ from torch_port import train
 from torch_port.training import data, pictures, settings
 from torch_port.training import run as training
 from torch_port.training.process import Screen, printable
+
+from . import figures
 
 FILES = ["attention.png", "best.pt", "curve.png", "last.pt", "log.jsonl", "model.json", "model.safetensors",
          "settings.toml"]
@@ -630,3 +633,22 @@ def test_a_compiled_step_is_not_compiled_anew_for_every_learning_rate(optimizer,
     found, expected = run(True), run(False)
     assert len(graphs) <= 3  # to make the moments, to use them, and for any number of steps
     assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+# --- the README's figures, in small -------------------------------------------------------------------------
+
+
+def test_the_figures_of_training_are_made_by_a_command(monkeypatch, capsys):
+    monkeypatch.setattr(figures, "LEARNING", ((name, 1, options) for name, _, options in figures.LEARNING[1:2]))
+    for figure, form in (("learning", r"\| `--init torch --epochs 3` \| 0 \|( \d+\.\d\d % \|){3} \|$"),
+                         ("seconds", r"one epoch, .*: port \d+\.\d, NumPy \d+\.\d$")):
+        figures.main([figure, "--pairs", "200", "--hidden-size", "4"])
+        assert re.match(form, capsys.readouterr().out.splitlines()[-1])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts threads as Linux shows them")
+def test_numpy_starts_as_many_threads_as_it_is_told():
+    code = "import os, numpy; a = numpy.ones((600, 600)); a @ a; print(len(os.listdir('/proc/self/task')))"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60,
+                         env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert ran.stdout.strip() == "1"
