@@ -171,6 +171,7 @@ def test_every_layer_is_exported_for_any_batch_and_length(spec):
             assert (found - expected).abs().to(torch.float64).max() <= bound if found.numel() else True
 
 
+@pytest.mark.filterwarnings("ignore:torch.compile is ignored:UserWarning")
 def test_what_strict_export_cannot_do_is_still_so():
     """A torch that can makes this fail: then the README's line goes."""
     shapes = ({0: Dim.DYNAMIC, 1: Dim.DYNAMIC},)

@@ -249,7 +249,7 @@ class _Port:
         loss.backward()
         self.clip_grads(self.model.parameters(), self.max_grad)
         self.optimizer.step()
-        return float(loss)
+        return float(loss.detach())
 
 
 def _rows(model: str, steps: int, dtype: str, batch_size: int, hidden_size: int, wordvec_size: int, lr: float,
