@@ -1,5 +1,6 @@
 """Promises that both sides give in the same words: each function takes how a side is made and called."""
 
+from dataclasses import replace
 from functools import partial
 from operator import attrgetter
 
@@ -100,6 +101,7 @@ def hold_generate(spec, make, call):
         fed = np.concatenate((np.ones_like(ids[:, :1]), ids[:, :-1]), axis=1)
         score = call(layer, "forward", fed, given) if floating else call(layer, "score", given, fed)
         assert np.array_equal(score.argmax(axis=-1), ids), "the ids are not those of the highest scores"
+    _hold_long(spec, make, call, source, floating)
     assert call(layer, "generate", given, 0, 1).shape == (len(given), 1), "the start id 0 is refused"
     two = call(layer, "generate", given, 1, 2, beam_width=SIZES["V"], length_penalty=0.0, scores=True)
     wide = call(layer, "generate", given, 1, 2, beam_width=SIZES["V"] ** 2, length_penalty=0.0, scores=True)
@@ -128,6 +130,28 @@ def hold_generate(spec, make, call):
         error = raised(lambda arguments=arguments: call(layer, "generate", *arguments))
         assert isinstance(error, expected), f"generate from {what} raises {error!r}, expected {expected.__name__}"
         assert not floating or str(error).startswith(f"{spec.name}.generate: "), f"{what}: {error} does not say where"
+
+
+def _hold_long(spec, make, call, source, floating, steps=70):
+    """Far past the length of any answer, and over ties, of which the first is chosen."""
+    for rows in (1, 5):
+        case = replace(standard(spec, 9), sizes=SIZES | {"N": rows})
+        data = arrays_of(case)
+        layer, given = make(spec, case.options, data), data.inputs[source]
+        ids = call(layer, "generate", given, 1, steps)
+        fed = np.concatenate((np.ones_like(ids[:, :1]), ids[:, :-1]), axis=1)
+        score = call(layer, "forward", fed, given) if floating else call(layer, "score", given, fed)
+        assert ids.shape == (rows, steps) and np.array_equal(score.argmax(axis=-1), ids), \
+            f"of {steps} ids, some are not those of the highest scores"
+    for high in ((), (2, 4), (0, 3), tuple(range(SIZES["V"]))):
+        params = {name: np.zeros_like(p) for name, p in data.params.items()}
+        for p in params.values():
+            if p.shape == (SIZES["V"],):
+                p[list(high)] = 1.0
+        layer = make(spec, case.options, replace(data, params=params))
+        for beam in (1, 3):
+            ids = call(layer, "generate", given, 1, steps, beam_width=beam)
+            assert (ids == min(high, default=0)).all(), f"of equals {high}, a beam of {beam} does not choose the first"
 
 
 def _log_probabilities(call, layer, given, ids, floating):
