@@ -49,13 +49,18 @@ class Yardstick:
         """The quantities as they are judged: large gradients along directions, where nothing else is known."""
         along = {name: vectors for name, vectors in self.directions.items()
                  if name in quantities and np.shape(quantities[name]) == vectors.shape[1:]}
-        return quantities | {name: np.tensordot(vectors, np.asarray(quantities[name], np.float64), np.ndim(vectors) - 1)
-                             for name, vectors in along.items()}
+        return quantities | {name: _along(vectors, quantities[name]) for name, vectors in along.items()}
 
     @property
     def forced(self):
         """The oracle's generated ids, for models that generate; else None."""
         return self.oracle.get("ids")
+
+
+def _along(vectors, gradient):
+    """The sums of a gradient along directions, in the widest type: their own rounding would be the gradient's."""
+    products = (vectors * np.asarray(gradient, np.float64)).reshape(len(vectors), -1)
+    return products.sum(axis=1, dtype=np.longdouble).astype(np.float64)
 
 
 def measure(case, lane):

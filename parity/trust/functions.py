@@ -10,7 +10,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from parity.spec.arrays import ids, mask
+from parity.spec.arrays import floats, ids, mask
 from parity.spec.axes import letters
 from parity.spec.pair import Pair, built
 
@@ -39,6 +39,18 @@ def group_norm(x, g, b):
     return y * g[:, None, None] + b[:, None, None]
 
 
+def _length(x):
+    return torch.linalg.vector_norm(x, dim=-1, keepdim=True).clamp_min(HALF)  # its gradient at zero is zero
+
+
+def _away_from_zero(rng, dims, sizes):
+    return rng.uniform(0.5, 1.5, dims) * rng.choice((-1, 1), dims)
+
+
+def _between(rng, dims, sizes):
+    return rng.uniform(-1.1, 1.1, dims)
+
+
 NORM = {"x": "N T D", "g": "D", "b": "D"}
 IMAGE = {"x": "N C A B", "g": "C", "b": "C"}
 HALF = 0.05  # an eps that float16 can hold with its reciprocal's cube
@@ -52,14 +64,13 @@ rms_norm_numpy = _pair("rms_norm_numpy", lambda x, g: x / np.sqrt((x * x).mean(-
                        {"x": "N T D", "g": "D"})
 group_norm_ = _pair("group_norm", group_norm, lambda x, g, b: F.group_norm(x, 2, g, b), IMAGE,
                     ranges={"C": (4, 6)})
-instance_norm = _pair("instance_norm", lambda x, g, b: _standard(x, (2, 3)) * g[:, None, None] + b[:, None, None],
-                      lambda x, g, b: F.instance_norm(x, weight=g, bias=b), IMAGE)
-batch_norm = _pair("batch_norm", lambda x, g, b: _standard(x, (0, 2, 3)) * g[:, None, None] + b[:, None, None],
-                   lambda x, g, b: F.batch_norm(x, None, None, g, b, training=True), IMAGE)
-normalize = _pair("normalize", lambda x: x / torch.sqrt((x * x).sum(-1, keepdim=True)),
-                  lambda x: F.normalize(x, dim=-1), {"x": "N D"})
-cosine = _pair("cosine_similarity", lambda x, y: (x * y).sum(-1) / torch.sqrt((x * x).sum(-1) * (y * y).sum(-1)),
-               F.cosine_similarity, {"x": "N D", "y": "N D"})
+instance_norm = _pair("instance_norm", lambda x, g, b: _standard(x, (2, 3), HALF) * g[:, None, None] + b[:, None, None],
+                      lambda x, g, b: F.instance_norm(x, weight=g, bias=b, eps=HALF), IMAGE)
+batch_norm = _pair("batch_norm", lambda x, g, b: _standard(x, (0, 2, 3), HALF) * g[:, None, None] + b[:, None, None],
+                   lambda x, g, b: F.batch_norm(x, None, None, g, b, training=True, eps=HALF), IMAGE)
+normalize = _pair("normalize", lambda x: x / _length(x), lambda x: F.normalize(x, dim=-1, eps=HALF), {"x": "N D"})
+cosine = _pair("cosine_similarity", lambda x, y: ((x / _length(x)) * (y / _length(y))).sum(-1),
+               F.cosine_similarity, dict.fromkeys("xy", floats("N D", draw=_away_from_zero)))
 
 # --- activations ---------------------------------------------------------------------------------
 
@@ -218,8 +229,9 @@ def grid_sample(x, g):
 interpolate_ = _pair("interpolate", interpolate, lambda x: F.interpolate(x, scale_factor=2, mode="bilinear"),
                      {"x": "N C A B"})
 grid_sample_ = _pair("grid_sample", grid_sample, lambda x, g: F.grid_sample(x, g, align_corners=True),
-                     {"x": "N C A B", "g": "N S R L"}, ranges={"S": (2, 3), "R": (2, 4), "L": (2,)},
-                     patterns=())
+                     # between the pixels: at one the gradient jumps
+                     {"x": "N C A B", "g": floats("N S R L", draw=_between)},
+                     ranges={"S": (2, 3), "R": (2, 4), "L": (2,)})
 
 # --- recurrent kernels ---------------------------------------------------------------------------
 
