@@ -1,6 +1,7 @@
 """Any two things that should compute the same: pairs, in memory and in files."""
 
 import json
+import math
 import os
 import re
 import subprocess
@@ -17,6 +18,7 @@ import parity
 from parity import Pair, assert_parity, built, check, floats, ids, mask, replay
 from parity.cli import main
 from parity.errors import UsageError
+from parity.judge.budget import Yardstick
 from parity.spec.catalogue import Catalogue
 
 QUICK = {"lane": "cpu-float32", "cases": 8}
@@ -615,3 +617,12 @@ def test_sizes_that_cannot_be_met_are_wrong_usage(changes, words):
 def test_arrays_that_mean_nothing_are_refused(call):
     with pytest.raises(ValueError):
         call()
+
+
+@pytest.mark.skipif(np.finfo(np.longdouble).eps == np.finfo(np.float64).eps, reason="longdouble is float64 here")
+def test_a_gradient_is_summed_along_a_direction_without_rounding_of_its_own():
+    rng = np.random.default_rng(0)
+    gradient, vectors = rng.standard_normal((64, 17, 4)), rng.choice((-1.0, 1.0), (16, 64, 17, 4))
+    yardstick = Yardstick(None, {}, {}, {}, directions={"grad.x": vectors})
+    found = yardstick.projected({"grad.x": gradient})["grad.x"]
+    assert found.tolist() == [math.fsum((v * gradient).ravel()) for v in vectors]
