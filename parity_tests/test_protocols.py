@@ -8,8 +8,9 @@ import types
 import numpy as np
 import pytest
 
-from parity.auditing import audit, audit_file, fit, guess, protocols
+from parity.auditing import assert_gradients, audit, audit_file, fit, guess, protocols
 from parity.auditing.adapted import Recipe
+from parity.errors import UsageError
 
 
 @pytest.fixture
@@ -225,3 +226,47 @@ def test_a_script_shows_the_finding_of_a_recipe(tmp_path):
         (tmp_path / "finding.py").write_text(text)
         run = subprocess.run([sys.executable, tmp_path / "finding.py"], capture_output=True, text=True, timeout=60)
         assert run.returncode == 1 and "AssertionError" in run.stderr, run
+
+
+class Dense:
+    """Two sizes, parameters and gradients as attributes."""
+
+    def __init__(self, n_in, n_out):
+        self.W, self.b = np.random.randn(n_in, n_out), np.random.randn(n_out)
+
+    def forward(self, x):
+        self.x = x
+        return np.tanh(x @ self.W + self.b)
+
+    def backward(self, dy):
+        dz = dy * (1 - np.tanh(self.x @ self.W + self.b) ** 2)
+        self.dW, self.db = self.x.T @ dz, dz.sum(axis=0)
+        return dz @ self.W.T
+
+
+class Halved(Dense):
+    """What comes in float32 is rounded to float16 on the way back."""
+
+    def backward(self, dy):
+        return super().backward(dy.astype(np.float16).astype(dy.dtype) if dy.dtype == np.float32 else dy)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("seed", range(3))
+def test_gradients_in_one_line(seed, dtype):
+    assert_gradients(Dense, seed=seed, dtype=dtype, autograd=False)
+
+
+def test_float32_has_its_own_budget():
+    assert_gradients(Halved, autograd=False)
+    with pytest.raises(AssertionError, match="further from its own value in float64 than rounding explains"):
+        assert_gradients(Halved, dtype="float32", autograd=False)
+    with pytest.raises(UsageError, match="dtype is 'float16'"):
+        audit(Dense, dtype="float16")
+
+
+def test_seeds_draw_other_inputs_and_parameters():
+    given = [audit(Dense, seed=seed, autograd=False).results[0].given for seed in (0, 1, 1)]
+    for group in ("inputs", "params"):
+        a, b, c = (next(iter(getattr(g, group).values())) for g in given)
+        assert not np.array_equal(a, b) and np.array_equal(b, c)

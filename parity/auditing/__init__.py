@@ -34,7 +34,7 @@ __all__ = ["Finding", "Report", "assert_gradients", "audit", "audit_file"]
 
 
 def audit(layer=None, *, like=None, inputs=None, params=None, forward=None, backward=None, seed=0, seconds=SECONDS,
-          memory=MEMORY, autograd=True, strict=False, allow=()):
+          memory=MEMORY, autograd=True, strict=False, allow=(), dtype="float64"):
     """Judges a hand-written gradient.
 
     Args:
@@ -51,16 +51,19 @@ def audit(layer=None, *, like=None, inputs=None, params=None, forward=None, back
         autograd: whether the twin's autograd is asked too, which imports torch.
         strict: whether what breaks the protocol, loses precision or clamps is an error: by default a warning.
         allow: kinds of these that are neither, a sequence or a text with commas between; ``answers.WARNINGS`` has all.
+        dtype: ``float64``, or ``float32`` to hold it in that precision too, to that precision's budget.
 
     Returns:
         A ``Report``.
 
     Raises:
-        UsageError: unknown twin or kind, neither a layer nor two functions, or a limit that means nothing.
+        UsageError: unknown twin or kind or dtype, neither a layer nor two functions, or a limit that means nothing.
     """
     policy = Policy.of(strict, allow)
     _known(like)
     _limits(seed, seconds, memory)
+    if dtype not in ("float64", "float32"):
+        raise UsageError(f"dtype is {dtype!r}, expected float64 or float32")
     if layer is None:
         if not callable(forward) or not callable(backward) or (inputs is None and like is None):
             raise UsageError("audit needs a layer, or forward=, backward= and inputs=")
@@ -83,7 +86,7 @@ def audit(layer=None, *, like=None, inputs=None, params=None, forward=None, back
     collect.open = Audited(name, twin=spec.name if spec else "", policy=policy)
 
     def job(link):
-        _examine(layer, spec, like is not None, seed, inputs, link)
+        _examine(layer, spec, like is not None, seed, inputs, link, dtype)
 
     from . import checks, sandbox  # noqa: F401 (checks before the fork, which then finds it loaded)
 
@@ -163,6 +166,11 @@ def a_file(path):
 
 def assert_gradients(layer=None, **options):
     """Fails with the report unless ``audit(layer, **options)`` finds a layer right.
+
+        @pytest.mark.parametrize("dtype", ["float64", "float32"])
+        @pytest.mark.parametrize("seed", range(5))
+        def test_gradients(seed, dtype):
+            assert_gradients(Dense, seed=seed, dtype=dtype)
 
     Raises:
         AssertionError: an error was found, or nothing could be audited; the message is the report.
@@ -317,7 +325,7 @@ def _also(result, words, fit, named, seed):
         result.remark(f"right with {words}")
 
 
-def _examine(target, spec, named, seed, inputs, link):
+def _examine(target, spec, named, seed, inputs, link, dtype="float64"):
     """The examination itself, in the child process."""
     from . import confirm, samples
     from .checks import Examination, _trace
@@ -360,6 +368,8 @@ def _examine(target, spec, named, seed, inputs, link):
         result.given = base if inputs is not None else None
         result.recipe = getattr(subject.target, "recipe", None)
         result = examination.run()
+        if dtype == "float32" and not result.skipped:
+            examination.in_float32()
         result.unjudged |= leftover
         for words, other in getattr(target, "variants", ()) if result.recipe and not result.errors else ():
             _also(result, words, other, named, seed)

@@ -107,6 +107,47 @@ class Examination:
         self.result.seconds = time.monotonic() - started
         return self.result
 
+    def in_float32(self):
+        """What it gives in float32 against what it gives for the same numbers in float64: within float32's budget."""
+        def rounded(group):
+            return {n: a.astype(np.float32).astype(a.dtype) if a.dtype.kind == "f" else a for n, a in group.items()}
+
+        def narrow(a):
+            return a.astype(np.float32) if a.dtype.kind == "f" else a
+
+        base, lane = self.base, LANES["cpu-float32"]
+        base = replace(base, id=f"{base.id}:float32", words="in float32", params=rounded(base.params),
+                       inputs=rounded(base.inputs), states=rounded(base.states), cotangents=rounded(base.cotangents))
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")
+            measured = self.measure_call(base, "float32")
+            if measured is None:
+                return
+            try:
+                outputs, got = quantities(self.subject, base, measured.cotangents, narrow)
+            except Exception as error:
+                self.raised(error, "a call in float32", base)
+                return
+            units, _ = budgets(self.subject, measured, lane)
+        found = dict(zip((("output", n) for n in measured.outputs), outputs, strict=True))
+        found |= {("grad", n): g for n, g in got.items()}
+        right = {("output", n): a for n, a in measured.outputs.items()}
+        right |= {("grad", n): g for n, g in measured.got.items()}
+        for key, wide in right.items():
+            own, budget = found.get(key), units.get(key)
+            if wide is None or own is None or budget is None or np.shape(own) != wide.shape or not wide.size:
+                continue
+            share, index = worst(shares(np.asarray(own, np.float64), np.asarray(wide, np.float64), budget))
+            quantity = key[1] if key[0] == "output" else f"grad.{key[1]}"
+            if not share <= 1:
+                self.add(Finding("float32", quantity, BACKWARD if key[0] == "grad" else FAILED,
+                                 "in float32 it is further from its own value in float64 than rounding explains",
+                                 "narrow", index=index, case_id=base.id, words=base.words,
+                                 values={"float32": float(own[index]), "float64": float(wide[index])},
+                                 share=float(share), expected=_small(wide), got=_small(np.asarray(own, np.float64))))
+            elif key[0] == "grad":
+                self._judged(f"{key[1]} in float32", share)
+
     def run_values(self):
         """Forward and backward alone, at the base: of a layer whose promises are looked at elsewhere."""
         with warnings.catch_warnings(), np.errstate(all="ignore"):
