@@ -303,7 +303,8 @@ class Player:
             self.reset()
         begun = self.state
         expected = self.expected(given, begun)
-        inputs = self._tensors(given.inputs, given.ids, given.alias)
+        with self.make.where_made(mode):
+            inputs = self._tensors(given.inputs, given.ids, given.alias)
         with self._unchanged(inputs):
             ran = self.object.forward(inputs, mode)
         call = Called(given, mode, begun, expected, ran, self._tensors(given.cotangents, "int64", given.alias))

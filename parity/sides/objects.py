@@ -76,6 +76,7 @@ class NumpyObject:
 
     modes: tuple[str, ...] = ("plain",)
     plain_kernels = contextlib.nullcontext
+    where_made = contextlib.nullcontext
     several = False  # whether a backward of any forward may follow, or that of the last alone
 
     def __init__(self, case: Any, params: Arrays, lane: Any, dtype: str) -> None:
@@ -185,6 +186,13 @@ class TorchObject:
         with self._mode(mode, left):
             outputs = _named(self.spec, self.module(*given.values()))
         return Ran(outputs | _kept(self.spec, self.module), leaves, (*leaves, *trained))
+
+    @staticmethod
+    def where_made(mode: Mode) -> Any:
+        """Where the inputs of a call are made: those of inference in inference."""
+        import torch
+
+        return torch.inference_mode(mode.name == "inference")
 
     @staticmethod
     @contextlib.contextmanager

@@ -32,7 +32,10 @@ class Span(tuple[Any, ...]):
         if self.log:
             value = float(np.exp(rng.uniform(np.log(self.low), np.log(self.high))))
         else:
-            value = float(rng.uniform(self.low, self.high))
+            # as often close to an edge, by its logarithm, as anywhere
+            share, close = float(rng.random()), float(10 ** rng.uniform(-4, 0))
+            share = (share, close, 1 - close)[int(rng.integers(3))]
+            value = self.low + share * (self.high - self.low)
         return float(min(max(float(f"{value:.{DIGITS}g}"), self.low), self.high))
 
     def read(self, text: str) -> Any:
