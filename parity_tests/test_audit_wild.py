@@ -1,8 +1,9 @@
 """Layers as people write them, each kind with a fault: what is right is not called wrong, what is wrong is found."""
 
+import numpy as np
 import pytest
 
-from parity.auditing import audit_file
+from parity.auditing import audit_file, ties
 
 # a class that shares a name with ours, and keeps its parameters in dictionaries by letter
 LSTM = '''
@@ -125,6 +126,110 @@ class Dropped:
 '''
 MODULE = "RNG = np.random.default_rng(4)\n\n" + MASKED.replace("np.random.rand(*x.shape)", "RNG.random(x.shape)")
 
+# shapes that no idea of the data has: they follow from one another
+SCORES = '''
+class Scores:
+    def __init__(self, A, B, v):
+        self.params, self.grads = {"A": A, "B": B, "v": v}, {}
+
+    def forward(self, q, keys):
+        p = self.params
+        self.kept = q, keys, np.tanh((q @ p["A"])[:, None] + keys @ p["B"])
+        return self.kept[2] @ p["v"]
+
+    def backward(self, ds):
+        q, keys, e = self.kept
+        d = ds[:, :, None] * self.params["v"] * (1 - e * e)
+        self.grads = {"v": np.einsum("nt,nta->a", ds, e), "A": q.T @ d.sum(axis=1),
+                      "B": np.einsum("ntd,nta->da", keys, d)}
+        return d.sum(axis=1) @ self.params["A"].T, d @ self.params["B"].T
+'''
+CROSSED = '''
+def crossed_forward(left, right, W):
+    return np.einsum("ni,ijk,nk->nj", left, W, right), (left, right, W)
+
+
+def crossed_backward(dy, cache):
+    left, right, W = cache
+    return (np.einsum("nj,ijk,nk->ni", dy, W, right), np.einsum("nj,ijk,ni->nk", dy, W, left),
+            np.einsum("nj,ni,nk->ijk", dy, left, right))
+'''
+PER_CHANNEL = '''
+def per_channel_forward(x, w):
+    N, L, C = x.shape
+    return sum(x[:, k : L - len(w) + k + 1] * w[k] for k in range(len(w))), (x, w)
+
+
+def per_channel_backward(dy, cache):
+    x, w = cache
+    dx, dw = np.zeros_like(x), np.zeros_like(w)
+    for k in range(len(w)):
+        dx[:, k : k + dy.shape[1]] += dy * w[k]
+        dw[k] = (dy * x[:, k : k + dy.shape[1]]).sum(axis=(0, 1))
+    return dx, dw
+'''
+VALID = '''
+class Total:
+    def forward(self, h, lengths):
+        N, T, D = h.shape
+        self.on = (np.arange(T) < lengths[:, None])[:, :, None] * np.ones(D)
+        return (h * self.on).sum(axis=1)
+
+    def backward(self, dy):
+        return self.on * dy[:, None]
+'''
+OFFSET = '''
+class Offset:
+    def __init__(self, c, U):
+        self.c, self.U = c, U
+
+    def forward(self, X):
+        self.X = X
+        return self.c + ((X @ self.U) ** 2).sum(axis=1)
+
+    def backward(self, dy):
+        d = 2 * dy[:, None] * (self.X @ self.U)
+        self.dc, self.dU = np.array([dy.sum()]), self.X.T @ d
+        return d @ self.U.T
+'''
+CHANNELS = '''
+class Weighed:
+    def __init__(self, M):
+        self.M = M
+
+    def forward(self, x):
+        self.x, self.mean = x, x.mean(axis=(2, 3))
+        self.t = np.tanh(self.mean @ self.M)
+        return x * self.t[:, :, None, None]
+
+    def backward(self, dy):
+        d = (dy * self.x).sum(axis=(2, 3)) * (1 - self.t ** 2)
+        self.dM = self.mean.T @ d
+        return dy * self.t[:, :, None, None] + (d @ self.M.T)[:, :, None, None] / np.prod(self.x.shape[2:])
+'''
+# what shows only at another value of an option, and with samples that are flattened
+OPTION = '''
+class Steep:
+    def __init__(self, gain=1.0):
+        self.gain = gain
+
+    def forward(self, x):
+        self.y = np.tanh(self.gain * x)
+        return self.y
+
+    def backward(self, dy):
+        return dy * (1 - self.y ** 2) * self.gain
+'''
+FLAT = '''
+def dense_forward(x, w):
+    return x.reshape(len(x), -1) @ w, (x, w)
+
+
+def dense_backward(dy, cache):
+    x, w = cache
+    return (dy @ w.T).reshape(x.shape), x.reshape(len(x), -1).T @ dy
+'''
+
 # source, its right and wrong text, the gradient that is then wrong, all gradients that are judged
 KINDS = {
     "a twin's name alone": (LSTM, "dh = dh * o + dxh", "dh = dxh", "h0", "V_a V_g V_o b_a b_g b_o h0 x"),
@@ -135,6 +240,15 @@ KINDS = {
     "its own update": (UPDATED, "dx = dy @ self.W.T\n", "dx = 0 * self.x\n", "x", "W x"),
     "its own update by its own optimizer": (OWN, "self.x.T @ dy", "3 * self.x.T @ dy", "W", "W x"),
     "a mask drawn": (MASKED, "dy * self.mask", "dy * (np.random.rand(*dy.shape) > 0.4)", "x", "x"),
+    "scores of keys": (SCORES, "d.sum(axis=1) @ self.params", "d.mean(axis=1) @ self.params", "q",
+                       "keys params_A params_B params_v q"),
+    "three axes": (CROSSED, "ijk,ni->nk\", dy, W, left", "ijk,nk->nk\", dy, W, right", "right", "W left right"),
+    "a channel each": (PER_CHANNEL, "+= dy * w[k]", "+= dy * w[-1 - k]", "x", "w x"),
+    "numbers of valid steps": (VALID, "return self.on * dy[:, None]", "return 0 * self.on + dy[:, None]", "h", "h"),
+    "one entry for all": (OFFSET, "d = 2 * dy", "d = dy", "U", "U X c"),
+    "a weight of channels": (CHANNELS, " / np.prod(self.x.shape[2:])", "", "x", "M x"),
+    "an option that is 1": (OPTION, "self.y ** 2) * self.gain", "self.y ** 2)", "x", "x"),
+    "samples that are flattened": (FLAT, ".reshape(x.shape), x", ", x", "x", "w x"),
     "a mask drawn by the module": (MODULE, "dy * self.mask", "dy * (RNG.random(dy.shape) > 0.4)", "x", "x"),
 }
 
@@ -167,3 +281,28 @@ def test_what_float32_could_not_tell_is_a_warning(tmp_path):
     assert [(f.kind, f.severity) for f in result.findings] == [("approximate", "warning")]
     result = audited(tmp_path, GUARDED.replace("1e-8", "1e-4"))
     assert not result.ok and result.errors[0].kind != "approximate"
+
+
+@pytest.mark.parametrize("refused", [
+    lambda: np.ones((3, 5)) @ np.ones((7, 2)), lambda: np.ones((3, 5)).dot(np.ones((7, 2))),
+    lambda: np.ones((3, 1, 5)) + np.ones((4, 7)), lambda: np.ones((2, 5)) + np.ones(7),
+    lambda: np.einsum("ij,jk->ik", np.ones((3, 5)), np.ones((7, 2))),
+    lambda: np.concatenate([np.ones((2, 5)), np.ones((3, 7))]), lambda: np.zeros((4, 5)).__setitem__(0, np.ones(7)),
+], ids=["matmul", "dot", "broadcast", "broadcast a vector", "einsum", "concatenate", "assign"])
+def test_a_refusal_of_numpy_names_the_sizes_that_differ(refused):
+    with pytest.raises(ValueError) as told:
+        refused()
+    assert {frozenset(pair) for pair in ties.clashes(str(told.value))} == {frozenset((5, 7))}
+
+
+def test_shapes_follow_from_refusals_and_are_made_small():
+    class Refused:
+        score = 1
+
+        def __init__(self, shapes):
+            (_, m), (n, _) = shapes.values()
+            self.why = f"size {n} is different from {m}" if m != n else ""
+
+    _, shapes = ties.follow({"x": (4, 8), "W": (3, 5)}, Refused)
+    assert shapes == {"x": (4, 3), "W": (3, 5)}
+    assert ties.smaller(shapes) == {"x": (3, 2), "W": (2, 4)}

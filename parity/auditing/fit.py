@@ -14,20 +14,22 @@ import itertools
 import re
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from . import guess, protocols
+from . import guess, protocols, ties
 from .adapted import RATE, Adapted, Identity, Recipe, Recorder, Space, softmax, walk
 from .guess import WORLDS, Value, World
 
 SECONDS = 4.0  # that looking for a recipe may take
 CHOICES = 48  # combinations of the arguments of one call
 TRIALS = 1500  # of one class
+OPTIONS = 4  # numbers that another value is tried of
+ROUNDS = 4  # in which gradients' shapes are taken for those of their arrays
 GRADIENTS = 3.5  # the score from which on gradients were given
 
 CACHE = re.compile(r"^(\w*cache\w*|memory|mem|ctx|context|saved|store|tape|tmp|state|intermediates?|stash|aux|"
@@ -66,7 +68,7 @@ class Fit:
     kind: Any = None
     leftover: dict[str, str] = field(default_factory=dict)
     single: bool = False
-    again: Callable[[dict[str, str]], Fit] | None = None
+    again: Callable[..., Fit] | None = None
     given: dict[str, str] = field(default_factory=dict)
 
     def variants(self) -> Iterator[tuple[str, Fit]]:
@@ -79,6 +81,22 @@ class Fit:
                 found = self.again(change)
                 if found.score >= 2:
                     yield ", ".join(f"{n}={v}" for n, v in change.items()), settle(found)
+            if (flattened := self._flattened()) is not None:
+                yield flattened
+
+    def _flattened(self) -> tuple[str, Fit] | None:
+        """The same with samples of two axes instead of one, where the forward says that it flattens them."""
+        name = next((n for n in self.recipe.gradients if n in self.inputs), "")
+        x: Any = self.inputs.get(name)
+        if self.again is None or np.ndim(x) != 2 or x.shape[1] % 2:
+            return None
+        other = self.again({}, {name: x.reshape(len(x), 2, -1)})
+        with contextlib.suppress(Exception):
+            plain, more = (_tuple(fit.adapted().forward(*_copies(fit.inputs).values())) for fit in (self, other))
+            if other.score >= 2 and np.ndim(plain[0]) and all(
+                    np.shape(a) == np.shape(b) and np.allclose(a, b) for a, b in zip(plain, more, strict=True)):
+                return f"{name} of shape {other.inputs[name].shape}", settle(other)
+        return None
 
     def adapted(self) -> Adapted:
         """The object that the audit runs."""
@@ -139,37 +157,98 @@ def fit_class(kind: Any) -> Fit:
     best = Fit(-1, "no forward and backward of any known name")
     if inspect.isabstract(kind):
         return Fit(0, "it is abstract: its subclasses are audited")
-    until, count = time.monotonic() + SECONDS, 0
     rows = methods_of(kind)
     if any(not m.derivative for m in rows):
         rows = [m for m in rows if not m.derivative]
     with _quiet():
-        for row in rows[:2]:
-            for world in _worlds(kind.__name__ + " " + " ".join(_needed(getattr(kind, row.forward)))):
-                for trial in _class_trials(kind, row, world):
-                    count += 1
-                    found = trial()
-                    if found.score > best.score:
-                        best = found
-                    if best.score == 5 or count > TRIALS or time.monotonic() > until:
-                        return settle(best)
+        best = _best(best, (trial for row in rows[:2]
+                            for world in _worlds(kind.__name__ + " " + " ".join(_needed(getattr(kind, row.forward))))
+                            for trial in _class_trials(kind, row, world)))
+        if rows and best.score < 4:
+            best = _best(best, _by_ties(kind.__init__, getattr(kind, rows[0].forward), kind.__name__,
+                                        partial(_try_class, kind, rows[0])))
     return settle(best)
 
 
 def fit_functions(forward: Any, backward: Any, derivative: bool) -> Fit:
     """The best recipe of a pair of functions, or of one that gives its gradient itself."""
-    best = Fit(-1, "nothing to try")
-    until, count = time.monotonic() + SECONDS, 0
+    def run(call: Call) -> Fit:
+        return _try_functions(forward, backward, derivative, call)
+
     with _quiet():
-        for world in _worlds(forward.__name__ + " " + " ".join(_needed(forward))):
-            for call in _calls(forward, world, forward.__name__, ""):
-                count += 1
-                found = _try_functions(forward, backward, derivative, call)
-                if found.score > best.score:
-                    best = found
-                if best.score == 5 or count > TRIALS or time.monotonic() > until:
-                    return settle(best)
+        best = _best(Fit(-1, "nothing to try"), (
+            partial(run, call) for world in _worlds(forward.__name__ + " " + " ".join(_needed(forward)))
+            for call in _calls(forward, world, forward.__name__, "")))
+        if best.score < 4:
+            best = _best(best, _by_ties(None, forward, forward.__name__, lambda made, call: run(call)))
     return settle(best)
+
+
+def _best(best: Fit, trials: Iterable[Callable[[], Fit]]) -> Fit:
+    """The best of some trials, the first where there are several, within limits of number and time."""
+    until = time.monotonic() + SECONDS
+    for trial in itertools.islice(trials, TRIALS):
+        found = trial()
+        if found.score > best.score:
+            best = found
+        if best.score == 5 or time.monotonic() > until:
+            break
+    return best
+
+
+def _by_ties(constructor: Any, forward: Any, title: str, run: Callable[[Call, Call], Fit]
+             ) -> Iterator[Callable[[], Fit]]:
+    """Trials of shapes that the code's own refusals told."""
+    own = [] if constructor in (None, object.__init__) else _needed(constructor)
+    given, source = _needed(forward), guess.source_of(constructor) + guess.source_of(forward)
+    literal = {n: guess.numbers(n, WORLDS[0])[0].text for n in [*own, *given]
+               if guess.numbers(n, WORLDS[0]) and not guess.role_of(n) and not ties.LENGTHS.match(n)}
+    if _label(given, title) or set(own) & set(given) or any(guess.keys_of(n, source) or FILES.search(n)
+                                                            for n in [*own, *given]):
+        return
+    one_letter = {n for n in literal if len(n) == 1}
+    for arrays in dict.fromkeys((frozenset(one_letter), frozenset())):
+        numbers = {n: t for n, t in literal.items() if n not in arrays}
+        roles = {n: ties.role(n, n in given, n in given[:1]) for n in [*own, *given] if n not in numbers}
+
+        def attempt(shapes: ties.Shapes, numbers: dict[str, str] = numbers, roles: dict[str, str] = roles) -> Fit:
+            calls = []
+            for names in (own, given):
+                there = {n: ties.array(n, roles[n], shapes[n]) for n in names if n in shapes}
+                calls.append(Call({n: numbers.get(n, n) for n in names}, there, dict.fromkeys(there, "data")))
+            return run(*calls)
+
+        for shapes in ties.choices(roles, source):
+            yield partial(_tied, shapes, attempt)
+
+
+def _tied(shapes: ties.Shapes, attempt: Callable[[ties.Shapes], Fit]) -> Fit:
+    """The fit that refusals lead to from some shapes, made as small as it can be."""
+    for _ in range(ROUNDS):
+        found, shapes = ties.follow(shapes, attempt)
+        told = _as_gradients(found, shapes) if found.score == 4 else shapes
+        if told == shapes:
+            break
+        shapes = told
+    if found.score < 4.5:  # these shapes are nobody's: what they break is no fault
+        found.score = min(found.score, 1)
+        return found
+    small = attempt(ties.smaller(shapes))
+    return small if small.score == found.score else found
+
+
+def _as_gradients(fit: Fit, shapes: ties.Shapes) -> ties.Shapes:
+    """The shapes of a fit, a parameter's that of its gradient: a number for all, say, one entry."""
+    shapes = dict(shapes)
+    with contextlib.suppress(Exception):
+        layer = fit.adapted()
+        outputs = _tuple(layer.forward(*_copies(fit.inputs).values()))
+        returned = layer.backward(*(np.ones(np.shape(o)) for o in outputs))
+        gradients = dict(zip(fit.recipe.gradients, returned, strict=True)) | layer.kept
+        for name, g in gradients.items():
+            if name in shapes and name not in fit.recipe.gradients:
+                shapes[name] = np.shape(g)
+    return shapes
 
 
 def planned(things: tuple[Any, ...], plan: dict[str, Any]) -> Fit:
@@ -326,6 +405,11 @@ def _changes(given: dict[str, str]) -> Iterator[dict[str, str]]:
     if windows and strides:
         yield {n: re.sub(r"\d", "3", v) for n, v in windows.items()} | {
             n: re.sub(r"\d", "2", v) for n, v in strides.items()}
+    options = {n: float(v) for n, v in given.items() if re.fullmatch(r"-?\d+\.\d*", v) and not RATES.match(n.lower())}
+    options |= {n: float(v) for n, v in named(r"alpha|beta|gamma|slope|scale|temperature|tau|margin|\w*weight").items()
+                if re.fullmatch(r"-?\d+", v)}
+    for name, number in itertools.islice(options.items(), OPTIONS):  # at 1 and 0 a forgotten one does not show
+        yield {name: repr(0.6 * number if number else 0.3)}
     for name, value in named(r"mode$|method$|pool_type$").items():
         if value == "'max'":
             for other in ("'average'", "'avg'", "'mean'"):
@@ -335,7 +419,7 @@ def _changes(given: dict[str, str]) -> Iterator[dict[str, str]]:
 def _literals(texts: dict[str, str], function: Any) -> dict[str, str]:
     """What a call is given in literals by name, in dictionaries too, and what it is given by default."""
     found = {p.name: repr(p.default) for p in _parameters(function)
-             if isinstance(p.default, (int, str, tuple)) and not isinstance(p.default, bool)}
+             if isinstance(p.default, (int, float, str, tuple)) and not isinstance(p.default, bool)}
     for name, text in texts.items():
         if text.startswith("{"):
             found |= dict(re.findall(r"'(\w+)': ([^,{}]+|\([^)]*\))", text))
@@ -413,7 +497,8 @@ def _try_class(kind: Any, row: protocols.Methods, made: Call, call: Call) -> Fit
     fit = Fit(0, recipe=recipe, inputs=call.arrays, space=space, optimizer=optimizer, kind=kind)
     local: dict[str, Any] = {"optimizer": optimizer, **made.arrays, **call.arrays}
     fit.given = _literals(made.texts, made_by) if made_by is not object.__init__ else {}
-    fit.again = lambda change: _try_class(kind, row, _changed(made, change, made_by), call)
+    fit.again = lambda change, arrays={}: _try_class(kind, row, _changed(made, change, made_by),
+                                                     replace(call, arrays=call.arrays | arrays))
     try:
         np.random.seed(0)
         layer = local["layer"] = eval(recipe.make, space, dict(local, **_copies(made.arrays)))
@@ -501,7 +586,8 @@ def _try_functions(forward: Any, backward: Any, derivative: bool, call: Call) ->
               functions=(forward,) if backward is None else (forward, backward))
     recipe.forward = f"{name}({_given(call)})"
     fit.given = _literals(call.texts, forward)
-    fit.again = lambda change: _try_functions(forward, backward, derivative, _changed(call, change, forward))
+    fit.again = lambda change, arrays={}: _try_functions(
+        forward, backward, derivative, _changed(replace(call, arrays=call.arrays | arrays), change, forward))
     local: dict[str, Any] = {"layer": None, "optimizer": fit.optimizer}
     try:
         result = _once(recipe, space, local, call.arrays)
@@ -761,7 +847,7 @@ def _parameters_of(fit: Fit, local: dict[str, Any], before: dict[str, tuple[Any,
         gradient = _beside(expression, holder, name, now, forms, holders, layer)
         if gradient is None and (noted := fit.optimizer.of(array)) is not None and np.shape(noted):
             gradient = f"optimizer.of({expression})"
-        if gradient is None and changed:
+        if gradient is None and changed and not np.array_equal(array, old[1], equal_nan=True):
             key = _unique(name, expression, recipe.params)
             factor = RATE if rate else _rate_of(layer)
             gradient = f"(before[{key!r}] - {expression}) / {factor!r}"
