@@ -11,6 +11,7 @@ import pytest
 from parity.auditing import assert_gradients, audit, audit_file, fit, guess, protocols
 from parity.auditing.adapted import Recipe
 from parity.errors import UsageError
+from parity_tests.audit_styles import HEAD, LAYERS
 
 
 @pytest.fixture
@@ -270,3 +271,60 @@ def test_seeds_draw_other_inputs_and_parameters():
     for group in ("inputs", "params"):
         a, b, c = (next(iter(getattr(g, group).values())) for g in given)
         assert not np.array_equal(a, b) and np.array_equal(b, c)
+
+
+NAMED = """
+import numpy as np
+
+
+class Sigmoid:
+    def forward(self, x):
+        self.y = 1 / (1 + np.exp(-x))
+        return self.y
+
+    def backward(self, dy):
+        return dy * self.y * (1 - self.y)
+
+
+def softmax_forward(x):
+    e = np.exp(x - x.max(axis=-1, keepdims=True))
+    y = e / e.sum(axis=-1, keepdims=True)
+    return y, y
+
+
+def softmax_backward(dout, cache):
+    return cache * (dout - (dout * cache).sum(axis=-1, keepdims=True))
+
+
+def spiral_forward(x):
+    return x * np.sin(x), x
+
+
+def spiral_backward(dout, cache):
+    return dout * (np.sin(cache) + cache * np.cos(cache))
+"""
+
+
+def test_a_forward_is_held_against_what_its_name_says(tmp_path):
+    file = tmp_path / "layers.py"
+    file.write_text(NAMED)
+    said = {r.name: (r.verdict, r.answers["forward right"]) for r in audit_file(file, autograd=False).results}
+    assert said == {"Sigmoid": ("right", "yes"), "softmax_forward": ("right", "yes"),
+                    "spiral_forward": ("right", "no twin")}
+    for old, new in (("1 / (1 + np.exp(-x))", "1 / (1 + np.exp(x))"), ("dy * self.y", "-dy * self.y"),
+                     ("np.exp(x - x.max", "np.exp(2 * x - 2 * x.max"), ("return cache", "return 2 * cache")):
+        assert old in NAMED
+        file.write_text(file.read_text().replace(old, new))
+    found = {r.name: (r.verdict, r.answers["forward right"]) for r in audit_file(file, autograd=False).results}
+    assert found == said | {"Sigmoid": ("right", "another function"), "softmax_forward": ("right", "another function")}
+
+
+CANONICAL = ("book_convolution", "conv_naive", "channels_last_conv", "maxpool_param", "average_pool", "layernorm",
+             "book_batchnorm", "columns_linear", "cmu_mse", "nnfs_softmax")
+
+
+def test_convolutions_pooling_and_norms_have_a_canonical_forward(tmp_path):
+    file = tmp_path / "layers.py"
+    file.write_text(HEAD + "\n\n".join(LAYERS[name][0] for name in CANONICAL))
+    said = {r.name: r.answers["forward right"] for r in audit_file(file, autograd=False).results}
+    assert len(said) == len(CANONICAL) and set(said.values()) == {"yes"}, said

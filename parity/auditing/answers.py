@@ -123,6 +123,7 @@ class Audited(Result):
         checked: number of samples that it was given.
         witnessed: by case id, ``(outputs, gradients)``, for the twin's autograd to be held against.
         given: the ``Sample`` of inputs that somebody passed, or that were guessed; None with a twin.
+        canonical: what it is by its name, where its forward was held against that and it has no twin.
         recipe: how what was guessed is run, a ``Recipe``; None for what has forward and backward as in the book.
         variants: by the words of a finding that is about other values than the usual, the ``Recipe`` that ran it.
         shapes: of the outputs of the first sample.
@@ -135,6 +136,7 @@ class Audited(Result):
     checked: int = 0
     witnessed: dict[str, Any] = field(default_factory=dict)
     given: Any = None
+    canonical: str = ""
     recipe: Any = None
     variants: dict[str, Any] = field(default_factory=dict)
     shapes: tuple[tuple[int, ...], ...] = ()
@@ -171,8 +173,9 @@ class Audited(Result):
 
         gone = not self.shapes or any(f.check in ("raised", "ended") and not f.words for f in self.errors)
         return {
-            "forward right": "no" if no(FORWARD) else "no twin" if not self.twin else "another function" if
-            any(f.kind not in WARNINGS for f in said[FORWARD]) else "unknown" if not self.shapes else "yes",
+            "forward right": "no" if no(FORWARD) else "no twin" if not (self.twin or self.canonical) else
+            "another function" if any(f.kind not in WARNINGS for f in said[FORWARD]) else
+            "unknown" if not self.shapes else "yes",
             "gradient right": "no" if no(BACKWARD) else "yes" if self.judged and not self.unjudged else UNJUDGED,
             "protocol kept": "no" if any(f.kind in WARNINGS or f.verdict == PROTOCOL for f in self.findings) else
             "unknown" if gone else "yes",

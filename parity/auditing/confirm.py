@@ -15,10 +15,10 @@ import numpy as np
 
 from ..cases.case import parse
 from ..judge.compare import worst
-from ..judge.finding import Finding
+from ..judge.finding import NOTE, Finding
 from ..judge.lanes import LANES
 from ..judge.witness import DOUBT, NEARER, Differentiator
-from . import samples
+from . import canonical, samples
 from .answers import BACKWARD, FORWARD
 from .checks import ask_canonical
 from .rounding import NEARLY, apart, budgets, rms
@@ -128,7 +128,7 @@ def confirm_given(result, link):
     Raises:
         Died, Malformed, TimeoutError: as ``confirm``.
     """
-    rng, count = np.random.default_rng(secrets.randbits(64)), 0
+    rng, count, says = np.random.default_rng(secrets.randbits(64)), 0, set()
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
         for _ in range(CASES):
@@ -144,9 +144,24 @@ def confirm_given(result, link):
                                      f"grad.{name}")]
             if found := asked.judge_by_differences(int(rng.integers(1 << 31))):
                 return [found]
+            says.add(_as_named(result, sample, asked.outputs))
             count += 1
     result.remark(f"confirmed on {count} cases that it could not know")
-    return []
+    if says <= {None}:
+        return []
+    result.canonical, _ = canonical.called(result.name)
+    if says == {True}:
+        result.remark(f"its forward is that of a canonical {result.canonical}")
+        return []
+    return [Finding("forward", "", FORWARD, f"by its name it is a {result.canonical}, and gives something else",
+                    "canonical", NOTE, breaks="The gradient is judged against your own forward.")]
+
+
+def _as_named(result, sample, outputs):
+    """Whether an output is what the layer's name says; None where that says nothing."""
+    constant = result.recipe.constant if result.recipe is not None else ()
+    inputs = dict(sorted(sample.inputs.items(), key=lambda pair: pair[0] in constant or pair[1].dtype.kind != "f"))
+    return canonical.agrees(result.name, sample.params, inputs, outputs[0]) if len(outputs) == 1 else None
 
 
 class _Asking:
@@ -220,6 +235,7 @@ class _AskedGiven(_Asking):
         self.words = f"it gave no gradients: {' '.join(map(str, self.reply[1:2])) or self.reply[0]}"
         if self.reply[0] == "quantities":
             _, outputs, self.got, *_ = self.reply
+            self.outputs = outputs
             if [np.shape(o) for o in outputs] != shapes or not all(
                     a is None or np.asarray(a).dtype.kind in "fiub" for a in (*outputs, *self.got.values())):
                 raise ValueError("no quantities")
