@@ -1,6 +1,7 @@
 """Drawing cases, running both sides in every lane, and gathering what came out."""
 
 import itertools
+import shlex
 import time
 import traceback
 from collections.abc import Iterable
@@ -16,6 +17,7 @@ from .judge.budget import measure
 from .judge.compare import compare, shares, worst
 from .judge.finding import Finding
 from .judge.lanes import LANES, select
+from .judge.pooled import RATE, Pool, leaning
 from .judge.report import Report, Untested
 from .judge.verdict import verdict
 from .processes import one_thread, parallel
@@ -42,6 +44,7 @@ class Outcome:
         shares: the largest share of the budget by quantity, over both sides; None where there was no
             element to judge.
         findings: list of ``Finding``.
+        leaning: by quantity and side, how far its errors lean to one side, see ``pooled.leaning``.
         blind: wrong gradients that would not be noticed, see ``vacuity.blind``.
         untested: quantities that could not be judged, with the reason.
         pairs: where the layer is described, see ``Spec.path``.
@@ -52,6 +55,7 @@ class Outcome:
     lane: str
     shares: dict = field(default_factory=dict)
     findings: list = field(default_factory=list)
+    leaning: dict = field(default_factory=dict)
     blind: tuple | None = None
     untested: dict = field(default_factory=dict)
     pairs: str | None = None
@@ -99,6 +103,9 @@ def _hold(outcome, case, lane, yardstick):
     for side, quantities in sides.items():
         with blamed(side):
             found = compare(yardstick, quantities, partial=side == "reference")
+        outcome.leaning |= {(name, side): leaning(gauge, projected[side][name], yardstick.oracle[name],
+                                                  lane.unit_roundoff)
+                            for name, gauge in yardstick.gauges.items() if name in quantities}
         for name, share in found.items():
             largest, index = worst(share)
             outcome.shares[name] = max(largest, outcome.shares.get(name) or 0.0) if share.size else None
@@ -194,7 +201,7 @@ def check(layer="*", lane="*", *, catalogue=None, cases=None, minutes=None, only
     else:
         tasks = _drawn(specs, running, seed, cases, minutes)
         total = None if minutes else cases * len(specs) * len(running)
-    start = time.monotonic()
+    pool, start = Pool(), time.monotonic()
     if progress:
         progress(0, total, "starting")
     try:
@@ -202,16 +209,37 @@ def check(layer="*", lane="*", *, catalogue=None, cases=None, minutes=None, only
                              partial(_lost, catalogue)):
             for outcome in some:
                 report.add(outcome)
+                pool.add(outcome)
                 if seen:
                     seen(outcome)
             if progress:
                 progress(report.cases, total, some[-1].layer)
+        _judge_pool(report, pool, seed)
         with one_thread():  # as in the run
             _explain(report, catalogue)
     except KeyboardInterrupt:
         report.interrupted = True
     report.seconds = time.monotonic() - start
     return report
+
+
+def _judge_pool(report, pool, seed):
+    """Adds the findings of what leans over all cases, where no single case told of it."""
+    results = {(result.name, result.lane): result for result in report.results}
+    for (layer, lane, quantity, side, kind), total in pool.leaning().items():
+        result, pairs = results[layer, lane], pool.paths[layer]
+        if any(finding.quantity == quantity and finding.check == side for finding in result.findings):
+            continue
+        file = f"{shlex.quote(pairs)} " if pairs else ""
+        cases = pool.cases[layer, lane]
+        again = (f"print(check(pair, lane={lane!r}, cases={cases}, seed={seed}))  # pair: {layer}" if pairs == "" else
+                 f"parity check {file}--layer {layer} --lane {lane} --cases {cases} --seed {seed}")
+        words = {"slope": "of its size", "mean": "of its root mean square, whatever the sign"}[kind]
+        result.findings.append(Finding(
+            "leaning", quantity, verdict=side, layer=layer, lane=lane, pairs=pairs, again=again, share=None,
+            diagnosis=f"over {total.cases:,} cases its errors lean to one side, by {total.mean:.3g} {words} "
+                      f"({total.mean / LANES[lane].unit_roundoff:.3g} u), {total.score:.3g} standard deviations; right "
+                      f"code passes {pool.limit:.3g} in one run of {1 / RATE:,.0f}"))
 
 
 @own_settings()

@@ -40,7 +40,7 @@ def test_a_budget_that_is_too_wide_hides_some_mistakes_first(size, unseen):
     yardstick = measure(case, LANE)
     flat = {n: np.full_like(b, size * np.abs(yardstick.oracle[n]).max()) if n.startswith("grad.") else b
             for n, b in yardstick.budget.items()}
-    assert {kind for kind, _ in blind(case, LANE, replace(yardstick, budget=flat))} == unseen
+    assert {kind for kind, _ in blind(case, LANE, replace(yardstick, budget=flat, gauges={}))} == unseen
 
 
 def test_a_gradient_that_is_zero_is_seen_as_nothing():
@@ -87,8 +87,9 @@ def test_a_report_counts_and_shows_what_was_not_seen():
     assert f"(the other {row['apart']} were not asked: " in str(report)
 
 
-def test_a_blind_report_is_no_pass(monkeypatch):
-    monkeypatch.setattr(budget, "FACTOR", 1e12)
+@pytest.mark.parametrize("factor", [80, 800, 1e12])
+def test_a_blind_report_is_no_pass(monkeypatch, factor):
+    monkeypatch.setattr(budget, "FACTOR", factor)
     report = check("Affine", "cpu-float32", cases=80)
     assert not report.findings and not report.ok
     assert "VACUOUS: Affine in cpu-float32" in str(report) and f"at most {MOST:.0%}" in str(report)

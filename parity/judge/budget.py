@@ -13,8 +13,9 @@ import numpy as np
 
 from ..errors import UsageError
 from ..sides import blamed, run_reference
-from .compare import CHOSEN
+from .compare import CHOSEN, shares, worst
 from .noise import Noisy, Turns, deciding, noise, recording
+from .pooled import gauge
 from .witness import DOUBT, Differentiator
 
 FACTOR = 8  # one for all layers, dtypes and devices; right results stay below 3.4 without it
@@ -32,6 +33,8 @@ class Yardstick:
         oracle: quantities, in the oracle's dtype.
         reference: quantities as the reference computes them in the lane.
         budget: greatest allowed distance from the oracle, element by element, by quantity.
+        gauges: by quantity, how its errors are pooled, see ``pooled.Gauge``.
+        used: by quantity, the largest share of its budget that noise uses; 0 where it is exact.
         unsure: of other quantities than floating ones, where honest copies differ.
         untested: quantities that cannot be judged, with the reason.
         directions: of gradients of many entries, the vectors ``(k, *shape)`` along which they are judged.
@@ -42,6 +45,8 @@ class Yardstick:
     reference: dict
     budget: dict
     unsure: dict = field(default_factory=dict)
+    gauges: dict = field(default_factory=dict)
+    used: dict = field(default_factory=dict)
     untested: dict = field(default_factory=dict)
     directions: dict = field(default_factory=dict)
 
@@ -71,7 +76,9 @@ def measure(case, lane):
         name: unknown(allowance(value, [copy[name] for copy in copies], lane), value, reference[name])
         for name, value in oracle.items() if value.dtype.kind == "f"}, {
         name: reduce(np.logical_or, [copy[name] != value for copy in copies])
-        for name, value in oracle.items() if value.dtype.kind != "f" and name != CHOSEN})
+        for name, value in oracle.items() if value.dtype.kind != "f" and name != CHOSEN}, _gauges(oracle, copies, lane))
+    yardstick.used.update({name: max(worst(shares(copy[name], oracle[name], budget))[0] for copy in copies)
+                           for name, budget in yardstick.budget.items()})
     wanted = [name for name in (*case.spec.differentiable(), *data.params) if name in data.inputs | data.params]
     if case.spec.side == "functions" and data.cotangents and any(f"grad.{name}" not in oracle for name in wanted):
         return _differentiated(case, lane, yardstick)
@@ -93,8 +100,8 @@ def _differentiated(case, lane, yardstick):
     directions = {}
     for name, (vectors, values, doubt) in numerical.directions.items():
         directions[f"grad.{name}"], right[name], errors[name] = vectors, values, doubt
-    found = Yardstick(data, dict(yardstick.oracle), yardstick.reference, dict(yardstick.budget), yardstick.unsure, {},
-                      directions)
+    found = Yardstick(data, dict(yardstick.oracle), yardstick.reference, dict(yardstick.budget), yardstick.unsure,
+                      dict(yardstick.gauges), yardstick.used, {}, directions)
     for name, value in right.items():
         quantity = f"grad.{name}"
         if why and not _lost(found.projected(plain).get(quantity), value):
@@ -105,8 +112,14 @@ def _differentiated(case, lane, yardstick):
             found.budget[quantity] = np.full(found.oracle[quantity].shape, np.inf)
             continue
         spread = [found.oracle[quantity] + found.projected(move)[quantity] for move in moves]
-        found.budget[quantity] = (allowance(found.oracle[quantity], spread, lane) + DOUBT * np.abs(errors[name])
-                                  + KINK * numerical.gaps[name])
+        near = allowance(found.oracle[quantity], spread, lane)
+        far = DOUBT * np.abs(errors[name]) + KINK * numerical.gaps[name]
+        found.budget[quantity] = near + far
+        if lane.dtype == "float64":  # and so is the derivative, which is no wider
+            continue
+        clear = [np.where(far > near / 100, np.nan, one) for one in spread]  # not where the derivative is as uncertain
+        if one := gauge(found.oracle[quantity], clear[:COPIES], lane.unit_roundoff, lane.underflow):
+            found.gauges[quantity] = one
     return found
 
 
@@ -220,6 +233,14 @@ def exact(case, data, lane):
         whole = run_reference(case.uncut(), wide)
         oracle |= {name: whole[name] for name in (*case.spec.outputs, *case.spec.states)}
     return oracle
+
+
+def _gauges(oracle, copies, lane):
+    """The gauges of the floating quantities that have one."""
+    with np.errstate(all="ignore"):
+        found = {name: gauge(value, [copy[name] for copy in copies[:COPIES]], lane.unit_roundoff, lane.underflow)
+                 for name, value in oracle.items() if value.dtype.kind == "f"}
+    return {name: one for name, one in found.items() if one is not None}
 
 
 def unknown(budget, oracle, reference):

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from .pooled import whole
+
 CHOSEN = "ids"  # the quantity of a generating model that is chosen by its ``score``
 
 
@@ -72,7 +74,8 @@ def compare(yardstick, quantities, partial=False):
             if _kind(got) != _kind(right):
                 raise ValueError(f"dtype {got.dtype}, expected {right.dtype}")
             if right.dtype.kind == "f":
-                found[name] = shares(got, right, yardstick.budget[name])
+                found[name] = _with_whole(shares(got, right, yardstick.budget[name]), yardstick.gauges.get(name), got,
+                                          right)
             elif got.shape != right.shape:
                 raise ValueError(f"shape {got.shape}, expected {right.shape}")
             else:  # a greedy choice need only be the same where it is beyond doubt
@@ -82,6 +85,15 @@ def compare(yardstick, quantities, partial=False):
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None
     return found
+
+
+def _with_whole(share, gauge, got, right):
+    """The shares; the largest of them is that of the tensor as a whole, where that is larger."""
+    if gauge is None or not share.size:
+        return share
+    place = np.unravel_index(int(share.argmax()), share.shape)
+    share[place] = max(share[place], whole(gauge, got, right))
+    return share
 
 
 def _kind(array):

@@ -35,6 +35,7 @@ class Finding:
         expected, got: the whole arrays, None where there are none or they are large.
         detail: a traceback or another text to read on.
         pairs: path of the file that describes the pair; "" where it lives in memory alone, None for our own layers.
+        again: command that shows it again, where that takes more than one case; else empty.
         maker: function of the finding that makes its script; None where the case id alone replays it.
         program: what the maker made, None until it was asked.
     """
@@ -57,6 +58,7 @@ class Finding:
     got: Any = None
     detail: str = ""
     pairs: str | None = None
+    again: str = ""
     maker: Any = None
     program: str | None = None
 
@@ -86,8 +88,8 @@ class Finding:
     @property
     def replay(self) -> str:
         """The command that shows this finding again; of a pair that no file describes, a line of Python; else empty."""
-        if self.maker or not self.lane:
-            return ""
+        if self.again or self.maker or not self.lane:
+            return self.again
         if self.pairs == "":
             return f"print(pair.run({self.case_id!r}, lane={self.lane!r}))  # pair: {self.layer}"
         file = f"--pairs {shlex.quote(self.pairs)} " if self.pairs else ""
@@ -95,7 +97,7 @@ class Finding:
 
     def script(self) -> str:
         """A program that shows this finding again, made when first asked for; empty where none could be made."""
-        if self.program is None and self.replay:
+        if self.program is None and self.replay and not self.again:
             pairs = f", pairs={self.pairs!r}" if self.pairs else ""
             self.program = f"from parity import replay\n\nprint(replay({self.case_id!r}, lane={self.lane!r}{pairs}))\n"
         elif self.program is None:

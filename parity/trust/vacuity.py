@@ -9,6 +9,7 @@ from ..judge.compare import compare, worst
 from .bounds import lower
 
 SCALED = 0.01  # relative error that a case has to notice, unless the lane's roundoff asks for more
+WIDEST = 32  # times what noise does to a quantity, the most that its budget may be: the factor of 8, and more
 MOST = 0.05  # share of ordinary cases that may be blind
 DTYPES = ("float32", "float64")  # of the lanes that are held to it
 
@@ -25,7 +26,8 @@ def blind(case, lane, yardstick):
 
     Returns:
         None where nothing is asked: of a degenerate case, one without gradients, one in a lane of
-        less precision; else a tuple of ``(wrong version, gradient)``, empty where all would be noticed.
+        less precision; else a tuple of ``(wrong version, gradient)``, empty where all would be noticed. ``wide`` is
+        no wrong version, but a budget far wider than what noise does.
     """
     right = {name: value for name, value in yardstick.oracle.items() if name.startswith("grad.") and value.size}
     nothing_valid = any(a.dtype == bool and not a.any() for a in yardstick.data.inputs.values())
@@ -38,7 +40,7 @@ def blind(case, lane, yardstick):
         # a permutation that leaves equal numbers as they are is no mistake
         found += [(kind, name) for name in right
                   if worst(shares[name])[0] <= 1 and (kind != "permuted" or (wrong[name] != right[name]).any())]
-    return tuple(found)
+    return tuple(found + [("wide", name) for name, used in yardstick.used.items() if 0 < used < 1 / WIDEST])
 
 
 @dataclass
