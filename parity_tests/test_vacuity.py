@@ -40,7 +40,7 @@ def test_a_budget_that_is_too_wide_hides_some_mistakes_first(size, unseen):
     yardstick = measure(case, LANE)
     flat = {n: np.full_like(b, size * np.abs(yardstick.oracle[n]).max()) if n.startswith("grad.") else b
             for n, b in yardstick.budget.items()}
-    assert {kind for kind, _ in blind(case, LANE, replace(yardstick, budget=flat, gauges={}))} == unseen
+    assert {kind for kind, _ in blind(case, LANE, replace(yardstick, budget=flat))} == unseen
 
 
 def test_a_gradient_that_is_zero_is_seen_as_nothing():

@@ -34,7 +34,7 @@ class Yardstick:
         reference: quantities as the reference computes them in the lane.
         budget: greatest allowed distance from the oracle, element by element, by quantity.
         gauges: by quantity, how its errors are pooled, see ``pooled.Gauge``.
-        used: by quantity, the largest share of its budget that noise uses; 0 where it is exact.
+        used: by quantity that noise moves, the largest share of its budget that it uses.
         unsure: of other quantities than floating ones, where honest copies differ.
         untested: quantities that cannot be judged, with the reason.
         directions: of gradients of many entries, the vectors ``(k, *shape)`` along which they are judged.
@@ -78,7 +78,8 @@ def measure(case, lane):
         name: reduce(np.logical_or, [copy[name] != value for copy in copies])
         for name, value in oracle.items() if value.dtype.kind != "f" and name != CHOSEN}, _gauges(oracle, copies, lane))
     yardstick.used.update({name: max(worst(shares(copy[name], oracle[name], budget))[0] for copy in copies)
-                           for name, budget in yardstick.budget.items()})
+                           for name, budget in yardstick.budget.items()
+                           if not all(np.array_equal(copy[name], oracle[name], equal_nan=True) for copy in copies)})
     wanted = [name for name in (*case.spec.differentiable(), *data.params) if name in data.inputs | data.params]
     if case.spec.side == "functions" and data.cotangents and any(f"grad.{name}" not in oracle for name in wanted):
         return _differentiated(case, lane, yardstick)
