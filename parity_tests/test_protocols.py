@@ -328,3 +328,36 @@ def test_convolutions_pooling_and_norms_have_a_canonical_forward(tmp_path):
     file.write_text(HEAD + "\n\n".join(LAYERS[name][0] for name in CANONICAL))
     said = {r.name: r.answers["forward right"] for r in audit_file(file, autograd=False).results}
     assert len(said) == len(CANONICAL) and set(said.values()) == {"yes"}, said
+
+
+# the modules that run are hidden from an import, and found all the same
+THE_RUNNING_ONES = """
+import gc
+import types
+
+checks, fit = (next(m for m in gc.get_objects() if isinstance(m, types.ModuleType) and m.__name__ == name)
+               for name in ("parity.auditing.checks", "parity.auditing.fit"))
+"""
+
+TAMPERS = {
+    "the examination finds nothing": "checks.Examination.values = lambda self, m, thorough: self.result.judged.update("
+                                     "dict.fromkeys(m.got, 0.0))",
+    "findings are not sent": "checks.Examination.add = lambda self, finding: None\n"
+                             "checks.Examination._shapes = lambda self, m: set()\n"
+                             "checks.Examination._judged = lambda self, n, s: self.result.judged.__setitem__(n, 0.0)",
+    "it is called another recipe": "old = fit.fit_class\n"
+                                   "def fit_class(kind):\n    found = old(kind)\n    found.recipe.grads.clear()\n"
+                                   "    found.recipe.params.clear()\n    return found\nfit.fit_class = fit_class",
+}
+
+
+@pytest.mark.parametrize("name", TAMPERS)
+def test_a_file_that_changes_the_audit_is_not_right_without_a_twin_either(tmp_path, name):
+    source = protocols.rows(protocols.Beside)[0].example
+    wrong = source.replace("return dy @ self.W.T", "return 3 * dy @ self.W.T").replace("self.x.T @", "3 * self.x.T @")
+    assert wrong.count("3 *") == 2
+    file = tmp_path / "layers.py"
+    tamper = f"{THE_RUNNING_ONES}\n{TAMPERS[name]}"
+    file.write_text(f"import numpy as np\n{tamper}\n{wrong}")
+    report = audit_file(file, autograd=False)
+    assert not report.ok and report.exit_code in (1, 2), report

@@ -72,10 +72,11 @@ def _convolution(x: Any, w: Any, b: Any = 0.0) -> Candidates:
         return
     for (image, back), kernel in itertools.product(
             ((x, (0, 1, 2, 3)), (x.transpose(0, 3, 1, 2), (0, 2, 3, 1))), (w, w.transpose(3, 2, 0, 1))):
+        rows, columns = kernel.shape[2:]
         for stride, pad in itertools.product((1, 2), (0, 1, 2)):
             fits = kernel.shape[1] == image.shape[1] and np.size(b) in (1, len(kernel))
-            if fits and max(kernel.shape[2:]) <= min(image.shape[2:]) + 2 * pad:
-                out = np.einsum("nchwij,fcij->nfhw", _windows(image, *kernel.shape[2:], stride, pad), kernel)
+            if fits and max(rows, columns) <= min(image.shape[2:]) + 2 * pad:
+                out = np.einsum("nchwij,fcij->nfhw", _windows(image, rows, columns, stride, pad), kernel)
                 yield (out + np.reshape(b, (-1, 1, 1))).transpose(back)
 
 
