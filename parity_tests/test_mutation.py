@@ -293,3 +293,34 @@ def test_the_command_refuses_what_it_cannot_do(capsys):
     assert "'Nothing' matches none of" in capsys.readouterr().err
     with pytest.raises(SystemExit, match="2"):
         main(["mutate", "--jobs", "0"])
+
+
+def test_a_share_is_drawn_by_its_seed():
+    from parity.trust.mutation.kills import _drawn
+
+    some, more, others = (_drawn(EVERY, share, seed) for share, seed in ((0.1, 0), (0.2, 0), (0.1, 1)))
+    keys = [{m.key for m in drawn} for drawn in (some, more, others)]
+    assert abs(len(some) / len(EVERY) - 0.1) < 0.02 and keys[0] < keys[1] and keys[0] != keys[2]
+    assert {m.side for m in some} == set(mutants.SIDES)
+    assert _drawn(EVERY, 1.0, 0) == EVERY
+
+
+@pytest.mark.parametrize(("option", "value"), [("--share", "0"), ("--share", "1.1"), ("--share", "nan"),
+                                               ("--seed", "-1")])
+def test_a_share_or_a_seed_out_of_range_is_refused(option, value, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["mutate", "--layer", "Affine", option, value])
+    assert stopped.value.code == 2 and f"{option[2:]} is " in capsys.readouterr().err
+
+
+def test_kill_rates_stand_by_kind_of_mistake(capsys):
+    from rich.console import Console
+
+    summary = Summary(True, {EVERY[2].key: "same"}, [])
+    for mutant, kind in zip(EVERY[:3], (KILLED, SURVIVED, SURVIVED), strict=True):
+        summary.add(mutant, Verdict(kind))
+    rows = summary.to_json()["families"]
+    assert sum(row["mutants"] for row in rows.values()) == 3
+    assert [sum(row[name] for row in rows.values()) for name in ("killed", "same function", "unexplained")] == [1, 1, 1]
+    summary.print(Console(width=200))
+    assert "kill rate by kind of mistake" in capsys.readouterr().out

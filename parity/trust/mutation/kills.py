@@ -1,9 +1,11 @@
 """Setting the trials on the mutants: which are killed, and by what."""
 
+import hashlib
 import time
 from collections import defaultdict
 
 from ...catalogue import CATALOGUE
+from ...errors import UsageError, amount, whole
 from ...judge.lanes import select
 from .equivalents import load
 from .mutants import SIDES, StillbornError, mutants, planted
@@ -90,13 +92,24 @@ class Arena:
             yield self.mutants[index], verdict
 
 
-def mutate(layer="*", *, fast=False, jobs=1, progress=None):
+def _drawn(mutants, share, seed):
+    """A share of the mutants, by what they are and a seed: the same ones, whatever else there is."""
+    def place(mutant):
+        digest = hashlib.blake2s("\n".join((str(seed), *mutant.key)).encode(), digest_size=8).digest()
+        return int.from_bytes(digest, "little") / 2**64
+
+    return [mutant for mutant in mutants if place(mutant) < share]
+
+
+def mutate(layer="*", *, fast=False, share=1.0, seed=0, jobs=1, progress=None):
     """Breaks the layers and sets the checks on them.
 
     Args:
         layer: glob over the layers of the catalogue, whose own code is broken, and over the modules
             that they share, such as ``_recurrent``.
         fast: whether the first check that notices is enough; else every check is asked.
+        share: of the mutants that are tried, above 0, at most 1.
+        seed: by which a share is drawn.
         jobs: number of processes.
         progress: function of (mutants done, mutants in all), called as it goes.
 
@@ -105,13 +118,16 @@ def mutate(layer="*", *, fast=False, jobs=1, progress=None):
 
     Raises:
         RuntimeError: a check finds something in the right code.
-        UsageError: a glob that matches nothing.
+        UsageError: a glob that matches nothing, a share or a seed out of range.
     """
+    if not 0 < amount("share", share) <= 1:
+        raise UsageError(f"share is {share!r}, expected a number above 0, at most 1")
+    seed = whole("seed", seed, 0)
     explained = {key: entry.reason for entry in load() for key in entry.mutants()}
     made = [mutant for side in SIDES for mutant in mutants(side)]
     places = [*CATALOGUE, *sorted({mutant.layer for mutant in made} - set(CATALOGUE))]
     wanted = select(dict(zip(places, places, strict=True)), layer)
-    chosen = [mutant for mutant in made if mutant.layer in wanted]
+    chosen = _drawn([mutant for mutant in made if mutant.layer in wanted], share, seed)
     arena = Arena(chosen, surveyed(_concerned(wanted), jobs), fast, explained)
     unmade = explained.keys() - {mutant.key for mutant in made}
     summary = Summary(fast, explained, unmade=sorted(unmade))

@@ -92,6 +92,16 @@ class Summary:
         """By layer of the catalogue, the number of mutants in code that it runs, its own and shared."""
         return Counter(layer for m, v in self.results if m.side == side for layer in v.met)
 
+    @property
+    def families(self):
+        """By kind of mistake: mutants, killed, the same function, and unexplained survivors."""
+        rows = {}
+        for mutant, verdict in self.results:
+            row = rows.setdefault(mutant.operator, {"mutants": 0, "killed": 0, "same function": 0, "unexplained": 0})
+            row["mutants"] += 1
+            row["killed" if verdict.dead else "same function" if mutant.key in self.explained else "unexplained"] += 1
+        return rows
+
     def checks(self, side):
         """By check: mutants killed, mutants killed by nothing else, and CPU seconds."""
         rows = {}
@@ -117,6 +127,7 @@ class Summary:
             "matrix": {side: {layer: dict(row) for layer, row in self.matrix(side).items()} for side in SIDES},
             "met": {side: dict(self.met(side)) for side in SIDES},
             "checks": {side: self.checks(side) for side in SIDES},
+            "families": self.families,
             "explained, not made": [list(key) for key in self.unmade],
             "verdicts": [{
                 "where": m.key[0], "operator": m.operator, "before": m.before, "after": m.after, "layer": m.layer,
@@ -150,11 +161,25 @@ class Summary:
             matrix.add_row(layer, *(f"{cell:,}" if cell else "" for cell in cells))
         return costs, matrix
 
+    def _families(self):
+        from rich.table import Table
+
+        shown = Table(title="kill rate by kind of mistake", title_justify="left", box=None, padding=(0, 1))
+        for column in ("kind", "made", "killed", "same", "unexplained", "kill rate"):
+            shown.add_column(column, justify="left" if column == "kind" else "right")
+        for kind, row in self.families.items():
+            judged = row["mutants"] - row["same function"]
+            rate = f"{row['killed'] / judged:.1%}" if judged else ""
+            shown.add_row(kind, *(f"{row[name]:,}" for name in ("mutants", "killed", "same function", "unexplained")),
+                          rate)
+        return shown
+
     def print(self, console):
         """Writes the matrix, the cost of the checks and the survivors to a ``rich`` console."""
         for side in SIDES:
             for table in self._tables(side):
                 console.print(table)
+        console.print(self._families())
         for mutant in self.survivors:
             console.print(f"\nSURVIVED {mutant.diff}", highlight=False, markup=False, soft_wrap=True)
         for mutant, verdict in self.contradicted:
