@@ -198,8 +198,9 @@ class Player:
     """
 
     def __init__(self, case: Case, lane: Any, side: str) -> None:
-        self.case, self.spec, self.lane = case, case.spec, lane
-        self.make = OBJECTS[case.spec.side][side == "port"]
+        self.case, self.lane = case, lane
+        self.spec: Any = case.spec
+        self.make = OBJECTS[self.spec.side][side == "port"]
         self.dtype = lane.torch_dtype if side == "port" else lane.dtype
         self.data = _data(case, lane)
         self.params: Arrays = dict(self.data[0].params)
@@ -568,7 +569,8 @@ def _generator(text: str) -> np.random.Generator:
 
 def _data(case: Case, lane: Any) -> list[Any]:
     """The data of a case, and others for the same object: other values, other sizes, masks and forms of labels."""
-    spec, rng = case.spec, _generator(f"{case.id} data")
+    spec: Any = case.spec
+    rng = _generator(f"{case.id} data")
     below = {a.below for a in spec.inputs.values()}
     fixed = spec.parameter_shapes(case.sizes | case.options)
     found = [case]

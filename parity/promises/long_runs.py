@@ -22,6 +22,7 @@ class Arrays:
 
     def __init__(self, spec: Any, side: str, start: list[Array], options: dict[str, float]) -> None:
         self.side = side
+        self.params: list[Any]
         if side == "reference":
             self.params = [p.copy() for p in start]
             self.optimizer = spec.reference(**options)

@@ -54,7 +54,7 @@ def _named(spec: Any, result: Any) -> dict[str, Any]:
 
 
 def _kept(spec: Any, owner: Any) -> dict[str, Any]:
-    found = {}
+    found: dict[str, Any] = {}
     for name in spec.kept:
         value = getattr(owner, name)
         found |= {f"{name}.{i}": v for i, v in enumerate(value)} if isinstance(value, list) else {name: value}
@@ -233,7 +233,8 @@ class TorchObject:
         named = [(ran.outputs[n], c.to(ran.outputs[n].dtype)) for n, c in cotangents.items()
                  if ran.outputs[n].requires_grad]
         if named:
-            torch.autograd.backward(*zip(*named, strict=True), retain_graph=True)
+            outputs, wanted = zip(*named, strict=True)
+            torch.autograd.backward(outputs, wanted, retain_graph=True)
         found: dict[str, Any] = {n: torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
                                  for n, leaf in ran.leaves.items()}
         slots = self.module.all_slots()
