@@ -12,7 +12,7 @@ import random
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
@@ -199,7 +199,7 @@ class Player:
 
     def __init__(self, case: Case, lane: Any, side: str) -> None:
         self.case, self.lane = case, lane
-        self.spec: Any = case.spec
+        self.spec = cast(Any, case.spec)
         self.make = OBJECTS[self.spec.side][side == "port"]
         self.dtype = lane.torch_dtype if side == "port" else lane.dtype
         self.data = _data(case, lane)
