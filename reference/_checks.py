@@ -6,8 +6,12 @@ stands for any number of axes, a first word in lower case asks for a kind of dty
 """
 
 import operator
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
+
+from ._types import Array
 
 KINDS = {"float": ("a float", "fc"), "int": ("an integer", "iu"), "bool": ("a bool", "b")}
 MAY_BE_EMPTY = {"N"}  # the batch; an average or a maximum over any other axis needs one entry
@@ -17,7 +21,7 @@ class CotangentError(ValueError, RuntimeError):
     """A cotangent of the wrong shape: a wrong value here, and what autograd calls a RuntimeError."""
 
 
-def parse(axes):
+def parse(axes: str) -> tuple[str, bool, list[tuple[int, str]]]:
     """Takes an axis string apart.
 
     Args:
@@ -43,7 +47,7 @@ def parse(axes):
     return kind, rest, parts
 
 
-def check(where, **arguments):
+def check(where: str, **arguments: tuple[Array, str]) -> dict[str, int]:
     """Holds each ``name=(array, axes)`` against its axis string and against the others.
 
     Args:
@@ -57,7 +61,8 @@ def check(where, **arguments):
         TypeError: not an array, or a dtype of another kind.
         ValueError: the wrong number of axes, sizes that do not fit, an empty axis; a malformed axis string.
     """
-    sizes, source = {}, {}
+    sizes: dict[str, int] = {}
+    source: dict[str, str] = {}
     for name, (array, axes) in arguments.items():
         kind, rest, parts = parse(axes)
         if not isinstance(array, np.ndarray):
@@ -80,7 +85,7 @@ def check(where, **arguments):
     return sizes
 
 
-def check_masked(where, mask, lengths, **arguments):
+def check_masked(where: str, mask: Array | None, lengths: Array | None, **arguments: tuple[Array, str]) -> Array | None:
     """``check``, and which positions are valid, said by a mask or by lengths.
 
     Args:
@@ -95,7 +100,7 @@ def check_masked(where, mask, lengths, **arguments):
         TypeError, ValueError: as ``check``; both are given, or a length is out of range.
     """
     given = {"mask": (mask, "bool N T"), "lengths": (lengths, "int N")}
-    sizes = check(where, **arguments, **{name: pair for name, pair in given.items() if pair[0] is not None})
+    sizes = check(where, **arguments, **{name: (a, axes) for name, (a, axes) in given.items() if a is not None})
     if lengths is None:
         return mask
     if mask is not None:
@@ -106,7 +111,7 @@ def check_masked(where, mask, lengths, **arguments):
     return np.arange(sizes["T"]) < lengths[:, None]
 
 
-def integer(where, **argument):
+def integer(where: str, **argument: int) -> int:
     """One ``name=value`` as an int.
 
     Raises:
@@ -119,7 +124,7 @@ def integer(where, **argument):
         raise TypeError(f"{where}: {name} is {value!r}, expected an integer") from None
 
 
-def _expected(rest, parts, got, source):
+def _expected(rest: bool, parts: Any, got: Any, source: Mapping[str, str]) -> str:
     """What was needed, in letters, and in numbers as far as earlier arguments have set them."""
     first = ["..."] * rest
     letters = [*first, *(f"{factor if factor > 1 else ''}{letter}" for factor, letter in parts)]
@@ -129,7 +134,7 @@ def _expected(rest, parts, got, source):
     return f"expected {_tuple(letters)}{numbers}"
 
 
-def check_index(where, name, index, upper, ignore=None):
+def check_index(where: str, name: str, index: Array, upper: int, ignore: int | None = None) -> None:
     """Refuses an integer array with an entry outside ``[0, upper)`` that is not ``ignore``.
 
     Raises:
@@ -145,5 +150,5 @@ def check_index(where, name, index, upper, ignore=None):
         )
 
 
-def _tuple(parts):
+def _tuple(parts: Sequence[str]) -> str:
     return "(" + ", ".join(parts) + ("," if len(parts) == 1 else "") + ")"

@@ -1,8 +1,13 @@
 """What all layers share: the lists ``params``, ``grads``, ``param_names`` and the cache."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
+from numpy.typing import DTypeLike
 
 from ._checks import CotangentError
+from ._types import Array
 
 
 class Layer:
@@ -15,13 +20,16 @@ class Layer:
     """
 
     param_names: tuple[str, ...] = ()
-    _cache = None
+    params: Any  # lists of arrays; those of a ``Composite`` are gathered from its children
+    grads: Any
+    _cache: list[Any] | None = None
+    _basis: list[Any]
 
-    def __init__(self, *params):
+    def __init__(self, *params: Array) -> None:
         self.params, self.grads = [], []
         self.bind(params)
 
-    def bind(self, params):
+    def bind(self, params: Sequence[Array]) -> None:
         """Makes the given arrays the layer's own parameters, uncopied, with new zero gradients.
 
         The way to run a layer in another dtype: ``layer.bind([p.astype(dtype) for p in layer.params])``.
@@ -46,16 +54,16 @@ class Layer:
                 raise ValueError(f"{name}: {label} has shape {param.shape}, expected {self.params[i].shape}")
         self._adopt(params)
 
-    def _adopt(self, params):
+    def _adopt(self, params: Sequence[Array]) -> None:
         self.params = params
         self.grads = [np.zeros_like(p) for p in params]
         self._cache = None
 
-    def _save(self, *values):
+    def _save(self, *values: Any) -> None:
         """Keeps what ``backward`` needs, as a new object, and what it builds on beside that."""
         self._cache, self._basis = list(values), self._now()
 
-    def _saved(self):
+    def _saved(self) -> list[Any]:
         """What ``forward`` kept for ``backward``: a list.
 
         Raises:
@@ -67,17 +75,17 @@ class Layer:
             raise RuntimeError(f"{type(self).__name__}.backward: {changed} since forward, which has to run again")
         return self._cache
 
-    def _now(self):
+    def _now(self) -> list[Any]:
         return [p.copy() for p in self.params]
 
-    def _changed(self):
+    def _changed(self) -> str:
         """What is not as the last ``forward`` left it, in words; empty where all is."""
-        for label, *values in zip(self.param_names, self._basis, self._now(), strict=False):
-            if not np.array_equal(*values, equal_nan=True):
+        for label, before, now in zip(self.param_names, self._basis, self._now(), strict=False):
+            if not np.array_equal(before, now, equal_nan=True):
                 return f"{label} has changed"
         return ""
 
-    def _check_cotangents(self, **pairs):
+    def _check_cotangents(self, **pairs: tuple[Array | float, tuple[int, ...]]) -> None:
         """Holds each ``name=(cotangent, shape of its output)`` against the other."""
         for name, (cotangent, shape) in pairs.items():
             if np.shape(cotangent) != shape:
@@ -88,7 +96,7 @@ class Layer:
 class Composite(Layer):
     """A layer made of others; its lists are theirs, one after the other, under dotted names."""
 
-    def __init__(self, **children):
+    def __init__(self, **children: Any) -> None:
         for name, child in children.items():
             setattr(self, name, child)
         self._parts = tuple(children)
@@ -96,26 +104,26 @@ class Composite(Layer):
             f"{name}.{label}" for name, child in children.items() for label in child.param_names
         )
 
-    def _children(self):
+    def _children(self) -> list[Any]:
         return [getattr(self, name) for name in self._parts]
 
     @property
-    def params(self):
+    def params(self) -> list[Array]:
         return [p for child in self._children() for p in child.params]
 
     @property
-    def grads(self):
+    def grads(self) -> list[Array]:
         return [g for child in self._children() for g in child.grads]
 
-    def _adopt(self, params):
+    def _adopt(self, params: Sequence[Array]) -> None:
         rest = iter(params)
         for child in self._children():
             child.bind([next(rest) for _ in child.params])
 
-    def _now(self):
+    def _now(self) -> list[Any]:
         return [child._cache for child in self._children()]
 
-    def _changed(self):
+    def _changed(self) -> str:
         for label, child, cache in zip(self._parts, self._children(), self._basis, strict=False):
             if child._cache is not cache:
                 return f"{label} was used by itself"
@@ -124,11 +132,11 @@ class Composite(Layer):
         return ""
 
 
-def like(gradient, array):
+def like(gradient: Array, array: Array) -> Array:
     """The gradient in the dtype of the array that it belongs to."""
     return gradient.astype(array.dtype, copy=False)
 
 
-def normal(rng, shape, scale, dtype):
+def normal(rng: np.random.Generator, shape: tuple[int, ...], scale: float, dtype: DTypeLike) -> Array:
     """Normal values of standard deviation ``scale``: the textbook's initialisation."""
     return (scale * rng.standard_normal(shape)).astype(dtype)

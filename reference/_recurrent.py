@@ -6,10 +6,13 @@ comes from the input, ``a = x Wx + b``, and returns the next state and a cache;
 All products with ``Wx`` are done at once for all time steps.
 """
 
+from typing import Any
+
 import numpy as np
 
 from ._checks import check
 from ._layer import Layer, like
+from ._types import Array
 
 
 class Cell(Layer):
@@ -18,12 +21,14 @@ class Cell(Layer):
     param_names = ("Wx", "Wh", "b")
     states: tuple[str, ...] = ("h",)
     width = "H"  # of Wx, Wh and b: a block a gate
+    step: Any  # the two static functions
+    step_backward: Any
 
-    def __init__(self, Wx, Wh, b):
+    def __init__(self, Wx: Array, Wh: Array, b: Array) -> None:
         super().__init__(Wx, Wh, b)
         check(type(self).__name__, **cell_parameters(self))
 
-    def _step_forward(self, x, *state):
+    def _step_forward(self, x: Array, *state: Array) -> tuple[Array, ...]:
         Wx, Wh, b = self.params
         given = {f"{s}_prev": (value, "N H") for s, value in zip(self.states, state, strict=True)}
         check(f"{type(self).__name__}.forward", **cell_parameters(self), x=(x, "N D"), **given)
@@ -31,7 +36,7 @@ class Cell(Layer):
         self._save(x, state, after, cache)
         return tuple(a.copy() for a in after)  # the caller's own, whatever is done to them
 
-    def _step_backward(self, *dstate):
+    def _step_backward(self, *dstate: Array) -> tuple[Array, ...]:
         x, state, after, cache = self._saved()
         self._check_cotangents(**{f"d{s}_next": (d, a.shape)
                                   for s, d, a in zip(self.states, dstate, after, strict=True)})
@@ -53,13 +58,13 @@ class TimeCell(Layer):
     param_names = Cell.param_names
     cell: type[Cell]
 
-    def __init__(self, Wx, Wh, b, stateful=False):
+    def __init__(self, Wx: Array, Wh: Array, b: Array, stateful: bool = False) -> None:
         super().__init__(Wx, Wh, b)
         check(type(self).__name__, **cell_parameters(self))
         self.stateful = stateful
         self.reset_state()
 
-    def set_state(self, *state):
+    def set_state(self, *state: Array | None) -> None:
         """Sets the state from which the next ``forward`` of a stateful layer starts.
 
         Args:
@@ -74,11 +79,11 @@ class TimeCell(Layer):
         for name, value in zip(self.cell.states, state, strict=False):
             setattr(self, name, value)
 
-    def reset_state(self):
+    def reset_state(self) -> None:
         """Forgets the state: the next ``forward`` starts from zeros."""
         self.set_state()
 
-    def forward(self, xs):
+    def forward(self, xs: Array) -> Array:
         """Runs through the sequence, from the kept state if stateful, else from zeros.
 
         Args:
@@ -110,7 +115,7 @@ class TimeCell(Layer):
         self._save(xs, start, hs.shape, caches)
         return hs
 
-    def backward(self, dhs):
+    def backward(self, dhs: Array) -> Array:
         """Back-propagation through the time steps of the last ``forward``, no further.
 
         Writes the gradients of the parameters, and ``dh`` (and ``dc``).
@@ -129,7 +134,8 @@ class TimeCell(Layer):
         self._check_cotangents(dhs=(dhs, shape))
         Wx, Wh, _ = self.params
         dstate = tuple(np.zeros_like(dhs, shape=s.shape) for s in start)
-        das, total = [], np.zeros_like(dhs, shape=Wh.shape)
+        das: Any = []
+        total = np.zeros_like(dhs, shape=Wh.shape)
         for t in reversed(range(shape[1])):
             da, dWh, dstate = self.cell.step_backward(Wh, caches[t], dhs[:, t] + dstate[0], *dstate[1:])
             das.append(da)
@@ -145,7 +151,7 @@ class TimeCell(Layer):
         return like(np.matmul(das, Wx.T), xs)
 
 
-def cell_parameters(layer):
+def cell_parameters(layer: Any) -> dict[str, tuple[Array, str]]:
     """The axis strings of a cell's parameters, for ``check``: Wh first, because it alone gives H."""
     Wx, Wh, b = layer.params
     width = getattr(layer, "cell", layer).width

@@ -4,6 +4,7 @@ import numpy as np
 
 from ._checks import check
 from ._layer import Layer, like
+from ._types import Array
 
 
 class Affine(Layer):
@@ -23,11 +24,11 @@ class Affine(Layer):
     param_names = ("W", "b")
     _input, _axes = "x", "N D"
 
-    def __init__(self, W, b):
+    def __init__(self, W: Array, b: Array) -> None:
         super().__init__(W, b)
         check(type(self).__name__, W=(W, "D H"), b=(b, "H"))
 
-    def forward(self, x):
+    def forward(self, x: Array) -> Array:
         """Maps each row.
 
         Args:
@@ -46,7 +47,7 @@ class Affine(Layer):
         self._save(x, y.shape)
         return y
 
-    def backward(self, dy):
+    def backward(self, dy: Array) -> Array:
         """Cotangent of the input; writes the gradients of ``W`` and ``b``.
 
         Args:

@@ -5,9 +5,10 @@ import numpy as np
 from ._checks import check, check_masked
 from ._functions import softmax, softmax_backward
 from ._layer import Composite, Layer, like
+from ._types import Array
 
 
-def valid(hs, mask):
+def valid(hs: Array, mask: Array | None) -> Array:
     """States ``(N, T, H)`` with zeros where ``mask`` ``(N, T)`` is false, whatever stands there; None masks nothing."""
     return hs if mask is None else np.where(mask[:, :, None], hs, 0)
 
@@ -18,7 +19,7 @@ class WeightSum(Layer):
     Source: Saito, Deep Learning from Scratch 2, chapter 8.
     """
 
-    def forward(self, hs, a):
+    def forward(self, hs: Array, a: Array) -> Array:
         """Weighted sum over time.
 
         Args:
@@ -36,7 +37,7 @@ class WeightSum(Layer):
         self._save(hs, a)
         return np.matmul(a[:, None, :], hs)[:, 0]
 
-    def backward(self, dc):
+    def backward(self, dc: Array) -> tuple[Array, Array]:
         """Cotangents of states and weights.
 
         Args:
@@ -60,7 +61,7 @@ class AttentionWeight(Layer):
     Source: Luong et al. 2015; Saito, Deep Learning from Scratch 2, chapter 8.
     """
 
-    def forward(self, hs, h, mask=None, *, lengths=None):
+    def forward(self, hs: Array, h: Array, mask: Array | None = None, *, lengths: Array | None = None) -> Array:
         """Weights of the encoder states.
 
         Args:
@@ -82,7 +83,7 @@ class AttentionWeight(Layer):
         self._save(hs, h, mask, a)
         return a.copy()  # the caller's own, whatever is done to it
 
-    def backward(self, da):
+    def backward(self, da: Array) -> tuple[Array, Array]:
         """Cotangents of the states.
 
         Args:
@@ -111,11 +112,14 @@ class Attention(Composite):
     Source: Saito, Deep Learning from Scratch 2, chapter 8.
     """
 
-    def __init__(self):
-        super().__init__(weight=AttentionWeight(), sum=WeightSum())
-        self.attention_weight = None
+    weight: AttentionWeight
+    sum: WeightSum
 
-    def forward(self, hs, h, mask=None, *, lengths=None):
+    def __init__(self) -> None:
+        super().__init__(weight=AttentionWeight(), sum=WeightSum())
+        self.attention_weight: Array | None = None
+
+    def forward(self, hs: Array, h: Array, mask: Array | None = None, *, lengths: Array | None = None) -> Array:
         """Context of one decoder state.
 
         Args:
@@ -138,7 +142,7 @@ class Attention(Composite):
         self._save(c.shape, mask)
         return c
 
-    def backward(self, dc):
+    def backward(self, dc: Array) -> tuple[Array, Array]:
         """Cotangents of the states, through the sum and through the weights.
 
         Args:
@@ -167,11 +171,12 @@ class TimeAttention(Layer):
     Source: Saito, Deep Learning from Scratch 2, chapter 8.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
-        self.attention_weights = None
+        self.attention_weights: list[Array] | None = None
 
-    def forward(self, hs_enc, hs_dec, mask=None, *, lengths=None):
+    def forward(self, hs_enc: Array, hs_dec: Array, mask: Array | None = None, *,
+                lengths: Array | None = None) -> Array:
         """Contexts of all decoder states.
 
         Args:
@@ -195,7 +200,7 @@ class TimeAttention(Layer):
         self._save(hs_enc, hs_dec, mask, a)
         return np.matmul(a, hs_enc)
 
-    def backward(self, dcs):
+    def backward(self, dcs: Array) -> tuple[Array, Array]:
         """Cotangents of encoder and decoder states.
 
         Args:

@@ -1,9 +1,13 @@
 """Encoder, decoder and model with attention."""
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import DTypeLike
 
 from ._checks import check_masked
 from ._layer import Composite
+from ._types import Array
 from .attention import TimeAttention, valid
 from .seq2seq import Decoder, Encoder, Seq2seq, embedding_and_lstm, model_sizes, output_affine
 
@@ -14,7 +18,7 @@ class AttentionEncoder(Encoder):
     Source: Bahdanau et al. 2015; Saito, Deep Learning from Scratch 2, chapter 8.
     """
 
-    def forward(self, xs, mask=None, *, lengths=None):
+    def forward(self, xs: Array, mask: Array | None = None, *, lengths: Array | None = None) -> Array:
         """Reads the source.
 
         Args:
@@ -34,7 +38,7 @@ class AttentionEncoder(Encoder):
         """
         return self._read(xs, mask, lengths)
 
-    def backward(self, dhs):
+    def backward(self, dhs: Array) -> None:
         """Writes the gradients of the parameters; ids have none.
 
         Args:
@@ -63,13 +67,16 @@ class AttentionDecoder(Decoder):
         ValueError: a size below 1.
     """
 
-    def __init__(self, vocab_size, wordvec_size, hidden_size, *, dtype=np.float32, rng=None):
+    attention: TimeAttention
+
+    def __init__(self, vocab_size: int, wordvec_size: int, hidden_size: int, *, dtype: DTypeLike = np.float32,
+                 rng: np.random.Generator | None = None) -> None:
         _, D, H = sizes = model_sizes(self, vocab_size, wordvec_size, hidden_size)
         rng = np.random.default_rng() if rng is None else rng
         Composite.__init__(self, **embedding_and_lstm(sizes, D, True, dtype, rng), attention=TimeAttention(),
                            affine=output_affine(sizes, 2 * H, dtype, rng))
 
-    def forward(self, xs, enc_hs, mask=None, *, lengths=None):
+    def forward(self, xs: Array, enc_hs: Array, mask: Array | None = None, *, lengths: Array | None = None) -> Array:
         """Scores of the next id at every step.
 
         Args:
@@ -94,16 +101,17 @@ class AttentionDecoder(Decoder):
         self._save(score.shape, enc_hs.shape, last, mask)
         return score
 
-    def _check_states(self, method, enc_hs, mask, lengths, **more):
+    def _check_states(self, method: str, enc_hs: Array, mask: Array | None, lengths: Array | None,
+                      **more: tuple[Array, str]) -> Array | None:
         return check_masked(f"{type(self).__name__}.{method}", mask, lengths, Wh=(self.lstm.params[1], "H 4H"), **more,
                             enc_hs=(enc_hs, "N T H"))
 
-    def _scores(self, xs, enc_hs, mask):
+    def _scores(self, xs: Array, enc_hs: Array, mask: Array | None = None) -> Array:
         dec_hs = self.lstm.forward(self.embed.forward(xs))
         c = self.attention.forward(enc_hs, dec_hs, mask)
         return self.affine.forward(np.concatenate((c, dec_hs), axis=2))
 
-    def backward(self, dscore):
+    def backward(self, dscore: Array) -> Array:
         """Cotangent of the encoder states; writes the gradients of the parameters.
 
         Args:
@@ -124,7 +132,9 @@ class AttentionDecoder(Decoder):
         denc_hs[last] += self.lstm.dh
         return valid(denc_hs, mask)
 
-    def generate(self, enc_hs, start_id, sample_size, mask=None, *, lengths=None, **how):
+    # a mask may come by its place, where the supertype takes what has a name alone
+    def generate(self, enc_hs: Array, start_id: int, sample_size: int,  # type: ignore[override]
+                 mask: Array | None = None, *, lengths: Array | None = None, **how: Any) -> Any:
         """Decoding, greedy or by beam search; among equals, the first.
 
         Args:
@@ -145,14 +155,14 @@ class AttentionDecoder(Decoder):
         enc_hs, last = valid(enc_hs, mask), last_valid(enc_hs, mask)
         return self._search(enc_hs[last], (enc_hs, mask), start_id, sample_size, **how)
 
-    def _kept(self):
-        return self.attention.attention_weights
+    def _kept(self) -> list[Array]:
+        return self.attention.attention_weights or []
 
-    def _keep(self, steps):
+    def _keep(self, steps: list[Array]) -> None:
         self.attention.attention_weights = steps
 
 
-def last_valid(hs, mask):
+def last_valid(hs: Array, mask: Array | None) -> tuple[Array, Array]:
     """Index of the last valid state of each row ``(N, T, H)``; of the last, which is zero, where none is."""
     T = hs.shape[1]
     last = np.full(len(hs), T - 1) if mask is None else T - 1 - mask[:, ::-1].argmax(axis=1)
@@ -173,8 +183,8 @@ class AttentionSeq2seq(Seq2seq):
     decoder_class = AttentionDecoder
 
     @property
-    def attention_weights(self):
+    def attention_weights(self) -> list[Array] | None:
         return self.decoder.attention.attention_weights
 
-    def _message(self, xs, mask):
+    def _message(self, xs: Array, mask: Array | None) -> tuple[Array | None, ...]:
         return self.encoder.forward(xs, mask), mask

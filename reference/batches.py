@@ -1,7 +1,12 @@
 """The order in which training sees the data: one for both sides."""
 
 
-def batches(size, batch_size, rng):
+import numpy as np
+
+from ._types import Array
+
+
+def batches(size: int, batch_size: int, rng: np.random.Generator) -> list[Array]:
     """One epoch of rows: all of them in a random order, cut into batches; the last may be smaller.
 
     Args:

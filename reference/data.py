@@ -5,9 +5,14 @@ import os
 import stat
 import sys
 import uuid
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
+
+from ._types import Array, Path
+
+Split = tuple[Array, Array]  # questions and answers
 
 MONTHS = ("January", "February", "March", "April", "May", "June", "July", "August", "September", "October",
           "November", "December")
@@ -23,11 +28,11 @@ class Vocabulary(NamedTuple):
         id_to_char: dict from id to character.
     """
 
-    char_to_id: dict
-    id_to_char: dict
+    char_to_id: dict[str, int]
+    id_to_char: dict[int, str]
 
 
-def load_data(path, seed=1984, pad=None):
+def load_data(path: Path, seed: int | None = 1984, pad: str | None = None) -> tuple[Split, Split, Vocabulary]:
     """Reads a ``question_answer`` file into ids; see ``encode_lines``.
 
     Source: Saito, Deep Learning from Scratch 2, chapter 7.
@@ -52,7 +57,8 @@ def load_data(path, seed=1984, pad=None):
     return encode_lines(lines, seed, pad, path)
 
 
-def encode_lines(lines, seed=1984, pad=None, source="lines"):
+def encode_lines(lines: Iterable[str], seed: int | None = 1984, pad: str | None = None,
+                 source: Path = "lines") -> tuple[Split, Split, Vocabulary]:
     """Turns ``question_answer`` lines into ids.
 
     Characters are numbered in order of first appearance, question, then answer, line by line; the
@@ -97,12 +103,12 @@ def encode_lines(lines, seed=1984, pad=None, source="lines"):
     return (x[:split], t[:split]), (x[split:], t[split:]), vocabulary
 
 
-def _filled_up(texts, pad):
+def _filled_up(texts: Sequence[str], pad: str) -> list[str]:
     longest = max(map(len, texts))
     return [text.ljust(longest, pad) for text in texts]
 
 
-def date_lines(size=50_000, seed=0):
+def date_lines(size: int = 50_000, seed: int = 0) -> list[str]:
     """The lines of a date data set.
 
     Dates are uniform over 1970-01-01 to 2017-12-31; a quarter each reads ``M/D/YY``,
@@ -141,7 +147,7 @@ def date_lines(size=50_000, seed=0):
     return lines
 
 
-def write_dates(path, size=50_000, seed=0):
+def write_dates(path: Path, size: int = 50_000, seed: int = 0) -> None:
     """Writes a date data set, atomically; see ``date_lines``.
 
     Args:
@@ -157,7 +163,7 @@ def write_dates(path, size=50_000, seed=0):
     write_atomically(path, text.encode())
 
 
-def write_atomically(path, data):
+def write_atomically(path: Path, data: bytes) -> None:
     """Writes bytes to a file so that it holds all of them or what it held before.
 
     A link stays a link, and its target is written; what is no ordinary file (a device, a pipe) is written to
@@ -178,7 +184,7 @@ def write_atomically(path, data):
         raise OSError(error.errno, error.strerror, os.fspath(path)) from None
 
 
-def _write(target, path, data):
+def _write(target: Any, path: Path, data: bytes) -> None:
     try:
         there = os.stat(path)
     except FileNotFoundError:
@@ -207,7 +213,7 @@ def _write(target, path, data):
         raise
 
 
-def _stream(there):
+def _stream(there: Any) -> Any:
     """The standard stream, 1 or 2, that goes to a file; None where neither does."""
     for stream, printed in ((1, sys.stdout), (2, sys.stderr)):
         try:

@@ -4,6 +4,7 @@ import numpy as np
 
 from ._checks import check
 from ._layer import Layer, like
+from ._types import Array
 
 
 class TimeDropout(Layer):
@@ -21,7 +22,7 @@ class TimeDropout(Layer):
         ValueError: a ratio outside [0, 1).
     """
 
-    def __init__(self, dropout_ratio=0.5, rng=None):
+    def __init__(self, dropout_ratio: float = 0.5, rng: np.random.Generator | None = None) -> None:
         if not 0 <= dropout_ratio < 1:
             raise ValueError(f"TimeDropout: dropout_ratio is {dropout_ratio}, expected 0 <= ratio < 1")
         super().__init__()
@@ -29,7 +30,7 @@ class TimeDropout(Layer):
         self.rng = np.random.default_rng() if rng is None else rng
         self.train_flg = True
 
-    def forward(self, xs, mask=None):
+    def forward(self, xs: Array, mask: Array | None = None) -> Array:
         """Drops entries.
 
         Args:
@@ -53,7 +54,7 @@ class TimeDropout(Layer):
         self._save(xs, mask, scale)
         return xs * mask * scale
 
-    def backward(self, dys):
+    def backward(self, dys: Array) -> Array:
         """Cotangent of ``xs``, through the same mask.
 
         Args:

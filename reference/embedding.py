@@ -4,6 +4,7 @@ import numpy as np
 
 from ._checks import check, check_index
 from ._layer import Layer
+from ._types import Array
 
 
 class Embedding(Layer):
@@ -22,11 +23,11 @@ class Embedding(Layer):
     param_names = ("W",)
     _input, _axes = "idx", "int N"
 
-    def __init__(self, W):
+    def __init__(self, W: Array) -> None:
         super().__init__(W)
         check(type(self).__name__, W=(W, "V D"))
 
-    def forward(self, idx):
+    def forward(self, idx: Array) -> Array:
         """Looks the rows up.
 
         Args:
@@ -47,7 +48,7 @@ class Embedding(Layer):
         self._save(idx)
         return W[idx]
 
-    def backward(self, dy):
+    def backward(self, dy: Array) -> None:
         """Writes the gradient of ``W``; an index has none.
 
         Args:

@@ -1,9 +1,12 @@
 """The gated recurrent unit."""
 
+from typing import Any
+
 import numpy as np
 
 from ._functions import sigmoid
 from ._recurrent import Cell, TimeCell
+from ._types import Array
 
 
 class GRU(Cell):
@@ -24,7 +27,7 @@ class GRU(Cell):
 
     width = "3H"
 
-    def forward(self, x, h_prev):
+    def forward(self, x: Array, h_prev: Array) -> Array:
         """One step.
 
         Args:
@@ -41,7 +44,7 @@ class GRU(Cell):
         (h_next,) = self._step_forward(x, h_prev)
         return h_next
 
-    def backward(self, dh_next):
+    def backward(self, dh_next: Array) -> tuple[Array, ...]:
         """Cotangents of the inputs; writes the gradients of the parameters.
 
         Args:
@@ -57,7 +60,7 @@ class GRU(Cell):
         return self._step_backward(dh_next)
 
     @staticmethod
-    def step(a, Wh, h):
+    def step(a: Array, Wh: Array, h: Array) -> Any:
         H = len(Wh)
         zr = sigmoid(a[:, : 2 * H] + np.matmul(h, Wh[:, : 2 * H]))
         z, r = zr[:, :H], zr[:, H:]
@@ -65,7 +68,7 @@ class GRU(Cell):
         return ((1 - z) * h + z * h_hat,), (h, z, r, h_hat)
 
     @staticmethod
-    def step_backward(Wh, cache, dh_next):
+    def step_backward(Wh: Array, cache: Any, dh_next: Array) -> Any:
         h, z, r, h_hat = cache
         H = len(Wh)
         dh_hat = dh_next * z * (1 - h_hat * h_hat)

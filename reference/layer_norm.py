@@ -4,6 +4,7 @@ import numpy as np
 
 from ._checks import check
 from ._layer import Layer, like
+from ._types import Array
 
 
 class LayerNorm(Layer):
@@ -23,14 +24,14 @@ class LayerNorm(Layer):
 
     param_names = ("gamma", "beta")
 
-    def __init__(self, gamma, beta, eps=1e-5):
+    def __init__(self, gamma: Array, beta: Array, eps: float = 1e-05) -> None:
         super().__init__(gamma, beta)
         check("LayerNorm", gamma=(gamma, "D"), beta=(beta, "D"))
         if not eps > 0:
             raise ValueError(f"LayerNorm: eps is {eps}, expected > 0")
         self.eps = eps
 
-    def forward(self, x):
+    def forward(self, x: Array) -> Array:
         """Normalises each row.
 
         Args:
@@ -51,7 +52,7 @@ class LayerNorm(Layer):
         self._save(x, normalised, std)
         return gamma * normalised + beta
 
-    def backward(self, dy):
+    def backward(self, dy: Array) -> Array:
         """Cotangent of ``x``, through the mean and the variance too; writes the gradients of ``gamma`` and ``beta``.
 
         Args:

@@ -1,13 +1,16 @@
 """Softmax and cross entropy in one, of single rows and of sequences."""
 
+from typing import Any
+
 import numpy as np
 
 from ._checks import check, check_index
 from ._functions import log_softmax
 from ._layer import Layer, like
+from ._types import Array
 
 
-def class_indices(where, name, labels, logits, axes, ignore=None):
+def class_indices(where: str, name: str, labels: Array, logits: Array, axes: str, ignore: int | None = None) -> Array:
     """Labels as indices: as they are, or the place of the largest entry of one-hot rows, checked against the logits."""
     if isinstance(labels, np.ndarray) and labels.ndim == logits.ndim:
         if labels.shape != logits.shape:
@@ -18,13 +21,13 @@ def class_indices(where, name, labels, logits, axes, ignore=None):
     return labels
 
 
-def cross_entropy(x, t):
+def cross_entropy(x: Array, t: Array) -> Any:
     """Mean of -log softmax(x)[t] over the rows (0 for none) and the weights softmax(x)."""
     logp = log_softmax(x)
     return -logp[np.arange(len(t)), t].sum() / max(len(t), 1), np.exp(logp)
 
 
-def cross_entropy_backward(dout, y, t):
+def cross_entropy_backward(dout: Array | float, y: Array, t: Array) -> Array:
     """Cotangent of the logits of ``cross_entropy``."""
     dx = y.copy()
     dx[np.arange(len(t)), t] -= 1
@@ -40,7 +43,7 @@ class SoftmaxWithLoss(Layer):
     Source: Saito, Deep Learning from Scratch 2, chapter 1.
     """
 
-    def forward(self, x, t):
+    def forward(self, x: Array, t: Array) -> Array:
         """Mean loss of the rows; 0 for a batch of none.
 
         Args:
@@ -62,7 +65,7 @@ class SoftmaxWithLoss(Layer):
         self._save(x, y, t)
         return loss
 
-    def backward(self, dout=1):
+    def backward(self, dout: Array | float = 1) -> Array:
         """Cotangent of the logits.
 
         Args:
@@ -91,11 +94,11 @@ class TimeSoftmaxWithLoss(Layer):
         ignore_label: label of the time steps that do not count.
     """
 
-    def __init__(self, ignore_label=-1):
+    def __init__(self, ignore_label: int = -1) -> None:
         super().__init__()
         self.ignore_label = ignore_label
 
-    def forward(self, xs, ts):
+    def forward(self, xs: Array, ts: Array) -> Array:
         """Mean loss of the labels that count; 0 where none does.
 
         Args:
@@ -118,7 +121,7 @@ class TimeSoftmaxWithLoss(Layer):
         self._save(xs, y, ts, counts)
         return loss
 
-    def backward(self, dout=1):
+    def backward(self, dout: Array | float = 1) -> Array:
         """Cotangent of the logits, zero where the label is ignored.
 
         Args:

@@ -1,11 +1,14 @@
 """Long short-term memory."""
 
+from typing import Any
+
 import numpy as np
 
 from ._checks import check
 from ._functions import sigmoid
 from ._layer import Composite
 from ._recurrent import Cell, TimeCell
+from ._types import Array
 
 
 class LSTM(Cell):
@@ -27,7 +30,7 @@ class LSTM(Cell):
     states = ("h", "c")
     width = "4H"
 
-    def forward(self, x, h_prev, c_prev):
+    def forward(self, x: Array, h_prev: Array, c_prev: Array) -> tuple[Array, ...]:
         """One step.
 
         Args:
@@ -44,7 +47,7 @@ class LSTM(Cell):
         """
         return self._step_forward(x, h_prev, c_prev)
 
-    def backward(self, dh_next, dc_next):
+    def backward(self, dh_next: Array, dc_next: Array) -> tuple[Array, ...]:
         """Cotangents of the inputs; writes the gradients of the parameters.
 
         Args:
@@ -61,7 +64,7 @@ class LSTM(Cell):
         return self._step_backward(dh_next, dc_next)
 
     @staticmethod
-    def step(a, Wh, h, c):
+    def step(a: Array, Wh: Array, h: Array, c: Array) -> Any:
         a = a + np.matmul(h, Wh)
         H = len(Wh)
         f, g = sigmoid(a[:, :H]), np.tanh(a[:, H : 2 * H])
@@ -71,7 +74,7 @@ class LSTM(Cell):
         return (o * tanh_c, c_next), (h, c, f, g, i, o, tanh_c)
 
     @staticmethod
-    def step_backward(Wh, cache, dh_next, dc_next):
+    def step_backward(Wh: Array, cache: Any, dh_next: Array, dc_next: Array) -> Any:
         h, c, f, g, i, o, tanh_c = cache
         dc = dc_next + dh_next * o * (1 - tanh_c * tanh_c)
         da = np.concatenate(
@@ -94,6 +97,10 @@ class TimeLSTM(TimeCell):
     Source: Saito, Deep Learning from Scratch 2, chapter 6.
     """
 
+    h: Any  # arrays, or None for zeros
+    c: Any
+    dh: Any
+    dc: Any
     cell = LSTM
 
 
@@ -112,19 +119,23 @@ class TimeBiLSTM(Composite):
         ValueError: the shapes do not fit.
     """
 
-    def __init__(self, Wx1, Wh1, b1, Wx2, Wh2, b2, stateful=False):
+    forward_lstm: TimeLSTM
+    backward_lstm: TimeLSTM
+
+    def __init__(self, Wx1: Array, Wh1: Array, b1: Array, Wx2: Array, Wh2: Array, b2: Array,
+                 stateful: bool = False) -> None:
         first, second = TimeLSTM(Wx1, Wh1, b1, stateful), TimeLSTM(Wx2, Wh2, b2, stateful)
         super().__init__(forward_lstm=first, backward_lstm=second)
         self.param_names = ("Wx1", "Wh1", "b1", "Wx2", "Wh2", "b2")
         self.stateful = stateful
         check("TimeBiLSTM", Wh1=(Wh1, "H 4H"), Wx1=(Wx1, "D 4H"), Wh2=(Wh2, "H 4H"), Wx2=(Wx2, "D 4H"))
 
-    def reset_state(self):
+    def reset_state(self) -> None:
         """Forgets the state of both directions."""
         self.forward_lstm.reset_state()
         self.backward_lstm.reset_state()
 
-    def forward(self, xs):
+    def forward(self, xs: Array) -> Array:
         """Runs through the sequence both ways.
 
         Args:
@@ -144,7 +155,7 @@ class TimeBiLSTM(Composite):
         self._save(hs.shape)
         return hs
 
-    def backward(self, dhs):
+    def backward(self, dhs: Array) -> Array:
         """Cotangent of ``xs``; writes the gradients of the parameters.
 
         Args:

@@ -5,6 +5,7 @@ import numpy as np
 from ._checks import check, check_masked, integer
 from ._functions import softmax, softmax_backward
 from ._layer import Layer, like
+from ._types import Array
 from .attention import valid
 
 
@@ -30,15 +31,16 @@ class MultiHeadAttention(Layer):
 
     param_names = ("Wq", "Wk", "Wv", "Wo")
 
-    def __init__(self, Wq, Wk, Wv, Wo, heads=1):
+    def __init__(self, Wq: Array, Wk: Array, Wv: Array, Wo: Array, heads: int = 1) -> None:
         super().__init__(Wq, Wk, Wv, Wo)
         check("MultiHeadAttention", Wq=(Wq, "D D"), Wk=(Wk, "D D"), Wv=(Wv, "D D"), Wo=(Wo, "D D"))
         self.heads = integer("MultiHeadAttention", heads=heads)
         if self.heads < 1 or len(Wq) % self.heads:
             raise ValueError(f"MultiHeadAttention: heads is {heads}, expected >= 1 and a divisor of D = {len(Wq)}")
-        self.attention_weights = None
+        self.attention_weights: Array | None = None
 
-    def forward(self, query, key, value, mask=None, *, lengths=None):
+    def forward(self, query: Array, key: Array, value: Array, mask: Array | None = None, *,
+                lengths: Array | None = None) -> Array:
         """Attends from every query to all keys.
 
         Args:
@@ -66,7 +68,7 @@ class MultiHeadAttention(Layer):
         self._save(query, key, value, mask, q, k, v, a, joined)
         return np.matmul(joined, Wo)
 
-    def backward(self, dy):
+    def backward(self, dy: Array) -> tuple[Array, Array, Array]:
         """Cotangents of queries, keys and values; writes the gradients of the four weights.
 
         Args:
@@ -92,20 +94,20 @@ class MultiHeadAttention(Layer):
         return (like(np.matmul(dq, Wq.T), query), like(valid(np.matmul(dk, Wk.T), mask), key),
                 like(valid(np.matmul(dv, Wv.T), mask), value))
 
-    def _split(self, x):
+    def _split(self, x: Array) -> Array:
         """``(N, U, D)`` as ``(N, heads, U, K)``."""
         n, u, d = x.shape
         return x.reshape(n, u, self.heads, d // self.heads).swapaxes(1, 2)
 
-    def _join(self, x):
+    def _join(self, x: Array) -> Array:
         """``(N, heads, U, K)`` as ``(N, U, D)``."""
         n, heads, u, k = x.shape
         return x.swapaxes(1, 2).reshape(n, u, heads * k)
 
 
-def _of_every_query(mask):
+def _of_every_query(mask: Array | None) -> Array | None:
     return None if mask is None else mask[:, None, None, :]
 
 
-def _rows(x):
+def _rows(x: Array) -> Array:
     return x.reshape(-1, x.shape[-1])

@@ -1,6 +1,11 @@
 """Optimizers and gradient clipping, on lists of arrays, in place."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
+
+from ._types import Array
 
 
 class SGD:
@@ -12,10 +17,10 @@ class SGD:
         lr: learning rate, > 0.
     """
 
-    def __init__(self, lr=0.01):
+    def __init__(self, lr: float = 0.01) -> None:
         self.lr = lr
 
-    def update(self, params, grads):
+    def update(self, params: Sequence[Array], grads: Sequence[Array]) -> None:
         """One step.
 
         Args:
@@ -39,15 +44,15 @@ class Adam:
         beta2: decay of the second moment, in [0, 1).
     """
 
-    def __init__(self, lr=0.001, beta1=0.9, beta2=0.999):
+    def __init__(self, lr: float = 0.001, beta1: float = 0.9, beta2: float = 0.999) -> None:
         self.lr = lr
         self.beta1 = beta1
         self.beta2 = beta2
         self.iter = 0
-        self.m = None
-        self.v = None
+        self.m: Any = None  # lists of arrays, made at the first step
+        self.v: Any = None
 
-    def update(self, params, grads):
+    def update(self, params: Sequence[Array], grads: Sequence[Array]) -> None:
         """One step.
 
         Args:
@@ -65,7 +70,7 @@ class Adam:
             p -= lr_t * m / (np.sqrt(v) + 1e-7)
 
 
-def clip_grads(grads, max_norm):
+def clip_grads(grads: Sequence[Array], max_norm: float) -> float:
     """Scales all gradients by max_norm / (norm + 1e-6) where that is below 1.
 
     Source: Pascanu et al. 2013; Saito, Deep Learning from Scratch 2, chapter 5.

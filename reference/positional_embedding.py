@@ -4,6 +4,7 @@ import numpy as np
 
 from ._checks import check, check_masked
 from ._layer import Layer, like
+from ._types import Array
 from .attention import valid
 
 
@@ -22,11 +23,11 @@ class PositionalEmbedding(Layer):
 
     param_names = ("W",)
 
-    def __init__(self, W):
+    def __init__(self, W: Array) -> None:
         super().__init__(W)
         check("PositionalEmbedding", W=(W, "M D"))
 
-    def forward(self, xs, mask=None, *, lengths=None):
+    def forward(self, xs: Array, mask: Array | None = None, *, lengths: Array | None = None) -> tuple[Array, Array]:
         """Adds to each entry of a sequence the row of its position.
 
         Args:
@@ -52,7 +53,7 @@ class PositionalEmbedding(Layer):
         self._save(xs, mask, positions)
         return valid(xs + W[positions], mask), positions.copy()
 
-    def backward(self, dys):
+    def backward(self, dys: Array) -> Array:
         """Cotangent of ``xs``; writes the gradient of ``W``; positions have none.
 
         Args:

@@ -1,8 +1,11 @@
 """The simple recurrent layer."""
 
+from typing import Any
+
 import numpy as np
 
 from ._recurrent import Cell, TimeCell
+from ._types import Array
 
 
 class RNN(Cell):
@@ -18,7 +21,7 @@ class RNN(Cell):
         ValueError: the shapes do not fit.
     """
 
-    def forward(self, x, h_prev):
+    def forward(self, x: Array, h_prev: Array) -> Array:
         """One step.
 
         Args:
@@ -35,7 +38,7 @@ class RNN(Cell):
         (h_next,) = self._step_forward(x, h_prev)
         return h_next
 
-    def backward(self, dh_next):
+    def backward(self, dh_next: Array) -> tuple[Array, ...]:
         """Cotangents of the inputs; writes the gradients of the parameters.
 
         Args:
@@ -51,12 +54,12 @@ class RNN(Cell):
         return self._step_backward(dh_next)
 
     @staticmethod
-    def step(a, Wh, h):
+    def step(a: Array, Wh: Array, h: Array) -> Any:
         h_next = np.tanh(a + np.matmul(h, Wh))
         return (h_next,), (h, h_next)
 
     @staticmethod
-    def step_backward(Wh, cache, dh_next):
+    def step_backward(Wh: Array, cache: Any, dh_next: Array) -> Any:
         h, h_next = cache
         da = dh_next * (1 - h_next * h_next)
         return da, np.matmul(h.T, da), (np.matmul(da, Wh.T),)

@@ -1,17 +1,23 @@
 """Encoder, decoder and the sequence-to-sequence models made of them."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
+from numpy.typing import DTypeLike
 
 from ._checks import check, check_index, check_masked, integer
 from ._functions import log_softmax
 from ._layer import Composite, like, normal
+from ._types import Array
 from .affine import TimeAffine
 from .embedding import TimeEmbedding
 from .loss import TimeSoftmaxWithLoss
 from .lstm import TimeLSTM
 
 
-def embedding_and_lstm(sizes, inputs, stateful, dtype, rng):
+def embedding_and_lstm(sizes: Sequence[int], inputs: int, stateful: bool, dtype: DTypeLike,
+                       rng: np.random.Generator) -> dict[str, Any]:
     """The textbook's embedding ``(V, D)`` and an LSTM over ``inputs`` features, by layer name."""
     V, D, H = sizes
     return {
@@ -21,7 +27,7 @@ def embedding_and_lstm(sizes, inputs, stateful, dtype, rng):
     }
 
 
-def output_affine(sizes, inputs, dtype, rng):
+def output_affine(sizes: Sequence[int], inputs: int, dtype: DTypeLike, rng: np.random.Generator) -> TimeAffine:
     """The textbook's affine map from ``inputs`` features to the vocabulary."""
     return TimeAffine(normal(rng, (inputs, sizes[0]), inputs**-0.5, dtype), np.zeros(sizes[0], dtype=dtype))
 
@@ -40,12 +46,16 @@ class Encoder(Composite):
         ValueError: a size below 1.
     """
 
-    def __init__(self, vocab_size, wordvec_size, hidden_size, *, dtype=np.float32, rng=None):
+    embed: TimeEmbedding
+    lstm: TimeLSTM
+
+    def __init__(self, vocab_size: int, wordvec_size: int, hidden_size: int, *, dtype: DTypeLike = np.float32,
+                 rng: np.random.Generator | None = None) -> None:
         sizes = model_sizes(self, vocab_size, wordvec_size, hidden_size)
         rng = np.random.default_rng() if rng is None else rng
         super().__init__(**embedding_and_lstm(sizes, sizes[1], False, dtype, rng))
 
-    def forward(self, xs, mask=None, *, lengths=None):
+    def forward(self, xs: Array, mask: Array | None = None, *, lengths: Array | None = None) -> Array:
         """Reads the source.
 
         Args:
@@ -64,7 +74,7 @@ class Encoder(Composite):
         """
         return self._read(xs, mask, lengths)[:, -1]
 
-    def _read(self, xs, mask, lengths):
+    def _read(self, xs: Array, mask: Array | None, lengths: Array | None) -> Array:
         """The state ``(N, T, H)`` after every step, or after the last valid one before it."""
         mask = check_masked(f"{type(self).__name__}.forward", mask, lengths, xs=(xs, "int N T"))
         mask = np.ones(xs.shape, dtype=bool) if mask is None else mask
@@ -75,7 +85,7 @@ class Encoder(Composite):
         self._save(hs, rows, read)
         return np.where(read[:, :, None] > 0, hs[rows, read - 1], 0)
 
-    def backward(self, dh):
+    def backward(self, dh: Array) -> None:
         """Writes the gradients of the parameters; ids have none.
 
         Args:
@@ -91,7 +101,7 @@ class Encoder(Composite):
         dhs[:, -1] = dh
         self._read_backward(dhs)
 
-    def _read_backward(self, dhs):
+    def _read_backward(self, dhs: Array) -> None:
         _, rows, read = self._saved()
         total = np.zeros_like(dhs)
         np.add.at(total, (rows, read - 1), np.where(read[:, :, None] > 0, dhs, 0))
@@ -112,15 +122,19 @@ class Decoder(Composite):
         ValueError: a size below 1.
     """
 
+    embed: TimeEmbedding
+    lstm: TimeLSTM
+    affine: TimeAffine
     _peeks = 0  # how many H wide copies of h the LSTM and the affine map see beside their own input
 
-    def __init__(self, vocab_size, wordvec_size, hidden_size, *, dtype=np.float32, rng=None):
+    def __init__(self, vocab_size: int, wordvec_size: int, hidden_size: int, *, dtype: DTypeLike = np.float32,
+                 rng: np.random.Generator | None = None) -> None:
         _, D, H = sizes = model_sizes(self, vocab_size, wordvec_size, hidden_size)
         rng = np.random.default_rng() if rng is None else rng
         layers = embedding_and_lstm(sizes, D + self._peeks * H, True, dtype, rng)
         super().__init__(**layers, affine=output_affine(sizes, H + self._peeks * H, dtype, rng))
 
-    def forward(self, xs, h):
+    def forward(self, xs: Array, h: Array) -> Array:
         """Scores of the next id at every step.
 
         Args:
@@ -141,10 +155,10 @@ class Decoder(Composite):
         self._save(score.shape)
         return score
 
-    def _scores(self, xs, h):
+    def _scores(self, xs: Array, h: Array, mask: Array | None = None) -> Array:
         return self.affine.forward(self.lstm.forward(self.embed.forward(xs)))
 
-    def backward(self, dscore):
+    def backward(self, dscore: Array) -> Array:
         """Cotangent of the encoder state; writes the gradients of the parameters.
 
         Args:
@@ -162,7 +176,7 @@ class Decoder(Composite):
         self.embed.backward(self.lstm.backward(self.affine.backward(dscore)))
         return self.lstm.dh
 
-    def generate(self, h, start_id, sample_size, **how):
+    def generate(self, h: Array, start_id: int, sample_size: int, **how: Any) -> Any:
         """Decoding, greedy or by beam search; among equals, the first.
 
         Args:
@@ -180,8 +194,9 @@ class Decoder(Composite):
         check(f"{type(self).__name__}.generate", Wh=(self.lstm.params[1], "H 4H"), h=(h, "N H"))
         return self._search(h, (h,), start_id, sample_size, **how)
 
-    def _search(self, first, message, start_id, sample_size, *, end_id=None, beam_width=1, length_penalty=1.0,
-                scores=False):
+    def _search(self, first: Array, message: Sequence[Any], start_id: int, sample_size: int, *,
+                end_id: int | None = None, beam_width: int = 1, length_penalty: float = 1.0,
+                scores: bool = False) -> Any:
         """Answers from the state ``first`` ``(N, H)``; what ``_scores`` gets beside the ids is ``message``."""
         where, (W,) = f"{type(self).__name__}.generate", self.embed.params
         N, V = len(first), len(W)
@@ -201,7 +216,7 @@ class Decoder(Composite):
         ids = np.full((N * K, U + 1), start_id)
         total, length = np.where(np.arange(K) == 0, 0, np.full((N, K), -np.inf)), np.zeros((N, K), dtype=int)
         ended, over = np.zeros((N, K), dtype=bool), np.where(np.arange(V) == end, 0, -np.inf)
-        kept = []
+        kept: list[Array] = []
         for u in range(U):
             logits = self._scores(ids[:, u : u + 1], *message)[:, 0].reshape(N, K, V)
             logits = np.where(ended[:, :, None], over, logits)  # what has ended goes on with its end alone
@@ -228,11 +243,11 @@ class Decoder(Composite):
         found = ids[::K, 1:]
         return (found, total[:, 0] / np.maximum(length[:, 0], 1) ** length_penalty) if scores else found
 
-    def _kept(self):
+    def _kept(self) -> list[Array]:
         """What the last step of decoding leaves to be kept of all, arrays with a row an answer."""
         return []
 
-    def _keep(self, steps):
+    def _keep(self, steps: list[Array]) -> None:
         """Keeps it, of all steps."""
 
 
@@ -254,12 +269,12 @@ class PeekyDecoder(Decoder):
 
     _peeks = 1
 
-    def _scores(self, xs, h):
+    def _scores(self, xs: Array, h: Array, mask: Array | None = None) -> Array:
         peek = np.repeat(h[:, None, :], xs.shape[1], axis=1)
         hs = self.lstm.forward(np.concatenate((peek, self.embed.forward(xs)), axis=2))
         return self.affine.forward(np.concatenate((peek, hs), axis=2))
 
-    def backward(self, dscore):
+    def backward(self, dscore: Array) -> Array:
         """Cotangent of the encoder state, over all its paths; writes the gradients of the parameters.
 
         Args:
@@ -298,10 +313,14 @@ class Seq2seq(Composite):
         ValueError: a size below 1.
     """
 
-    encoder_class = Encoder
-    decoder_class = Decoder
+    encoder: Any
+    decoder: Any
+    loss: TimeSoftmaxWithLoss
+    encoder_class: type[Encoder] = Encoder
+    decoder_class: type[Decoder] = Decoder
 
-    def __init__(self, vocab_size, wordvec_size, hidden_size, *, dtype=np.float32, rng=None):
+    def __init__(self, vocab_size: int, wordvec_size: int, hidden_size: int, *, dtype: DTypeLike = np.float32,
+                 rng: np.random.Generator | None = None) -> None:
         sizes = model_sizes(self, vocab_size, wordvec_size, hidden_size)
         rng = np.random.default_rng() if rng is None else rng
         super().__init__(
@@ -310,7 +329,7 @@ class Seq2seq(Composite):
             loss=TimeSoftmaxWithLoss(),
         )
 
-    def score(self, xs, ts_in, mask=None, *, lengths=None):
+    def score(self, xs: Array, ts_in: Array, mask: Array | None = None, *, lengths: Array | None = None) -> Array:
         """Logits of the next id at every step, the answer given.
 
         Args:
@@ -330,11 +349,11 @@ class Seq2seq(Composite):
         mask = check_masked(f"{type(self).__name__}.score", mask, lengths, xs=(xs, "int N T"))
         return self.decoder.forward(ts_in, *self._message(xs, mask))
 
-    def _message(self, xs, mask):
+    def _message(self, xs: Array, mask: Array | None) -> tuple[Array | None, ...]:
         """What the decoder gets of the source."""
         return (self.encoder.forward(xs, mask),)
 
-    def forward(self, xs, ts, mask=None, *, lengths=None):
+    def forward(self, xs: Array, ts: Array, mask: Array | None = None, *, lengths: Array | None = None) -> Array:
         """Mean loss of the answer.
 
         Args:
@@ -363,7 +382,7 @@ class Seq2seq(Composite):
         self._save()
         return loss
 
-    def backward(self, dout=1):
+    def backward(self, dout: Array | float = 1) -> None:
         """Writes the gradients of the parameters; ids have none.
 
         Args:
@@ -376,7 +395,8 @@ class Seq2seq(Composite):
         self._saved()
         self.encoder.backward(self.decoder.backward(self.loss.backward(dout)))
 
-    def generate(self, xs, start_id, sample_size, mask=None, *, lengths=None, **how):
+    def generate(self, xs: Array, start_id: int, sample_size: int, mask: Array | None = None, *,
+                 lengths: Array | None = None, **how: Any) -> Any:
         """Answers, greedy or by beam search; among equals, the first.
 
         Args:
@@ -417,7 +437,7 @@ class PeekySeq2seq(Seq2seq):
     decoder_class = PeekyDecoder
 
 
-def model_sizes(model, *sizes):
+def model_sizes(model: Any, *sizes: int) -> tuple[int, ...]:
     """The size arguments of a model, each an integer >= 1."""
     names = ("vocab_size", "wordvec_size", "hidden_size")
     where = type(model).__name__

@@ -3,6 +3,7 @@
 from ._checks import check
 from ._functions import softmax, softmax_backward
 from ._layer import Layer, like
+from ._types import Array
 
 
 class Softmax(Layer):
@@ -13,7 +14,7 @@ class Softmax(Layer):
     Source: Saito, Deep Learning from Scratch 2, chapter 1.
     """
 
-    def forward(self, x):
+    def forward(self, x: Array) -> Array:
         """Normalises.
 
         Args:
@@ -31,7 +32,7 @@ class Softmax(Layer):
         self._save(x, y)
         return y.copy()  # the caller's own, whatever is done to it
 
-    def backward(self, dy):
+    def backward(self, dy: Array) -> Array:
         """Cotangent of the logits.
 
         Args:

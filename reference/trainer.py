@@ -4,9 +4,12 @@ import contextlib
 import math
 import sys
 import time
+from collections.abc import Callable, Mapping
+from typing import Any, Self
 
 import numpy as np
 
+from ._types import Array
 from .attention_seq2seq import AttentionSeq2seq
 from .batches import batches
 from .optimizers import clip_grads
@@ -30,14 +33,14 @@ class Trainer:
         losses: list of the loss of every step so far, floats in nats.
     """
 
-    def __init__(self, model, optimizer, rng=None):
+    def __init__(self, model: Any, optimizer: Any, rng: np.random.Generator | int | None = None) -> None:
         self.model = model
         self.optimizer = optimizer
         self.rng = np.random.default_rng(rng)
-        self.losses = []
+        self.losses: list[float] = []
 
-    def fit(self, x, t, max_epoch=10, batch_size=32, max_grad=None, *, decay=False,
-            show_progress=True):
+    def fit(self, x: Array, t: Array, max_epoch: int = 10, batch_size: int = 32, max_grad: float | None = None, *,
+            decay: bool = False, show_progress: bool = True) -> Self:
         """Goes through the data ``max_epoch`` times, in the order of ``batches``.
 
         Args:
@@ -76,8 +79,8 @@ class Trainer:
         return self
 
 
-def eval_seq2seq(model, question, correct, id_to_char=None, verbose=False, is_reverse=False, *,
-                 batch_size=1000):
+def eval_seq2seq(model: Any, question: Array, correct: Array, id_to_char: Any = None,
+                 verbose: bool = False, is_reverse: bool = False, *, batch_size: int = 1000) -> int:
     """Counts the questions that the model answers exactly right.
 
     For one row this is the textbook's function of the name: 1 or 0.
@@ -103,7 +106,7 @@ def eval_seq2seq(model, question, correct, id_to_char=None, verbose=False, is_re
     return int((guess == correct[:, 1:]).all(axis=1).sum())
 
 
-def answer(generate, question, correct, batch_size=1000):
+def answer(generate: Callable[..., Any], question: Array, correct: Array, batch_size: int = 1000) -> Array:
     """Greedy answers to many questions, a batch at a time.
 
     Args:
@@ -121,7 +124,8 @@ def answer(generate, question, correct, batch_size=1000):
     return np.concatenate(parts) if parts else np.empty((0, length), dtype=correct.dtype)
 
 
-def sample_lines(question, correct, guess, id_to_char, is_reverse=False):
+def sample_lines(question: Array, correct: Array, guess: Array, id_to_char: Mapping[int, str],
+                 is_reverse: bool = False) -> tuple[str, str, str]:
     """Three lines for one row: ``Q`` question, ``T`` true answer, and the guess with its mark.
 
     Args:
@@ -138,7 +142,8 @@ def sample_lines(question, correct, guess, id_to_char, is_reverse=False):
 
 
 @contextlib.contextmanager
-def progress(description, steps, shown=True, *, done=0, say=print):
+def progress(description: str, steps: int, shown: bool = True, *, done: int = 0,
+             say: Callable[[str], object] = print) -> Any:
     """Loss, tokens a second and time left: a bar on a terminal, elsewhere a line for each tenth of the steps.
 
     Args:
@@ -159,7 +164,7 @@ def progress(description, steps, shown=True, *, done=0, say=print):
         show = _bar(stack, description, steps, done) if sys.stdout.isatty() else _lines(description, steps, say)
         begin, first, seen, last = time.perf_counter(), done, 0, math.nan
 
-        def advance(tokens, loss=None):
+        def advance(tokens: int, loss: float | None = None) -> None:
             nonlocal done, seen, last
             done, seen, last = done + 1, seen + tokens, last if loss is None else loss
             seconds = max(time.perf_counter() - begin, 1e-9)
@@ -168,7 +173,7 @@ def progress(description, steps, shown=True, *, done=0, say=print):
         yield advance
 
 
-def _bar(stack, description, steps, done):
+def _bar(stack: Any, description: str, steps: int, done: int) -> Any:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
@@ -179,8 +184,8 @@ def _bar(stack, description, steps, done):
     return lambda done, loss, speed, left: bar.update(task, completed=done, loss=loss, speed=speed)
 
 
-def _lines(description, steps, say):
-    def show(done, loss, speed, left):
+def _lines(description: str, steps: int, say: Callable[[str], object]) -> Any:
+    def show(done: int, loss: float, speed: float, left: float) -> Any:
         if done * 10 // steps > (done - 1) * 10 // steps and not math.isnan(loss):
             minutes, seconds = divmod(round(left), 60)
             say(f"{description}  {done}/{steps}  loss {loss:.4f}  {speed:,.0f} tokens/s  "

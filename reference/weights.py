@@ -11,16 +11,19 @@ import math
 import os
 import pickle
 import pickletools
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
+from ._types import Array, Path
 from .data import write_atomically
 
 SLACK = 2**16  # bytes of a file beside the numbers: names, shapes, opcodes
 WIDEST = 8  # bytes of the widest number in either format
 
 
-def save_params(model, path):
+def save_params(model: Any, path: Path) -> None:
     """Writes the parameters of a layer or model, atomically.
 
     Args:
@@ -35,7 +38,7 @@ def save_params(model, path):
     write_params(path, dict(zip(model.param_names, model.params, strict=True)))
 
 
-def load_params(model, path):
+def load_params(model: Any, path: Path) -> None:
     """Reads the parameters of a layer or model, into the arrays it has; all of them or, on error, none.
 
     Args:
@@ -52,7 +55,7 @@ def load_params(model, path):
         param[...] = value
 
 
-def write_params(path, params):
+def write_params(path: Path, params: Mapping[str, Array]) -> None:
     """Writes named arrays; see ``save_params``.
 
     Args:
@@ -67,7 +70,7 @@ def write_params(path, params):
     write_atomically(path, data)
 
 
-def read_params(path, expected):
+def read_params(path: Path, expected: Mapping[str, Array]) -> Any:
     """Reads the arrays of a file and holds them against what is needed; see ``load_params``.
 
     Args:
@@ -94,7 +97,7 @@ def read_params(path, expected):
     return [_fitted(path, name, found[name], array) for name, array in expected.items()]
 
 
-def read_arrays(path):
+def read_arrays(path: Path) -> Any:
     """The arrays of a file as they stand there: a dict by name (``.safetensors``) or a list (``.pkl``).
 
     Raises:
@@ -110,18 +113,18 @@ def read_arrays(path):
         raise ValueError(f"{path}: {error}") from None
 
 
-def format_of(path):
+def format_of(path: Path) -> Any:
     ending = os.path.splitext(path)[1]
     if ending not in FORMATS:
         raise ValueError(f"{path}: ends in {ending!r}, expected one of {', '.join(FORMATS)}")
     return FORMATS[ending]
 
 
-def _list(arrays):
+def _list(arrays: Any) -> Any:
     return ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
 
 
-def _fitted(path, name, found, expected):
+def _fitted(path: Path, name: str, found: Array, expected: Array) -> Array:
     if found.shape != expected.shape:
         raise ValueError(f"{path}: {name} has shape {found.shape}, expected {expected.shape}")
     with np.errstate(over="ignore"):
@@ -132,7 +135,7 @@ def _fitted(path, name, found, expected):
     return value
 
 
-def _write_safetensors(params):
+def _write_safetensors(params: Mapping[str, Array]) -> bytes:
     import safetensors.numpy
 
     try:
@@ -141,7 +144,7 @@ def _write_safetensors(params):
         raise ValueError(f"not for .safetensors: {error}") from None
 
 
-def _read_safetensors(data):
+def _read_safetensors(data: bytes) -> Any:
     import safetensors.numpy
 
     try:
@@ -152,7 +155,7 @@ def _read_safetensors(data):
         raise ValueError(f"holds tensors of dtype {error}, which NumPy has not") from None
 
 
-def _write_pickle(params):
+def _write_pickle(params: Mapping[str, Array]) -> bytes:
     halves = []
     for name, array in params.items():
         with np.errstate(over="ignore"):
@@ -162,9 +165,11 @@ def _write_pickle(params):
     return pickle.dumps(halves, protocol=4)
 
 
-def _read_pickle(data):
+def _read_pickle(data: bytes) -> Any:
     try:
         end = 0
+        argument: Any  # what opcodes have beside them, and where in bytes they stand
+        position: Any
         for opcode, argument, position in pickletools.genops(data):
             # The memo is a table: without this, one opcode could ask for gigabytes of it.
             if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and argument > len(data):
@@ -184,7 +189,7 @@ def _read_pickle(data):
 
 
 class _Unpickler(pickle.Unpickler):
-    def find_class(self, module, name):
+    def find_class(self, module: str, name: str) -> Any:
         try:
             return GLOBALS[module, name]
         except KeyError:
@@ -197,13 +202,13 @@ class _Function:
 
     __slots__ = ("call",)
 
-    def __init__(self, call):
+    def __init__(self, call: Any) -> None:
         self.call = call
 
-    def __call__(self, *arguments):
+    def __call__(self, *arguments: Any) -> Any:
         return self.call(*arguments)
 
-    def __setstate__(self, state):
+    def __setstate__(self, state: Any) -> None:
         raise pickle.UnpicklingError("a state for a function")
 
 
@@ -212,12 +217,12 @@ class _Dtype:
 
     __slots__ = ("code", "value")
 
-    def __init__(self, code, *_):
+    def __init__(self, code: Any, *_: Any) -> None:
         if code not in ("f2", "f4", "f8"):
             raise pickle.UnpicklingError(f"an array of dtype {code!r}, expected f2, f4 or f8")
         self.code = code
 
-    def __setstate__(self, state):
+    def __setstate__(self, state: Any) -> None:
         if state[1] not in ("<", ">"):
             raise pickle.UnpicklingError(f"a dtype of byte order {state[1]!r}")
         self.value = np.dtype(state[1] + self.code)
@@ -228,10 +233,10 @@ class _Array:
 
     __slots__ = ("value",)
 
-    def __init__(self, *_):
-        self.value = None
+    def __init__(self, *_: Any) -> None:
+        self.value: Any = None
 
-    def __setstate__(self, state):
+    def __setstate__(self, state: Any) -> None:
         _, shape, kind, fortran, data = state
         if not isinstance(kind, _Dtype) or not isinstance(data, bytes):
             raise pickle.UnpicklingError(f"an array of {kind} made of a {type(data).__name__}")
