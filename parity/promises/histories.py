@@ -22,7 +22,7 @@ from ..sides.objects import OBJECTS, PLAIN, Arrays, Mode, Ran
 from ..spec.axes import axes
 from .common import standard
 
-LENGTHS = (0,) * 18 + (4, 4, 8, 8, 8, 32)  # steps of a program, of which a case draws one
+LENGTHS = (0,) * 18 + (4, 8, 8, 8, 24, 24)  # steps of a program, of which a case draws one
 WORK = 1 << 27  # multiplications, about, that the forwards of a program may take
 SMALL = (1, 2, 3, 5)  # sizes of the axes that no parameter has, in the other data of a program
 SOME = 7  # data among which the calls of a program choose: those of the case, and others
