@@ -166,7 +166,7 @@ CAUSES = {
                       (X,), "jacobian", "at the output"),
     "at the input": (Layer(SIGMOID, lambda dy, y, x: y * (1 - y) * dy), Layer(SIGMOID, lambda dy, y, x:
                      x * (1 - x) * dy), (X,), "jacobian", "at the input"),
-    "eps forgotten": (Norm(), with_(Norm, eps=0.0), (X,), "eps", "eps is forgotten"),
+    "eps forgotten": (Norm(), with_(Norm, eps=0.0), (X,), "epsilon", "eps is forgotten"),
     "windows assigned": (Windows(), with_(Windows, add=False), (np.ones((2, 9)) * X[:2, :1],), "duplicates",
                          "assigned instead of added"),
     "padding": (Convolution(), with_(Convolution, start=0), (IMAGES,), "cropped",

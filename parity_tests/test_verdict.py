@@ -13,7 +13,7 @@ import torch_port
 from parity import check, engine, replay
 from parity.cases.case import draw, parse
 from parity.catalogue import CATALOGUE
-from parity.judge import verdict
+from parity.judge import verdict, witness
 from parity.judge.lanes import LANES
 from parity.promises import standard
 from parity.spec.pair import Pair, built
@@ -473,3 +473,17 @@ def test_where_the_complex_step_is_exact_a_case_far_out_speaks_for_itself(monkey
     case = replace(standard(spec), pattern="duplicates", scale=100.0, sizes={"N": 3, "V": 60, "D": 1})
     report = replay(case.id, "cpu-float32")
     assert {f.verdict for f in report.findings} == {"reference backward"}, report
+
+
+def test_an_estimate_that_is_small_by_luck_counts_for_no_less_than_the_median():
+    rng = np.random.default_rng(1)
+    W, x, c = rng.standard_normal((30, 8)), 4 * rng.standard_normal((5, 30)), rng.standard_normal((5, 8))
+
+    def forward(point):
+        return (np.tanh(point["x"].astype(np.float32) @ W.astype(np.float32)),)
+
+    differ = witness.Differentiator(forward, {"x": x}, (c,))
+    found = differ.elementwise()
+    right = (c * (1 - np.tanh(x @ W) ** 2)) @ W.T
+    assert differ.method.endswith("float32")
+    assert (np.abs(found.values["x"] - right) <= witness.DOUBT * found.errors["x"]).all()

@@ -26,12 +26,19 @@ TOGETHER = 3 * SEARCH  # and all searches of one audit
 def symbols(sample):
     """The sizes that a factor may be made of, by their names."""
     found = {k: int(np.prod(v)) for k, v in sample.sizes.items()}
-    for name, a in sample.inputs.items():
-        if a.dtype.kind in "iu" and "ignore_label" in sample.options and a.size:
-            found[f"the number of {name} that count"] = int(np.sum(a != sample.options["ignore_label"]))
-    if "dropout_ratio" in sample.options:
-        found["the share that is kept"] = 1 - sample.options["dropout_ratio"]
+    spec = sample.case and sample.case.spec
+    for name, counts in counting(sample).items():
+        found[f"the number of {name} that count"] = int(np.sum(counts))
+    for option in list(spec.options)[:1] if spec and spec.drawn else ():
+        found["the share that is kept"] = 1 - sample.options[option]
     return found
+
+
+def counting(sample):
+    """Of each array of labels, where they are not those that the entry says are ignored."""
+    texts = sample.case.spec.inputs if sample.case else {}
+    return {name: a != sample.options[texts[name].ignored] for name, a in sample.inputs.items()
+            if name in texts and texts[name].ignored in sample.options and a.size}
 
 
 def law(scene, ratios, sizes):
@@ -195,9 +202,9 @@ def times(scene, name):
 def ignored(scene, name):
     """Right at the labels that count, something at those that do not."""
     got, right, sample = scene.base.got[name], scene.base.right[name], scene.base.sample
-    for label, a in sample.inputs.items():
-        if a.dtype.kind in "iu" and "ignore_label" in sample.options and a.shape == right.shape[: a.ndim]:
-            out = a == sample.options["ignore_label"]
+    for label, counts in counting(sample).items():
+        if counts.shape == right.shape[: counts.ndim]:
+            out = ~counts
             if out.any() and scene.same(got[~out], right[~out], rms(right)) and got[out].any():
                 return "ignored", f"ignored {label} get a gradient: it has to be zero there"
     return None
@@ -459,12 +466,10 @@ def single_output(scene, name):
 def ignored_rows(scene, name):
     """Rows whose label is ignored change the loss."""
     sample = scene.base.sample
-    for label, a in sample.inputs.items():
-        if a.dtype.kind not in "iu" or "ignore_label" not in sample.options:
-            continue
-        out = a == sample.options["ignore_label"]
+    for label, counts in counting(sample).items():
+        out = ~counts
         for given, x in sample.inputs.items():
-            if x.dtype.kind == "f" and x.shape[: a.ndim] == a.shape and out.any():
+            if x.dtype.kind == "f" and x.shape[: out.ndim] == out.shape and out.any():
                 blank = replace(sample, inputs=sample.inputs | {given: np.where(out[..., None], 0.0, x)})
                 got, *_ = outputs_of(scene.subject, blank)
                 if not scene.same(got, scene.base.outputs[name]):
@@ -485,7 +490,7 @@ def _traced_words(site, kind, canonical, logged):
     words = describe(site, kind, canonical)
     if site[2] == "guard":
         return ("clamped-log", f"a clamped logarithm: {words}") if site in logged else (
-            "eps", f"eps is forgotten: {words}")
+            "epsilon", f"eps is forgotten: {words}")
     if site[1] in SOFTMAX and kind in ("y(1-y)", "1"):
         return "jacobian", {"1": "a gradient already fused through softmax is passed on",
                             "y(1-y)": "the diagonal alone of softmax's Jacobian"}[kind] + f": {words}"
@@ -640,9 +645,9 @@ def modifications(scene):
             yield "mask", f"{name} is the other way round", given(name, lambda a, s: ~a)
         if a.dtype.kind in "iu" and a.ndim:
             yield "shifted", f"{name} is off by one", given(name, lambda a, s: np.where(a > 0, a - 1, a))
-            if "ignore_label" in sample.options:
+            if (option := spec.inputs[name].ignored) in sample.options:
                 yield "ignored", "ignored labels are counted, as class 0", given(
-                    name, lambda a, s: np.where(a == s.options["ignore_label"], 0, a))
+                    name, lambda a, s, option=option: np.where(a == s.options[option], 0, a))
     for name in sample.states:
         yield "state-lost", f"the state {name} is lost", lambda s, name=name: replace(
             s, states=s.states | {name: np.zeros_like(s.states[name])})
@@ -692,8 +697,8 @@ def guarded(scene, name):
         if site[2] == "guard":
             got = np.asarray(tracer.outputs(Surgery(site, "guard"))[place]).real
             if scene.same(got, scene.base.right_outputs[name]):
-                kind = "clamped-log" if site in tracer.logged else "eps"
-                words = {"clamped-log": "a clamped logarithm", "eps": "another eps"}[kind]
+                kind = "clamped-log" if site in tracer.logged else "epsilon"
+                words = {"clamped-log": "a clamped logarithm", "epsilon": "another eps"}[kind]
                 return kind, f"{words}: {describe(site, 'forward')}"
     return None
 

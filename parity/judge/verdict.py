@@ -17,7 +17,7 @@ from ..sides.textbook import parts
 from .budget import FACTOR
 from .compare import CHOSEN
 from .lanes import FAR, LANES
-from .witness import DIRECTIONS, LEVELS, LIMIT, Differentiator
+from .witness import DIRECTIONS, DOUBT, LEVELS, LIMIT, Differentiator
 
 AGREE = 1e-6  # of a quantity's size: far above what float64 loses in an ordinary case, far below a mistake
 WIDE = "cpu-float64"
@@ -25,7 +25,6 @@ WORK = 1 << 33  # multiplications, about, that the numerical derivatives of one 
 PROBES = 32  # forwards that finding out how to differentiate takes, about
 STEP = 2.0**-20  # relative step along which a computation in float64 is smooth, and one in float32 is not
 ROUGH = 2.0**-30  # second difference along it, of a quantity's size: float32 leaves 2^-24, a smooth function 2^-40
-DOUBT = 100  # estimated errors of central differences within which they contradict nobody
 
 FARTHEST = 10  # scale past which, as in patterns far out, a numerical derivative is believed by itself of nobody
 
@@ -316,7 +315,7 @@ class _Derivatives:
         errors = self.errors[self._array(quantity)]
         if self.witness.dtype.kind == "c" or not errors.size:
             return 0.0
-        return DOUBT * np.maximum(errors, np.median(errors))  # an entry's own may be small by luck
+        return DOUBT * errors
 
     def kinked(self, quantity, gap):
         """Whether the forward has a kink, a tie or a jump at the largest entry of ``gap``."""
