@@ -19,8 +19,8 @@ from .trace import LOCAL, LOOPED, SOFTMAX, Refused, Surgery, Tracer, candidates,
 
 POWERS = (1, -1, 0.5, -0.5)
 MOST, NOTHING = 1e-3, 1e-3  # shares of a difference: what an explanation may leave of it, what is no change
-SEARCH = 100_000  # traced operations that the search for one explanation may run: a few seconds
-TOGETHER = 3 * SEARCH  # and all searches of one audit
+TOGETHER = 300_000  # traced operations of all searches of an audit: 20 microseconds each in long loops, 6 of its 10 s
+SEARCH = TOGETHER // 3  # for one explanation: three arrays may be wrong for different causes
 
 
 def symbols(sample):
