@@ -46,7 +46,8 @@ ARRAY = (np.ndarray, type(None))
 TEXT = ("check", "quantity", "verdict", "diagnosis", "kind", "severity", "layer", "lane", "case_id", "words", "breaks",
         "detail")
 SENT: dict[str, Any] = dict.fromkeys(TEXT, str) | dict.fromkeys(("expected", "got"), ARRAY) | {
-    "index": (list, type(None)), "values": dict, "share": (float, int, type(None)), "pairs": type(None)}
+    "index": (list, type(None)), "values": dict, "share": (float, int, type(None)), "pairs": type(None),
+    "again": str}
 
 
 def from_plain(plain: Any) -> Finding:
@@ -60,6 +61,8 @@ def from_plain(plain: Any) -> Finding:
     for name, kinds in SENT.items():
         if not isinstance(plain[name], kinds) or isinstance(plain[name], bool):
             raise ValueError(f"a finding's {name}")
+    if plain["again"]:
+        raise ValueError("a finding's command")
     if plain["severity"] not in SEVERITIES or plain["verdict"] not in VERDICTS:
         raise ValueError("a finding's severity or verdict")
     index = plain["index"]
