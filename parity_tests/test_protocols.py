@@ -8,9 +8,10 @@ import types
 import numpy as np
 import pytest
 
-from parity.auditing import assert_gradients, audit, audit_file, fit, guess, protocols
+from parity.auditing import answers, assert_gradients, audit, audit_file, fit, guess, protocols
 from parity.auditing.adapted import Recipe
 from parity.errors import UsageError
+from parity.judge.finding import Finding
 from parity_tests.audit_styles import HEAD, LAYERS
 
 
@@ -361,3 +362,11 @@ def test_a_file_that_changes_the_audit_is_not_right_without_a_twin_either(tmp_pa
     file.write_text(f"import numpy as np\n{tamper}\n{wrong}")
     report = audit_file(file, autograd=False)
     assert not report.ok and report.exit_code in (1, 2), report
+
+
+def test_every_field_of_a_finding_is_told_and_no_command():
+    """A field that ``Finding`` gets and the audit's wire does not know would end every audit that finds something."""
+    plain = Finding("gradient", verdict=answers.BACKWARD).to_plain()
+    assert answers.from_plain(plain).check == "gradient"
+    with pytest.raises(ValueError, match="command"):
+        answers.from_plain(plain | {"again": "rm -r ."})
