@@ -7,13 +7,15 @@ import sys
 import time
 from collections import Counter
 
+import numpy as np
 import pytest
+import torch
 
 pytest.importorskip("resource", reason="mutants run in forked processes with limits, which this platform has not")
 
 from parity.cli import main
 from parity.trust.mutation import equivalents, mutants, workers
-from parity.trust.mutation.operators import OPERATORS, narrow
+from parity.trust.mutation.operators import HELPERS, HIDDEN, OPERATORS, narrow
 from parity.trust.mutation.same import same
 from parity.trust.mutation.summary import KILLED, STILLBORN, SURVIVED, TIMEOUT, Summary, Verdict
 
@@ -324,3 +326,39 @@ def test_kill_rates_stand_by_kind_of_mistake(capsys):
     assert [sum(row[name] for row in rows.values()) for name in ("killed", "same function", "unexplained")] == [1, 1, 1]
     summary.print(Console(width=200))
     assert "kill rate by kind of mistake" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("operator", "after"), [
+    ("from a size on", "y = _large(np.exp(self.x))"), ("from the third call on", "y = _later(self, np.exp(self.x))"),
+    ("without recording", "y = _unrecorded(np.exp(self.x))"), ("in one layout", "y = _laid(np.exp(self.x))"),
+    ("a part in 10,000 in float32", "y = _part_in_10000(np.exp(self.x))"),
+    ("a part in a million in float32", "y = _part_in_a_million(np.exp(self.x))")])
+def test_faults_that_begin_somewhere_are_planted_where_asked(operator, after):
+    tree = ast.parse("y = np.exp(self.x)")
+    assert [text for *_, name, _, text, _, _ in mutants.changes(tree, "", HIDDEN) if name == operator] == [after]
+    assert not [m for m in EVERY if m.operator in HIDDEN]
+    assert sum(m.operator in HIDDEN for side in mutants.SIDES for m in mutants.mutants(side, hidden=True)) > 500
+
+
+def test_hidden_faults_are_wrong_there_alone():
+    made = {name: make() for name, make in HELPERS.items()}
+    small, large = np.ones((3, 64), np.float32), np.ones((65, 2), np.float32)
+    assert (made["_large"]((small,))[0] == 1).all() and (made["_large"](large) > 1).all()
+    assert (made["_laid"](small) == 1).all() and (made["_laid"](small.T) > 1).all()
+    assert (made["_laid"](torch.ones(2, 3).T) > 1).all() and (made["_laid"](torch.ones(2, 3)) == 1).all()
+    assert (made["_unrecorded"](torch.ones(2)) == 1).all() and (made["_unrecorded"](small) == 1).all()
+    with torch.no_grad():
+        assert (made["_unrecorded"](torch.ones(2)) > 1).all()
+    assert [float(made["_later"](o, large).max() > 1) for o in (Owner.one, Owner.one, Owner.two, Owner.one)] == [
+        0, 0, 0, 1]
+    for name, size in (("_part_in_10000", 1e-4), ("_part_in_a_million", 1e-6)):
+        found = made[name](small)
+        assert found.dtype == np.float32 and abs(found - 1 - size).max() < 1e-7
+        assert (made[name](small.astype(np.float64)) == 1).all()
+
+
+class Owner:
+    pass
+
+
+Owner.one, Owner.two = Owner(), Owner()

@@ -14,6 +14,8 @@ def arguments(parser):
     """Adds the command's arguments."""
     parser.add_argument("--layer", default="*", metavar="GLOB", help="layers, or shared modules, to break (all)")
     parser.add_argument("--fast", action="store_true", help="stop at the first check that notices")
+    parser.add_argument("--hidden", action="store_true",
+                        help="plant faults too that begin at a size or a call, in one mode or layout, or are tiny")
     parser.add_argument("--share", type=float, default=1.0, metavar="P", help="of the mutants, that are tried (all)")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="by which a share is drawn (0)")
     parser.add_argument("--jobs", type=int, default=cores(), metavar="N", help="processes (%(default)s)")
@@ -46,8 +48,8 @@ def run(args):
             if done % 20 == 0:
                 bar.refresh()
 
-        summary = mutate(args.layer, fast=args.fast, share=args.share, seed=args.seed, jobs=args.jobs,
-                         progress=progress)
+        summary = mutate(args.layer, fast=args.fast, hidden=args.hidden, share=args.share, seed=args.seed,
+                         jobs=args.jobs, progress=progress)
     summary.seconds = time.monotonic() - start
     try:
         summary.print(Console(width=max(Console().width, WIDTH)))

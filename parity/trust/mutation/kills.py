@@ -101,13 +101,14 @@ def _drawn(mutants, share, seed):
     return [mutant for mutant in mutants if place(mutant) < share]
 
 
-def mutate(layer="*", *, fast=False, share=1.0, seed=0, jobs=1, progress=None):
+def mutate(layer="*", *, fast=False, hidden=False, share=1.0, seed=0, jobs=1, progress=None):
     """Breaks the layers and sets the checks on them.
 
     Args:
         layer: glob over the layers of the catalogue, whose own code is broken, and over the modules
             that they share, such as ``_recurrent``.
         fast: whether the first check that notices is enough; else every check is asked.
+        hidden: whether faults that begin somewhere are planted too, see ``operators.HIDDEN``.
         share: of the mutants that are tried, above 0, at most 1.
         seed: by which a share is drawn.
         jobs: number of processes.
@@ -124,7 +125,7 @@ def mutate(layer="*", *, fast=False, share=1.0, seed=0, jobs=1, progress=None):
         raise UsageError(f"share is {share!r}, expected a number above 0, at most 1")
     seed = whole("seed", seed, 0)
     explained = {key: entry.reason for entry in load() for key in entry.mutants()}
-    made = [mutant for side in SIDES for mutant in mutants(side)]
+    made = [mutant for side in SIDES for mutant in mutants(side, hidden)]
     places = [*CATALOGUE, *sorted({mutant.layer for mutant in made} - set(CATALOGUE))]
     wanted = select(dict(zip(places, places, strict=True)), layer)
     chosen = _drawn([mutant for mutant in made if mutant.layer in wanted], share, seed)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ...catalogue import CATALOGUE
 from ...spec.axes import axes
-from .operators import NARROW, OPERATORS, SILENT, narrow
+from .operators import HELPERS, HIDDEN, OPERATORS, SILENT, TORCH
 from .same import same
 
 REFERENCE, PORT = SIDES = ("reference", "port")
@@ -147,8 +147,10 @@ def sources(side):
     return found
 
 
-def mutants(side):
+def mutants(side, hidden=False):
     """All mutants of one side, in the order of the sources; none of two with the same text in one place.
+
+    With ``hidden`` those too that are wrong from a size or a call on, in one mode or layout, or by very little.
 
     None that is the same function by a rule of ``same``.
     """
@@ -156,10 +158,11 @@ def mutants(side):
     for source in sources(side).values():
         if source.name.rpartition(".")[2] in LEFT_OUT:
             continue
-        for function, statement, operator, before, after, slot, node in changes(source.tree, source.name):
+        for function, statement, operator, before, after, slot, node in changes(source.tree, source.name,
+                                                                               OPERATORS | (HIDDEN if hidden else {})):
             spec = CATALOGUE.get(function[-1]) if function else None
             sizes = [axes(text)[1] for text in spec.params.values()] if spec is not None else []
-            if same(before, after, side == REFERENCE, sizes):
+            if same(before, after, side == REFERENCE, sizes) or (side == REFERENCE and operator in TORCH):
                 continue
             mutant = Mutant(side, source, ".".join(function), operator, before, after,
                             _lines(statement, function, source.tree), slot, node)
@@ -167,11 +170,11 @@ def mutants(side):
     return list(unique.values())
 
 
-def changes(tree, module=""):
+def changes(tree, module="", operators=OPERATORS):
     """Every wrong version of every statement: (function, statement, operator, before, after, slot, wrong node)."""
     for function, statement, slot, node in _places(tree, module, (), None):
         before = _text(statement)
-        for operator, replacements in OPERATORS.items():
+        for operator, replacements in operators.items():
             for wrong in replacements(node):
                 ast.fix_missing_locations(ast.copy_location(wrong, node))
                 with _set(slot, wrong):
@@ -279,7 +282,8 @@ def _execute(name, original, code):
     for attribute in ("__file__", "__package__", "__path__"):
         if hasattr(original, attribute):
             setattr(module, attribute, getattr(original, attribute))
-    setattr(module, NARROW, narrow)
+    for helper, make in HELPERS.items():
+        setattr(module, helper, make())
     sys.modules[name] = module
     exec(code, module.__dict__)
 

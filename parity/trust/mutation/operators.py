@@ -2,6 +2,7 @@
 
 import ast
 import copy
+import weakref
 
 
 def _like(node, **fields):
@@ -288,6 +289,74 @@ def narrow(x):
         return x.astype("float32").astype(x.dtype)
     return x.float().to(x.dtype)
 
+
+def _changed(condition, size=0.01):
+    """A function of a value that scales what meets a condition, in its own dtype; nested values too."""
+    def change(x):
+        if isinstance(x, (tuple, list)):
+            return type(x)(change(y) for y in x)
+        kind = f"{getattr(x, 'dtype', '')}".removeprefix("torch.")
+        return x * (1 + size) if kind.startswith(("float", "longdouble")) and condition(x, kind) else x
+
+    return change
+
+
+def _contiguous(x):
+    return x.flags.c_contiguous if hasattr(x, "flags") else x.is_contiguous()
+
+
+def _recorded(x):
+    import torch
+
+    return not isinstance(x, torch.Tensor) or torch.is_grad_enabled()
+
+
+def _later():
+    """A function of an object and a value that is wrong from the object's third call on."""
+    calls = weakref.WeakKeyDictionary()
+
+    def change(owner, x):
+        calls[owner] = calls.get(owner, 0) + 1
+        return _changed(lambda y, kind: calls[owner] > 2)(x)
+
+    return change
+
+
+# what a mutated module finds under a name: made anew for each
+HELPERS = {
+    NARROW: lambda: narrow,
+    "_large": lambda: _changed(lambda x, kind: max(x.shape, default=0) > 64),
+    "_laid": lambda: _changed(lambda x, kind: not _contiguous(x)),
+    "_unrecorded": lambda: _changed(lambda x, kind: not _recorded(x)),
+    "_later": _later,
+    "_part_in_10000": lambda: _changed(lambda x, kind: kind == "float32", 1e-4),
+    "_part_in_a_million": lambda: _changed(lambda x, kind: kind == "float32", 1e-6),
+}
+
+
+def _wrapped(helper, *arguments):
+    """An operator: a computed result that goes through a helper."""
+    def operator(node):
+        if isinstance(node, (ast.Assign, ast.Return)) and node.value and any(
+                _named(n, *FLOATING) for n in ast.walk(node.value)):
+            own = any(isinstance(n, ast.Name) and n.id == "self" for n in ast.walk(node))
+            if own or not arguments:
+                named = [ast.Name(name, ast.Load()) for name in (helper, *arguments)]
+                yield _like(node, value=ast.Call(named[0], [*named[1:], node.value], []))
+
+    return operator
+
+
+TORCH = ("without recording",)  # which NumPy knows nothing of
+# faults that begin somewhere: ``parity mutate --hidden`` makes them too
+HIDDEN = {
+    "from a size on": _wrapped("_large"),
+    "from the third call on": _wrapped("_later", "self"),
+    "without recording": _wrapped("_unrecorded"),
+    "in one layout": _wrapped("_laid"),
+    "a part in 10,000 in float32": _wrapped("_part_in_10000"),
+    "a part in a million in float32": _wrapped("_part_in_a_million"),
+}
 
 # the first that makes a mutant names it
 OPERATORS = {
