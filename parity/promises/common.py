@@ -11,7 +11,7 @@ SIZES: dict[str, Any] = {"N": 2, "T": 3, "U": 4, "V": 5, "D": 6, "H": 7, "...": 
 FLOATS = ("float16", "float32", "float64", "longdouble")
 
 
-def standard(spec, seed=0, **options):
+def standard(spec: Any, seed: Any = 0, **options: Any) -> Any:
     """An ordinary case with all axis sizes different; the first choice of every option not given."""
     chosen = {name: options.get(name, (values or (0,))[0]) for name, values in choices(spec).items()}
     sizes = fitting(spec, chosen, SIZES)
@@ -19,35 +19,35 @@ def standard(spec, seed=0, **options):
     return Case(spec, sizes, "normal", 1.0, "C", chosen, seed)
 
 
-def arrays_of(case, dtype="float64"):
+def arrays_of(case: Any, dtype: Any = "float64") -> Any:
     return case.data(lambda a: a.astype(dtype))
 
 
-def forward(layer, data):
+def forward(layer: Any, data: Any) -> Any:
     return outputs_of(layer, data.inputs.values())
 
 
-def outputs_of(layer, inputs):
+def outputs_of(layer: Any, inputs: Any) -> Any:
     outputs = layer.forward(*inputs)
     return outputs if isinstance(outputs, tuple) else (outputs,)
 
 
-def floating(arrays):
+def floating(arrays: Any) -> Any:
     """Those arrays that are not integers or booleans."""
     return [a for a in arrays if a.dtype.kind == "f"]
 
 
-def backward(layer, data):
+def backward(layer: Any, data: Any) -> Any:
     gradients = layer.backward(*data.cotangents.values())
     gradients = gradients if isinstance(gradients, tuple) else () if gradients is None else (gradients,)
     return [g.copy() for g in (*gradients, *layer.grads)]
 
 
-def with_state(spec):
+def with_state(spec: Any) -> Any:
     return {"stateful": True} if "stateful" in spec.options else {}
 
 
-def raised(call):
+def raised(call: Any) -> Any:
     """The exception that a call ends with; None where it ends without one."""
     try:
         call()
@@ -56,14 +56,14 @@ def raised(call):
     return None
 
 
-def call_reference(layer, method, *arrays, **how):
+def call_reference(layer: Any, method: Any, *arrays: Any, **how: Any) -> Any:
     return getattr(layer, method)(*arrays, **how)
 
 
-def call_port(module, method, *arrays, **how):
+def call_port(module: Any, method: Any, *arrays: Any, **how: Any) -> Any:
     import torch
 
-    def tensor(a):
+    def tensor(a: Any) -> Any:
         return torch.from_numpy(np.array(a)) if isinstance(a, np.ndarray) else a
 
     arguments, how = map(tensor, arrays), {name: tensor(a) for name, a in how.items()}
@@ -75,5 +75,5 @@ def call_port(module, method, *arrays, **how):
     return result.detach().numpy()
 
 
-def twin(spec, options, data):
+def twin(spec: Any, options: Any, data: Any) -> Any:
     return spec.port_class.from_reference(build(spec, options, data))

@@ -1,5 +1,7 @@
 """What ``sample`` of a torch model owes its users: ids that follow the softmax of the model's own logits."""
 
+from typing import Any
+
 import numpy as np
 
 from ..sides.textbook import build
@@ -9,7 +11,7 @@ ROWS = 4096
 NARROW = 1e-50  # a temperature that is zero in float32: the largest logit alone is left
 
 
-def check_sampling(spec):
+def check_sampling(spec: Any) -> Any:
     """``sample`` draws from the softmax that it is asked for, and is ``generate`` in all else."""
     import torch
 
@@ -21,7 +23,7 @@ def check_sampling(spec):
     source = torch.from_numpy(np.array(next(iter(data.inputs.values()))))
     model = spec.port_class.from_reference(layer)
 
-    def draw(rows, steps=1, seed=0, of=model, **how):
+    def draw(rows: Any, steps: Any = 1, seed: Any = 0, of: Any = model, **how: Any) -> Any:
         return of.sample(rows, 1, steps, generator=torch.Generator().manual_seed(seed), **how)
 
     start = torch.ones(len(source), 1, dtype=torch.int64)

@@ -1,6 +1,7 @@
 """What a torch module owes to the transformations of ``torch.func``."""
 
 import warnings
+from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -10,17 +11,17 @@ from .common import SIZES, arrays_of, standard, twin
 TERMS = 64 * (SIZES["T"] + SIZES["U"]) * (SIZES["D"] + SIZES["H"])  # of sums over D or H, over T or U steps
 
 
-def _tuple(outputs):
+def _tuple(outputs: Any) -> Any:
     return outputs if isinstance(outputs, tuple) else (outputs,)
 
 
-def _same(found, expected, what):
+def _same(found: Any, expected: Any, what: Any) -> None:
     assert found.dtype == expected.dtype and found.shape == expected.shape, f"{what}: {found.shape} of {found.dtype}"
     assert not found.numel() or (found - expected).abs().max() <= 2.0**-53 * TERMS * max(1.0, expected.abs().max()), \
         f"{what} a module says something else"
 
 
-def check_forward_mode(spec):
+def check_forward_mode(spec: Any) -> Any:
     """Under ``torch.func`` a module says the same; its J t in forward mode fits J' c of a plain backward."""
     import torch
     from torch.func import functional_call, jvp
@@ -34,7 +35,7 @@ def check_forward_mode(spec):
     if not where and not params:
         return
 
-    def function(params, *leaves):
+    def function(params: Any, *leaves: Any) -> Any:
         given = [leaves[where.index(k)] if k in where else i for k, i in enumerate(inputs)]
         outputs = functional_call(module, params, tuple(given))
         return tuple(o for o in _tuple(outputs) if o.is_floating_point())
@@ -45,7 +46,7 @@ def check_forward_mode(spec):
         lambda t: torch.randn(t.shape, generator=generator, dtype=t.dtype), primals)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".torch.jit.script. is deprecated", DeprecationWarning)  # within torch's own
-        found, forward = jvp(function, primals, along)
+        found, forward = jvp(function, primals, along)  # type: ignore[misc]  # two, without aux
     leaves, tree = torch.utils._pytree.tree_flatten(primals)
     leaves = [leaf.detach().requires_grad_() for leaf in leaves]
     plain = function(*torch.utils._pytree.tree_unflatten(leaves, tree))
@@ -61,7 +62,7 @@ def check_forward_mode(spec):
     assert abs(one - other) <= bound, f"forward mode gives {one}, backward {other}"
 
 
-def check_vectorized(spec):
+def check_vectorized(spec: Any) -> Any:
     """Under ``vmap`` a module gives each entry what it gives it alone; it alone does without the fused kernels.
 
     The second biases are not zero here, as in weights of torch's own modules.
@@ -86,7 +87,7 @@ def check_vectorized(spec):
                          for _ in states])[:2 if states else 1]:
         how = {} if state is None else {"state": state}
 
-        def run(*given, how=how):
+        def run(*given: Any, how: Any = how) -> Any:
             return functional_call(module, params, given, how)
 
         with mock.patch("torch.nn.modules.rnn._VF", wraps=torch._VF) as kernels:

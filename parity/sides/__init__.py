@@ -8,6 +8,7 @@ from name to array. ``forced`` are ids of the oracle's, along which models that 
 
 import contextlib
 import importlib
+from typing import Any
 
 import numpy as np
 
@@ -26,44 +27,44 @@ class NoGradient(np.ndarray):
 
 
 @contextlib.contextmanager
-def blamed(side):
+def blamed(side: Any) -> Any:
     """What is raised within gets an attribute ``side``, if it has none: whose code it came from."""
     try:
         yield
     except Exception as error:
         with contextlib.suppress(AttributeError):
-            error.side = getattr(error, "side", side)
+            error.side = getattr(error, "side", side)  # type: ignore[attr-defined]  # that is the point
         raise
 
 
-def _adapter(place):
+def _adapter(place: Any) -> Any:
     module, name = place.split(":")
     return getattr(importlib.import_module(f"{__name__}.{module}"), name)
 
 
-def run_reference(case, data, forced=None):
+def run_reference(case: Any, data: Any, forced: Any = None) -> Any:
     """The quantities of a case by the reference; ``forced`` are the ids along which to score."""
     with blamed("reference"):
         return _adapter(SIDES[case.spec.side][0])(case.spec, case.options, data, forced)
 
 
-def run_port(case, data, lane, forced=None):
+def run_port(case: Any, data: Any, lane: Any, forced: Any = None) -> Any:
     """The quantities of a case by the port in a lane."""
     with blamed("port"), lane.mode():
         return _adapter(SIDES[case.spec.side][1])(case.spec, case.options, data, lane, forced)
 
 
-def reference_forward(case, data, moved):
+def reference_forward(case: Any, data: Any, moved: Any) -> Any:
     """The outputs that have cotangents, by the reference at moved arrays, in their dtype; a tuple."""
     return _adapter(FORWARDS.get(case.spec.side, WHOLE)[0])(case, data, moved)
 
 
-def port_forward(case, data, moved, lane):
+def port_forward(case: Any, data: Any, moved: Any, lane: Any) -> Any:
     """The same by the port in a lane."""
     with lane.mode():
         return _adapter(FORWARDS.get(case.spec.side, WHOLE)[1])(case, data, moved, lane)
 
 
-def untested(spec, lane):
+def untested(spec: Any, lane: Any) -> Any:
     """Why a spec cannot run in a lane that itself can, in one sentence; empty where it can."""
     return _adapter("functions:untested")(spec, lane) if spec.side == "functions" else ""

@@ -1,14 +1,16 @@
 """Optimizers and gradient clipping on either side: no backward, but steps."""
 
+from typing import Any
+
 import numpy as np
 
 from .textbook import as_array
 
 
-def _steps(spec, options, data, update, copy):
+def _steps(spec: Any, options: Any, data: Any, update: Any, copy: Any) -> Any:
     """Parameters after every step of an optimizer, from the gradients of the steps along T."""
     names = list(spec.outputs)
-    history = {name: [] for name in names}
+    history: dict[str, list[Any]] = {name: [] for name in names}
     for t in range(len(data.inputs[f"d{names[0]}"])):
         update([data.inputs[f"d{name}"][t] for name in names])
         for name in names:
@@ -16,7 +18,7 @@ def _steps(spec, options, data, update, copy):
     return {name: np.stack(values) for name, values in history.items()}
 
 
-def optimizer_reference(spec, options, data, forced=None):
+def optimizer_reference(spec: Any, options: Any, data: Any, forced: Any = None) -> Any:
     """Parameters after every step by the reference."""
     params = {name: data.inputs[name].copy() for name in spec.outputs}
     optimizer = spec.reference(**options)
@@ -24,7 +26,7 @@ def optimizer_reference(spec, options, data, forced=None):
                   lambda name: params[name].copy())
 
 
-def optimizer_port(spec, options, data, lane, forced=None):
+def optimizer_port(spec: Any, options: Any, data: Any, lane: Any, forced: Any = None) -> Any:
     """Parameters after every step by the port."""
     import torch
 
@@ -33,7 +35,7 @@ def optimizer_port(spec, options, data, lane, forced=None):
               for name in spec.outputs}
     optimizer = spec.port_class(list(params.values()), **options)
 
-    def update(grads):
+    def update(grads: Any) -> None:
         for p, g in zip(params.values(), grads, strict=True):
             p.grad = torch.tensor(g.copy(), dtype=dtype, device=lane.device)
         optimizer.step()
@@ -41,14 +43,14 @@ def optimizer_port(spec, options, data, lane, forced=None):
     return _steps(spec, options, data, update, lambda name: as_array(params[name]).copy())
 
 
-def clip_reference(spec, options, data, forced=None):
+def clip_reference(spec: Any, options: Any, data: Any, forced: Any = None) -> Any:
     """Clipped gradients and their norm by the reference."""
     grads = {name: a.copy() for name, a in data.inputs.items()}
     norm = spec.reference(list(grads.values()), **options)
     return grads | {"norm": norm}
 
 
-def clip_port(spec, options, data, lane, forced=None):
+def clip_port(spec: Any, options: Any, data: Any, lane: Any, forced: Any = None) -> Any:
     """Clipped gradients and their norm by the port."""
     import torch
 

@@ -1,12 +1,14 @@
 """Textbook layers and their twins: forward, backward, kept results, states, cuts and greedy generation."""
 
+from typing import Any
+
 import numpy as np
 
 from ..judge.noise import Noise
 from ..spec.axes import axes
 
 
-def build(spec, options, data):
+def build(spec: Any, options: Any, data: Any) -> Any:
     """The reference's layer with the case's parameters and options."""
     named = {name: options[name] for name in spec.options}
     if spec.size_arguments:
@@ -20,13 +22,13 @@ def build(spec, options, data):
     return layer
 
 
-def parts(spec, options, data):
+def parts(spec: Any, options: Any, data: Any) -> Any:
     """The sequence whole, or in two where the case cuts it: inputs and cotangents of each part."""
     cut = options.get("cut", 0)
     if not cut:
         return [(data.inputs, data.cotangents)]
 
-    def piece(group, texts, span):
+    def piece(group: Any, texts: Any, span: Any) -> Any:
         return {name: array[tuple(span if a == spec.time else slice(None) for a in axes(texts[name])[1])]
                 for name, array in group.items()}
 
@@ -34,7 +36,7 @@ def parts(spec, options, data):
             for span in (slice(None, cut), slice(cut, None))]
 
 
-def join(spec, runs):
+def join(spec: Any, runs: Any) -> Any:
     """The quantities of the parts as those of the whole: time axes one after the other, the rest added up."""
     if len(runs) == 1:
         return runs[0]
@@ -52,11 +54,11 @@ def join(spec, runs):
     return joined
 
 
-def _tuple(x):
+def _tuple(x: Any) -> Any:
     return x if isinstance(x, tuple) else (x,)
 
 
-def layer_reference(spec, options, data, forced=None):
+def layer_reference(spec: Any, options: Any, data: Any, forced: Any = None) -> Any:
     """The quantities of a textbook layer, in whatever dtype, or array type, the data has."""
     layer = build(spec, options, data)
     if data.states:
@@ -81,14 +83,14 @@ def layer_reference(spec, options, data, forced=None):
     return joined
 
 
-def layer_port(spec, options, data, lane, forced=None):
+def layer_port(spec: Any, options: Any, data: Any, lane: Any, forced: Any = None) -> Any:
     """The quantities of its twin in a lane."""
     import torch
 
-    def tensor(array):
+    def tensor(array: Any) -> Any:
         return torch.from_numpy(np.array(array)).to(lane.device)
 
-    def leaf(array):
+    def leaf(array: Any) -> Any:
         t = torch.from_numpy(np.array(array)).to(lane.device, getattr(torch, lane.torch_dtype))
         return in_layout(t, array).requires_grad_()
 
@@ -111,7 +113,8 @@ def layer_port(spec, options, data, lane, forced=None):
             found[name] = as_array(_stacked(getattr(module, name), torch.stack))
         named = dict(zip(spec.outputs, outputs, strict=True))
         wanted = [(named[n], in_layout(tensor(c).to(named[n].dtype), c)) for n, c in cotangents.items()]
-        torch.autograd.backward(*zip(*wanted, strict=True))
+        ended, begun = zip(*wanted, strict=True)
+        torch.autograd.backward(ended, begun)
         found |= {f"grad.{n}": _gradient(t) for n, t in floating.items()}
         if options.get("stateful"):
             found |= {n: as_array(getattr(module, n)) for n in spec.states}
@@ -126,7 +129,7 @@ def layer_port(spec, options, data, lane, forced=None):
     return joined
 
 
-def _greedy(model, data, forced, tensor, concatenate):
+def _greedy(model: Any, data: Any, forced: Any, tensor: Any, concatenate: Any) -> Any:
     """Generated ids, and the scores along ``forced`` ids (the oracle's): what ids were chosen by.
 
     The decoder starts from a target id and writes as many ids as there are targets. Noisy copies
@@ -141,11 +144,11 @@ def _greedy(model, data, forced, tensor, concatenate):
     return {"ids": ids, "score": model.score(xs, fed, *mask)}
 
 
-def _stacked(value, stack):
+def _stacked(value: Any, stack: Any) -> Any:
     return stack(list(value)) if isinstance(value, (list, tuple)) else value
 
 
-def as_array(tensor):
+def as_array(tensor: Any) -> Any:
     """A tensor as a NumPy array; bfloat16, which NumPy has not, as float32."""
     import torch
 
@@ -153,14 +156,14 @@ def as_array(tensor):
     return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
 
 
-def _gradient(leaf):
+def _gradient(leaf: Any) -> Any:
     """A leaf's gradient; zeros where it took no part, as the hand-written backward has it."""
     import torch
 
     return as_array(torch.zeros_like(leaf) if leaf.grad is None else leaf.grad)
 
 
-def in_layout(tensor, array):
+def in_layout(tensor: Any, array: Any) -> Any:
     """The tensor with strides like the array's; where those are negative, which torch has not, padded ones."""
     if array.ndim == 0 or array.flags.c_contiguous:
         return tensor
