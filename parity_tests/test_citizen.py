@@ -478,6 +478,20 @@ def test_a_whole_graph_and_its_gradients_are_compiled_once_for_all_batch_sizes(s
     held_when_compiled(spec, "aot_eager")
 
 
+def test_a_compiled_lstm_trains_on_data_in_float32():
+    """Where torch would take another kernel, whose weights no compiler but ``eager`` can differentiate."""
+    module, xs = torch_port.TimeLSTM(D, H), torch.ones(N, T, D)
+    torch.compiler.reset()
+    with torch._dynamo.config.patch(allow_rnn=True):
+        torch.compile(module, fullgraph=True, backend="aot_eager")(xs).sum().backward()
+    found = [p.grad.clone() for p in module.parameters()]
+    module.zero_grad()
+    module(xs).sum().backward()
+    for p, gradient in zip(module.parameters(), found, strict=True):
+        # sums of fewer than 64 T (D + H) terms in another order
+        assert (p.grad - gradient).abs().max() <= 64 * T * (D + H) * 2.0**-24 * p.grad.abs().max()
+
+
 @pytest.mark.skipif(shutil.which("g++") is None, reason="inductor needs a C++ compiler on the CPU")
 @pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated:DeprecationWarning")  # within torch
 @pytest.mark.parametrize("name", ["WeightSum"])
