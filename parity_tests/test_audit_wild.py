@@ -230,6 +230,52 @@ def dense_backward(dy, cache):
     return (dy @ w.T).reshape(x.shape), x.reshape(len(x), -1).T @ dy
 '''
 
+# a scale that runs as a number too, and a capital that is one
+GROUPS = '''
+def standard_forward(x, gamma, beta, G):
+    xg = x.reshape(len(x), G, -1)
+    s = np.sqrt(xg.var(axis=2, keepdims=True) + 1e-3)
+    n = ((xg - xg.mean(axis=2, keepdims=True)) / s).reshape(x.shape)
+    return gamma * n + beta, (n, s, gamma, G)
+
+
+def standard_backward(dy, cache):
+    n, s, gamma, G = cache
+    shape = len(dy), G, -1
+    d, ng = (dy * gamma).reshape(shape), n.reshape(shape)
+    dx = (d - d.mean(axis=2, keepdims=True) - ng * (d * ng).mean(axis=2, keepdims=True)) / s
+    dgamma, dbeta = ((a).sum(axis=(0, 2, 3), keepdims=True) for a in (dy * n, dy))
+    return dx.reshape(dy.shape), dgamma, dbeta
+'''
+
+# a model that gives its loss and a dictionary of gradients, which no backward goes with
+MODEL = '''
+class Net:
+    def __init__(self, n_in, n_hidden, n_classes, reg=0.0):
+        rng = np.random.default_rng(6)
+        self.params = {"W1": rng.normal(size=(n_in, n_hidden)), "W2": rng.normal(size=(n_hidden, n_classes))}
+        self.reg = reg
+
+    def loss(self, X, y):
+        W1, W2 = self.params["W1"], self.params["W2"]
+        h = np.tanh(X @ W1)
+        d = h @ W2 - np.eye(W2.shape[1])[y]
+        loss = np.sum(d ** 2) / 2 + self.reg * np.sum(W1 ** 2)
+        grads = {"W2": h.T @ d}
+        grads["W1"] = X.T @ (d @ W2.T * (1 - h * h)) + 2 * self.reg * W1
+        return loss, grads
+'''
+# a loss whose labels tie to nothing that a world has
+CHAIN = '''
+def chain_nll(scores, moves, tags):
+    steps = np.arange(len(tags))
+    total = np.log(np.exp(scores[:, :, None] + moves).sum())
+    d = np.exp(scores[:, :, None] + moves - total)
+    d_scores, d_moves = d.sum(axis=2), d.sum(axis=0)
+    d_scores[steps, tags] -= 1
+    return total - scores[steps, tags].sum(), d_scores, d_moves
+'''
+
 # source, its right and wrong text, the gradient that is then wrong, all gradients that are judged
 KINDS = {
     "a twin's name alone": (LSTM, "dh = dh * o + dxh", "dh = dxh", "h0", "V_a V_g V_o b_a b_g b_o h0 x"),
@@ -249,6 +295,9 @@ KINDS = {
     "a weight of channels": (CHANNELS, " / np.prod(self.x.shape[2:])", "", "x", "M x"),
     "an option that is 1": (OPTION, "self.y ** 2) * self.gain", "self.y ** 2)", "x", "x"),
     "samples that are flattened": (FLAT, ".reshape(x.shape), x", ", x", "x", "w x"),
+    "a scale that may be a number": (GROUPS, "in (dy * n, dy)", "in (2 * dy * n, dy)", "gamma", "beta gamma x"),
+    "a loss with a dictionary": (MODEL, "2 * self.reg * W1", "self.reg * W1", "W1", "W1 W2"),
+    "labels of a chain": (CHAIN, "d.sum(axis=0)", "d.mean(axis=0)", "moves", "moves scores"),
     "a mask drawn by the module": (MODULE, "dy * self.mask", "dy * (RNG.random(dy.shape) > 0.4)", "x", "x"),
 }
 

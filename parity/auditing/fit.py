@@ -113,7 +113,8 @@ def classes(module: Any) -> dict[str, Any]:
 def methods_of(kind: Any) -> list[protocols.Methods]:
     """The rows whose two methods a class has."""
     return [m for m in protocols.rows(protocols.Methods)
-            if callable(getattr(kind, m.backward, None)) and (
+            if (callable(getattr(kind, m.backward, None)) if m.backward else
+                _gives_its_gradient(getattr(kind, m.forward, None))) and (
                 any("__call__" in vars(c) for c in kind.__mro__) if m.forward == "__call__"
                 else callable(getattr(kind, m.forward, None)))]
 
@@ -203,19 +204,22 @@ def _by_ties(constructor: Any, forward: Any, title: str, run: Callable[[Call, Ca
     given, source = _needed(forward), guess.source_of(constructor) + guess.source_of(forward)
     literal = {n: guess.numbers(n, WORLDS[0])[0].text for n in [*own, *given]
                if guess.numbers(n, WORLDS[0]) and not guess.role_of(n) and not ties.LENGTHS.match(n)}
-    if _label(given, title) or set(own) & set(given) or any(guess.keys_of(n, source) or FILES.search(n)
+    label = _label(given, title)
+    if set(own) & set(given) or any(guess.keys_of(n, source) or FILES.search(n)
                                                             for n in [*own, *given]):
         return
     one_letter = {n for n in literal if len(n) == 1}
     for arrays in dict.fromkeys((frozenset(one_letter), frozenset())):
         numbers = {n: t for n, t in literal.items() if n not in arrays}
-        roles = {n: ties.role(n, n in given, n in given[:1]) for n in [*own, *given] if n not in numbers}
+        roles = {n: "labels" if n == label else ties.role(n, n in given, n in given[:1])
+                 for n in [*own, *given] if n not in numbers}
 
         def attempt(shapes: ties.Shapes, numbers: dict[str, str] = numbers, roles: dict[str, str] = roles) -> Fit:
             calls = []
             for names in (own, given):
                 there = {n: ties.array(n, roles[n], shapes[n]) for n in names if n in shapes}
-                calls.append(Call({n: numbers.get(n, n) for n in names}, there, dict.fromkeys(there, "data")))
+                calls.append(Call({n: numbers.get(n, n) for n in names}, there,
+                                  {n: "labels" if n == label else "data" for n in there}))
             return run(*calls)
 
         for shapes in ties.choices(roles, source):
@@ -367,6 +371,8 @@ def _calls(function: Any, world: World, title: str, prefix: str) -> Iterator[Cal
             found = [plain, *found]
         elif role in ("", "labels", "mask"):
             found = [*literals, plain] if literals and not role and len(name) > 1 else [plain, *found, *literals]
+        elif len(name) == 1:  # G may be a scale, and the number of groups
+            found = [*found, *literals]
         if not found:
             found = [*literals, plain]
         if listed and i == 0:
@@ -519,6 +525,8 @@ def _try_class(kind: Any, row: protocols.Methods, made: Call, call: Call) -> Fit
     try:
         _once(recipe, space, local, call.arrays)  # a layer that makes its parameters when it first sees data
         result = _once(recipe, space, local, call.arrays)
+        if not row.backward:
+            return _own_gradient(fit, result, local, call)
         found = _backwards(fit, result, local, call, getattr(layer, row.backward), f"layer.{row.backward}", attributes,
                            row.derivative)
     except Exception as error:
@@ -608,9 +616,14 @@ def _own_gradient(fit: Fit, result: Any, local: dict[str, Any], call: Call) -> F
     fit.score, recipe.outputs, recipe.scalar = 2, ("result[0]",), True
     local["result"] = result
     entries = [e for i in range(1, len(result)) for e in _entries(f"result[{i}]", result[i], "")]
-    names = guess.returned_names(fit.functions[0])
+    names = guess.returned_names(fit.functions[0]) if fit.functions else []
     entries = _named(entries, next((n for n in names if len(n) == len(result)), []), 1)
-    return _assign(fit, local, call, entries, floats_last=True)
+    found = _assign(fit, local, call, entries, floats_last=True)
+    if found.layer is not None and found.score == 4 and recipe.grads and not recipe.gradients and all(
+            np.shape(_safely(recipe.grads[n], found, local)) == np.shape(_safely(p, found, local))
+            for n, p in recipe.params.items()):
+        found.score = 5  # of a model nobody wants the gradient of the data
+    return found
 
 
 # --- what forward gave, and backward --------------------------------------------------------------
@@ -927,6 +940,11 @@ def _assign(fit: Fit, local: dict[str, Any], call: Call, entries: list[Entry], f
     recipe.constant = tuple(n for n in floats if n in labelled)
     targets = [n for n in floats if n not in labelled]
     free = [e for e in entries if e[0] not in recipe.grads.values()]
+    if fit.layer is not None and any("['" in e[0] for e in free):  # a dictionary of the parameters' gradients
+        names = {n.lower() for _, _, n, _ in walk(fit.layer, "layer")} - {n.lower() for n in targets}
+        keys = [e for e in free if _stem(e[1]) in names]
+        _returned_parameters(fit, keys, local)
+        free = [e for e in free if e[0] not in {k[0] for k in keys}]
     by_name = all(e[1] for e in free) and bool(free)
     stems = {_stem(e[1]): e for e in free}
     shapes = {n: np.shape(call.arrays[n]) for n in targets}
@@ -968,8 +986,15 @@ def _assign(fit: Fit, local: dict[str, Any], call: Call, entries: list[Entry], f
         fit.why = f"no gradient for {', '.join(missing)}"
     elif not right:
         fit.why = "a gradient has another shape than its array"
+        if any(1 in shapes[n] and np.size(found[n][2]) > np.prod(shapes[n]) for n in targets
+               if n in found and call.roles[n] == "data"):
+            fit.score = 1  # one entry was stretched, in data of a shape that it was not written for
     else:
         fit.score = 5 if recipe.gradients else 4.5
+    numbers = {n.lower(): n for n, text in call.texts.items() if re.fullmatch(r"-?[\d.]+", text)}
+    if unseen := [numbers[_stem(e[1])] for e in rest if _stem(e[1]) in numbers and np.size(e[2])]:
+        fit.leftover = fit.leftover | dict.fromkeys(unseen, "its gradient is returned, and it was given as a number")
+        fit.score = min(fit.score, 4.7)
     return fit
 
 

@@ -103,7 +103,7 @@ WORLDS = (
 # role of an array by its name; the first that fits
 ROLES = tuple((role, re.compile(pattern)) for role, pattern in {
     "labels": r"^(t|ts|target\w*|labels?|y_?true|true\w*|y_?actual|actual\w*|truth\w*|expected\w*|gt|ground\w*|y|ys"
-              r"|y_?batch|y_?train|desired\w*)$",
+              r"|y_?batch|y_?train|desired\w*|tags?)$",
     "ids": r"^(idx\w*|ids?|indices|tokens?|words?|word_?ids?|token_?ids)$",
     "mask": r"^\w*mask$",
     "out weight": r"^(w_?(y|hy|ya|ho|out|yh)|why|wya|v_?out)$",
@@ -226,6 +226,8 @@ def labels(name: str, x: Shape, key: str) -> Iterator[Value]:
         yield Value(name, np.eye(x[-1])[rng.integers(0, x[-1], x[:-1])], "target")
     yield Value(name, rng.uniform(0.1, 0.9, x), "target")
     yield Value(name, rng.choice((-1.0, 1.0), x), "target")
+    if len(x) > 1:
+        yield Value(name, rng.integers(0, 2, x[:-1]), "labels")  # of fewer classes than there are features
 
 
 def values(name: str, world: World, key: str = "", source: str = "", positive: bool = False) -> list[Value]:

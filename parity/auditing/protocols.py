@@ -23,7 +23,8 @@ class Protocol:
 
 @dataclass(frozen=True)
 class Methods(Protocol):
-    """Two methods of a class. ``derivative``: the second is the derivative itself and takes no cotangent."""
+    """Two methods of a class. ``derivative``: the second is the derivative itself and takes no cotangent; empty: the
+    first gives a loss and its gradients."""
 
     forward: str
     backward: str
@@ -95,6 +96,19 @@ class Linear:
 def _linear(forward: str = "forward", backward: str = "backward", W: str = "W", dW: str = "dW") -> str:
     return LINEAR.format(forward=forward, backward=backward, W=W, dW=dW)
 
+
+MODEL = """
+class Model:
+    def __init__(self, n_in, n_out):
+        self.params = {{"W": np.random.randn(n_in, n_out)}}
+
+    def {method}(self, X, y):
+        W, grads = self.params["W"], {{}}
+        d = X @ W - np.eye(W.shape[1])[y]
+        loss = np.sum(d ** 2)
+        grads["W"] = 2 * X.T @ d
+        return loss, grads
+"""
 
 TANH = """
 class Tanh:
@@ -218,6 +232,8 @@ def _methods() -> list[Protocol]:
     losses = (("loss", "grad"), ("loss", "gradient"), ("loss", "backward"), ("loss", "derivative"), ("loss", "prime"),
               ("loss", "delta"), ("cost", "gradient"), ("cost", "grad"), ("cost", "derivative"),
               ("calculate", "backward"), ("calc_loss", "calc_gradient"))
+    rows += [Methods(f"{method} with its gradients", MODEL.format(method=method), method, "", True)
+             for method in ("loss", "compute_loss", "loss_and_grad", "cost")]
     return [*rows, *(Methods(f"{f} and {b} of a loss", SQUARES.format(forward=f, backward=b), f, b, True)
                      for f, b in losses)]
 

@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
-from . import notebooks, protocols
+from . import fit, notebooks, protocols
 
 LEFT_OUT = re.compile(r"^(\.|__pycache__|node_modules|site-packages|build$|dist$|venv|env$|.*\.egg-info$)")
 LARGEST = 4 << 20  # bytes of a file that is read
@@ -47,14 +47,14 @@ def _says(path: Path) -> bool:
 
 
 def _defines(tree: ast.Module) -> bool:
-    methods = {m.backward for m in protocols.rows(protocols.Methods)}
+    methods = {m.backward or m.forward for m in protocols.rows(protocols.Methods)}
     patterns = [re.compile(f.backward) for f in protocols.rows(protocols.Functions)]
     for node in _top(tree.body):
         if isinstance(node, ast.ClassDef) and any(
                 isinstance(n, ast.FunctionDef) and n.name in methods for n in node.body):
             return True
         if isinstance(node, ast.FunctionDef) and (any(p.match(node.name) for p in patterns)
-                                                  or re.search(r"loss|cost", node.name)):
+                                                  or fit.LOSS.search(node.name)):
             return True
     return False
 

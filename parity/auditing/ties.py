@@ -17,7 +17,7 @@ from . import guess
 
 LENGTHS = re.compile(r"^(lens?|lengths?|\w*_len(gth)?s?|valid_len\w*)$", re.I)
 RANKS = {"bias": (1, 2, 3), "scale": (1, 2, 3), "weight": (2, 3, 1, 4), "recurrent": (2, 3), "table": (2,),
-         "data": (2, 3, 4, 1), "lengths": (1,)}
+         "data": (2, 3, 4, 1), "lengths": (1,), "labels": (1, 2)}
 OTHERS = (2, 1, 3)
 OWN, GIVEN = (3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41), (4, 8, 9, 10, 14, 15, 16, 18, 20, 21, 22, 24)
 STEPS = 12  # refusals that one choice of ranks may be followed through
@@ -91,7 +91,7 @@ def smaller(shapes: Shapes) -> Shapes:
 
 
 def array(name: str, role: str, shape: tuple[int, ...]) -> Any:
-    """An array of a shape: numbers of valid steps, or numbers."""
-    if role == "lengths":
-        return 1 + np.arange(int(np.prod(shape))).reshape(shape) % 2
+    """An array of a shape: numbers of valid steps from 1, labels from 0, or numbers."""
+    if role in ("lengths", "labels"):
+        return np.arange(int(np.prod(shape))).reshape(shape) % 2 + (role == "lengths")
     return guess.normal(shape, name, role == "scale")
