@@ -491,8 +491,9 @@ def _traced_words(site, kind, canonical, logged):
     if site[2] == "guard":
         return ("clamped-log", f"a clamped logarithm: {words}") if site in logged else (
             "epsilon", f"eps is forgotten: {words}")
-    if site[1] in SOFTMAX and kind in ("y(1-y)", "1"):
+    if site[1] in SOFTMAX and kind in ("y(1-y)", "1", "y"):
         return "jacobian", {"1": "a gradient already fused through softmax is passed on",
+                            "y": "one path is dropped, a missing Jacobian term, that through its sum",
                             "y(1-y)": "the diagonal alone of softmax's Jacobian"}[kind] + f": {words}"
     if kind == "loser":
         return "branch", f"the wrong argument of a maximum gets the gradient: {words}"
