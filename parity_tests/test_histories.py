@@ -196,7 +196,7 @@ def test_returned_results_are_the_callers_own(monkeypatch):
 
     def forward(self, x):
         real(self, x)
-        return self._cache[1]
+        return self._cache[0]
 
     monkeypatch.setattr(reference.Softmax, "forward", forward)
     broke = play("Softmax", "reference", *steps)
@@ -241,3 +241,33 @@ def test_a_player_says_what_changed():
     with pytest.raises(Broken, match="the object's own W has changed"), player._unchanged({}):
         player.object.layer.params[0][0, 0] += 1
     assert all(np.array_equal(before[name], player.params[name]) for name in before)
+
+
+# arguments that a backward needs
+@pytest.mark.parametrize("name", ["Affine", "Embedding", "WeightSum", "AttentionWeight", "LSTM", "TimeGRU", "TimeDropout",
+                                  "TimeSoftmaxWithLoss", "MultiHeadAttention", "PositionalEmbedding", "AttentionDecoder"])
+def test_arguments_may_be_written_over_after_a_forward(monkeypatch, name):
+    steps = [Step("alter", number) for number in range(8)]
+    assert play(name, "reference", *steps) is None
+    monkeypatch.setattr(reference._layer, "_own", lambda value: value)
+    assert play(name, "reference", *steps).words.startswith("alter: grad.")
+
+
+@pytest.mark.parametrize("name", ["TimeRNN", "TimeLSTM", "TimeGRU", "TimeBiLSTM"])
+def test_a_state_may_be_written_over_after_a_forward(name):
+    assert play(name, "reference", *(Step("alter", number) for number in range(8)), stateful=True) is None
+
+
+@pytest.mark.parametrize("kind", [reference.TimeRNN, reference.TimeLSTM, reference.TimeGRU])
+def test_a_state_that_was_set_is_read_once(kind):
+    rng, width = np.random.default_rng(0), {"RNN": 1, "GRU": 3, "LSTM": 4}[kind.cell.__name__] * 4
+    layer = kind(*(rng.standard_normal(shape) for shape in ((3, width), (4, width), width)), stateful=True)
+    xs, dhs, h = (rng.standard_normal(shape) for shape in ((2, 5, 3), (2, 5, 4), (2, 4)))
+    layer.set_state(h)
+    layer.forward(xs)
+    layer.backward(dhs)
+    expected = [g.copy() for g in (layer.dh, *layer.grads)]
+    h[...] = 0
+    layer.h[...] = 0
+    layer.backward(dhs)
+    assert all(map(np.array_equal, expected, (layer.dh, *layer.grads)))

@@ -646,3 +646,53 @@ def test_clip_grads_scales_by_the_norm_of_all_together(max_norm, rate):
     grads = [np.array([3.0, 0]), np.array([[-4.0]])]
     assert reference.clip_grads(grads, max_norm) == 5
     assert np.array_equal(np.hstack([g.ravel() for g in grads]), np.array([3, 0, -4]) * rate)
+
+
+def test_time_bilstm_may_be_made_stateful_afterwards():
+    rng = np.random.default_rng(0)
+    layer = reference.TimeBiLSTM(*(rng.standard_normal(s) for s in ((2, 12), (3, 12), 12) * 2))
+    xs = rng.standard_normal((1, 2, 2))
+    layer.stateful = True
+    first = layer.forward(xs)
+    assert layer.stateful and not np.array_equal(first, layer.forward(xs))
+    layer.stateful = False
+    assert not layer.stateful and np.array_equal(first, layer.forward(xs))
+
+
+@pytest.mark.parametrize("name", ["TimeRNN", "TimeLSTM", "TimeGRU", "TimeBiLSTM"])
+def test_a_kept_state_takes_the_dtype_of_bound_parameters(name):
+    width = {"TimeRNN": 3, "TimeGRU": 9}.get(name, 12)
+    shapes = ((2, width), (3, width), width) * (2 if name == "TimeBiLSTM" else 1)
+    layer = getattr(reference, name)(*(np.ones(s) for s in shapes), stateful=True)
+    xs = np.ones((1, 2, 2), np.float32)
+    layer.forward(xs)
+    layer.bind([p.astype(np.float32) for p in layer.params])
+    assert layer.forward(xs).dtype == np.float32
+
+
+@pytest.mark.parametrize("kind", [reference.SGD, reference.Adam])
+@pytest.mark.parametrize("wrong", [[(3,)], [(3,), (2,), (2,)], [(3,), (1,)]], ids=["fewer", "more", "shape"])
+def test_optimizers_refuse_lists_that_do_not_fit_before_anything_moves(kind, wrong):
+    optimizer, params = kind(), [np.ones(3), np.ones(2)]
+    right, other = ([np.ones(s) for s in shapes] for shapes in ([(3,), (2,)], wrong))
+    for _ in range(2):  # before the first step and after it
+        before, counted = [p.copy() for p in params], vars(optimizer).get("iter")
+        with pytest.raises(ValueError, match=r"update: grads has shapes .*, expected \[\(3,\), \(2,\)\]"):
+            optimizer.update(params, other)
+        assert all(map(np.array_equal, before, params)) and vars(optimizer).get("iter") == counted
+        optimizer.update(params, right)
+    if kind is reference.Adam:
+        before = [m.copy() for m in optimizer.m]
+        with pytest.raises(ValueError, match=r"update: m has shapes"):
+            optimizer.update(other, other)
+        assert optimizer.iter == 2 and all(map(np.array_equal, before, optimizer.m))
+
+
+def test_a_fit_that_raises_leaves_the_learning_rate():
+    ids = np.random.default_rng(0).integers(1, 5, (10, 3))
+    optimizer, bad = reference.SGD(0.5), ids.copy()
+    bad[-1, -1] = 77
+    trainer = reference.Trainer(reference.Seq2seq(5, 2, 3), optimizer, 1)
+    with pytest.raises(IndexError):
+        trainer.fit(ids, bad, 3, 1, decay=True, show_progress=False)
+    assert trainer.losses and optimizer.lr == 0.5

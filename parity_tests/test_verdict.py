@@ -143,7 +143,7 @@ FAULTS = {
     "loss gradient twice": Fault(reference.TimeSoftmaxWithLoss, "backward", scaled(2), "reference backward"),
     "loss gradient, ignored rows": Fault(reference.TimeSoftmaxWithLoss, "backward",
                                          lambda r, s, d=1: r(s, d) + 0.01, "reference backward"),
-    "softmax without the sum": Fault(reference.Softmax, "backward", lambda r, s, d: s._cache[1] * d,
+    "softmax without the sum": Fault(reference.Softmax, "backward", lambda r, s, d: s._cache[0] * d,
                                      "reference backward"),
     "masked gradient": Fault(reference.AttentionWeight, "backward", masked_too, "reference backward",
                              options={"masked": True}),

@@ -60,8 +60,11 @@ class Layer:
         self._cache = None
 
     def _save(self, *values: Any) -> None:
-        """Keeps what ``backward`` needs, as a new object, and what it builds on beside that."""
-        self._cache, self._basis = list(values), self._now()
+        """Keeps what ``backward`` needs, as a new object, and what it builds on beside that.
+
+        Arrays, alone and in tuples, are copied: whoever called may change what he gave, and what he gets, in place.
+        """
+        self._cache, self._basis = [_own(value) for value in values], self._now()
 
     def _saved(self) -> list[Any]:
         """What ``forward`` kept for ``backward``: a list.
@@ -130,6 +133,12 @@ class Composite(Layer):
             if changed := child._changed():
                 return f"{label}.{changed}"
         return ""
+
+
+def _own(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return tuple(map(_own, value))
+    return value.copy() if isinstance(value, np.ndarray) else value
 
 
 def like(gradient: Array, array: Array) -> Array:

@@ -33,13 +33,13 @@ class Cell(Layer):
         given = {f"{s}_prev": (value, "N H") for s, value in zip(self.states, state, strict=True)}
         check(f"{type(self).__name__}.forward", **cell_parameters(self), x=(x, "N D"), **given)
         after, cache = self.step(np.matmul(x, Wx) + b, Wh, *state)
-        self._save(x, state, after, cache)
-        return tuple(a.copy() for a in after)  # the caller's own, whatever is done to them
+        self._save(x, state, cache)
+        return after
 
     def _step_backward(self, *dstate: Array) -> tuple[Array, ...]:
-        x, state, after, cache = self._saved()
-        self._check_cotangents(**{f"d{s}_next": (d, a.shape)
-                                  for s, d, a in zip(self.states, dstate, after, strict=True)})
+        x, state, cache = self._saved()
+        self._check_cotangents(**{f"d{s}_next": (d, before.shape)
+                                  for s, d, before in zip(self.states, dstate, state, strict=True)})
         Wx, Wh, _ = self.params
         da, dWh, dbefore = self.step_backward(Wh, cache, *dstate)
         for grad, value in zip(self.grads, (np.matmul(x.T, da), dWh, da.sum(axis=0)), strict=True):
@@ -52,6 +52,7 @@ class TimeCell(Layer):
 
     Attributes:
         h: state after the last step ``(N, H)`` (and ``c``, for the LSTM).
+            It takes the dtype of parameters that are bound.
         dh: after ``backward``, cotangent of the state before the first step (and ``dc``).
     """
 
@@ -63,6 +64,12 @@ class TimeCell(Layer):
         check(type(self).__name__, **cell_parameters(self))
         self.stateful = stateful
         self.reset_state()
+
+    def _adopt(self, params: Sequence[Array]) -> None:
+        super()._adopt(params)
+        for name in self.cell.states:
+            if (state := getattr(self, name, None)) is not None:
+                setattr(self, name, state.astype(np.result_type(*params)))
 
     def set_state(self, *state: Array | None) -> None:
         """Sets the state from which the next ``forward`` of a stateful layer starts.
@@ -103,7 +110,8 @@ class TimeCell(Layer):
         Wx, Wh, b = self.params
         xa = np.matmul(xs, Wx) + b
         zero = np.zeros_like(xa, shape=(len(xs), len(Wh)))
-        start = state = tuple(kept.get(s, zero) for s in names)
+        # copied, here and at the end: states are read and set from outside, and the steps keep them for backward
+        start = state = tuple(kept.get(s, zero).copy() for s in names)
         hs = np.zeros_like(xa, shape=(*xs.shape[:2], len(Wh)), dtype=np.result_type(xa, Wh, *start))
         caches = []
         for t in range(xs.shape[1]):
@@ -111,7 +119,7 @@ class TimeCell(Layer):
             hs[:, t] = state[0]
             caches.append(cache)
         for name, value in zip(names, state, strict=True):
-            setattr(self, name, value)
+            setattr(self, name, value.copy())
         self._save(xs, start, hs.shape, caches)
         return hs
 

@@ -81,7 +81,7 @@ class AttentionWeight(Layer):
         hs = valid(hs, mask)
         a = softmax(np.matmul(hs, h[:, :, None])[:, :, 0], mask)
         self._save(hs, h, mask, a)
-        return a.copy()  # the caller's own, whatever is done to it
+        return a
 
     def backward(self, da: Array) -> tuple[Array, Array]:
         """Cotangents of the states.
@@ -138,7 +138,7 @@ class Attention(Composite):
         mask = check_masked("Attention.forward", mask, lengths, hs=(hs, "N T H"), h=(h, "N H"))
         hs = valid(hs, mask)
         self.attention_weight = self.weight.forward(hs, h, mask)
-        c = self.sum.forward(hs, self.attention_weight.copy())
+        c = self.sum.forward(hs, self.attention_weight)
         self._save(c.shape, mask)
         return c
 
@@ -196,7 +196,7 @@ class TimeAttention(Layer):
         hs_enc = valid(hs_enc, mask)
         mask = None if mask is None else mask[:, None, :]
         a = softmax(np.matmul(hs_dec, hs_enc.transpose(0, 2, 1)), mask)
-        self.attention_weights = [a[:, u].copy() for u in range(a.shape[1])]
+        self.attention_weights = [a[:, u] for u in range(a.shape[1])]
         self._save(hs_enc, hs_dec, mask, a)
         return np.matmul(a, hs_enc)
 

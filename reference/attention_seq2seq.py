@@ -48,8 +48,8 @@ class AttentionEncoder(Encoder):
             RuntimeError: before ``forward``.
             ValueError: ``dhs`` has another shape than the output.
         """
-        hs, _, _ = self._saved()
-        self._check_cotangents(dhs=(dhs, hs.shape))
+        shape, _, _ = self._saved()
+        self._check_cotangents(dhs=(dhs, shape))
         self._read_backward(dhs)
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from ._checks import check
-from ._layer import Layer, like
+from ._layer import Layer
 from ._types import Array
 
 
@@ -51,7 +51,7 @@ class TimeDropout(Layer):
         elif mask is None:
             mask = self.rng.random(xs.shape) >= self.dropout_ratio
         scale = 1 / (1 - self.dropout_ratio) if self.train_flg else 1
-        self._save(xs, mask, scale)
+        self._save(xs.dtype, mask, scale)
         return xs * mask * scale
 
     def backward(self, dys: Array) -> Array:
@@ -67,6 +67,6 @@ class TimeDropout(Layer):
             RuntimeError: before ``forward``.
             ValueError: ``dys`` has another shape than the output.
         """
-        xs, mask, scale = self._saved()
-        self._check_cotangents(dys=(dys, xs.shape))
-        return like(dys * mask * scale, xs)
+        dtype, mask, scale = self._saved()
+        self._check_cotangents(dys=(dys, mask.shape))
+        return (dys * mask * scale).astype(dtype, copy=False)

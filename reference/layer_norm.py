@@ -49,7 +49,7 @@ class LayerNorm(Layer):
         centred = x - x.mean(axis=-1, keepdims=True)
         std = np.sqrt((centred * centred).mean(axis=-1, keepdims=True) + self.eps)
         normalised = centred / std
-        self._save(x, normalised, std)
+        self._save(normalised, std)
         return gamma * normalised + beta
 
     def backward(self, dy: Array) -> Array:
@@ -65,12 +65,12 @@ class LayerNorm(Layer):
             RuntimeError: before ``forward``.
             ValueError: ``dy`` has another shape than the output.
         """
-        x, normalised, std = self._saved()
-        self._check_cotangents(dy=(dy, x.shape))
+        normalised, std = self._saved()
+        self._check_cotangents(dy=(dy, normalised.shape))
         gamma, _ = self.params
         rows = tuple(range(dy.ndim - 1))
         self.grads[0][...] = (dy * normalised).sum(axis=rows)
         self.grads[1][...] = dy.sum(axis=rows)
         dn = dy * gamma
         along = (dn * normalised).mean(axis=-1, keepdims=True)
-        return like((dn - dn.mean(axis=-1, keepdims=True) - normalised * along) / std, x)
+        return like((dn - dn.mean(axis=-1, keepdims=True) - normalised * along) / std, normalised)

@@ -62,7 +62,7 @@ class SoftmaxWithLoss(Layer):
         check("SoftmaxWithLoss.forward", x=(x, "N V"))
         t = class_indices("SoftmaxWithLoss.forward", "t", t, x, "N")
         loss, y = cross_entropy(x, t)
-        self._save(x, y, t)
+        self._save(y, t)
         return loss
 
     def backward(self, dout: Array | float = 1) -> Array:
@@ -78,9 +78,9 @@ class SoftmaxWithLoss(Layer):
             RuntimeError: before ``forward``.
             ValueError: ``dout`` is not a scalar.
         """
-        x, y, t = self._saved()
+        y, t = self._saved()
         self._check_cotangents(dout=(dout, ()))
-        return like(cross_entropy_backward(dout, y, t), x)
+        return like(cross_entropy_backward(dout, y, t), y)
 
 
 class TimeSoftmaxWithLoss(Layer):
@@ -118,7 +118,7 @@ class TimeSoftmaxWithLoss(Layer):
         ts = class_indices("TimeSoftmaxWithLoss.forward", "ts", ts, xs, "N T", self.ignore_label)
         counts = ts != self.ignore_label
         loss, y = cross_entropy(xs[counts], ts[counts])
-        self._save(xs, y, ts, counts)
+        self._save(y, ts, counts)
         return loss
 
     def backward(self, dout: Array | float = 1) -> Array:
@@ -134,8 +134,8 @@ class TimeSoftmaxWithLoss(Layer):
             RuntimeError: before ``forward``.
             ValueError: ``dout`` is not a scalar.
         """
-        xs, y, ts, counts = self._saved()
+        y, ts, counts = self._saved()
         self._check_cotangents(dout=(dout, ()))
-        dxs = np.zeros_like(xs)
+        dxs = np.zeros_like(y, shape=(*ts.shape, y.shape[-1]))
         dxs[counts] = cross_entropy_backward(dout, y, ts[counts])
         return dxs

@@ -127,8 +127,16 @@ class TimeBiLSTM(Composite):
         first, second = TimeLSTM(Wx1, Wh1, b1, stateful), TimeLSTM(Wx2, Wh2, b2, stateful)
         super().__init__(forward_lstm=first, backward_lstm=second)
         self.param_names = ("Wx1", "Wh1", "b1", "Wx2", "Wh2", "b2")
-        self.stateful = stateful
         check("TimeBiLSTM", Wh1=(Wh1, "H 4H"), Wx1=(Wx1, "D 4H"), Wh2=(Wh2, "H 4H"), Wx2=(Wx2, "D 4H"))
+
+    @property
+    def stateful(self) -> bool:
+        """Whether both directions start from the state that they ended with."""
+        return self.forward_lstm.stateful
+
+    @stateful.setter
+    def stateful(self, value: bool) -> None:
+        self.forward_lstm.stateful = self.backward_lstm.stateful = value
 
     def reset_state(self) -> None:
         """Forgets the state of both directions."""

@@ -64,7 +64,7 @@ class MultiHeadAttention(Layer):
         k, v = self._split(np.matmul(key, Wk)), self._split(np.matmul(value, Wv))
         a = softmax(np.matmul(q, k.swapaxes(-1, -2)), _of_every_query(mask))
         joined = self._join(np.matmul(a, v))
-        self.attention_weights = a.copy()
+        self.attention_weights = a
         self._save(query, key, value, mask, q, k, v, a, joined)
         return np.matmul(joined, Wo)
 

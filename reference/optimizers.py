@@ -26,8 +26,11 @@ class SGD:
         Args:
             params: list of arrays, changed in place.
             grads: list of arrays of the same shapes.
+
+        Raises:
+            ValueError: another number of gradients or another shape; then nothing has moved.
         """
-        for p, g in zip(params, grads, strict=True):
+        for p, g in _pairs("SGD.update", params, grads=grads):
             p -= self.lr * g
 
 
@@ -58,16 +61,33 @@ class Adam:
         Args:
             params: list of arrays, changed in place; the same list at every step.
             grads: list of arrays of the same shapes.
+
+        Raises:
+            ValueError: another number of gradients or another shape, or parameters that do not fit those of
+                the steps before; then nothing has moved, nor been counted.
         """
-        if self.m is None:
-            self.m = [np.zeros_like(p) for p in params]
-            self.v = [np.zeros_like(p) for p in params]
+        params = list(params)
+        fresh = self.m is None
+        m, v = ([np.zeros_like(p) for p in params] for _ in range(2)) if fresh else (self.m, self.v)
+        steps = _pairs("Adam.update", params, grads=grads, m=m, v=v)
+        self.m, self.v = m, v
         self.iter += 1
         lr_t = self.lr * (1 - self.beta2**self.iter) ** 0.5 / (1 - self.beta1**self.iter)
-        for p, g, m, v in zip(params, grads, self.m, self.v, strict=True):
+        for p, g, m, v in steps:
             m += (1 - self.beta1) * (g - m)
             v += (1 - self.beta2) * (g * g - v)
             p -= lr_t * m / (np.sqrt(v) + 1e-7)
+
+
+def _pairs(where: str, params: Sequence[Array], **others: Sequence[Array]) -> list[tuple[Array, ...]]:
+    """Rows of a parameter and what belongs to it, each of its shape."""
+    params = list(params)
+    lists = {name: list(arrays) for name, arrays in others.items()}
+    for name, arrays in lists.items():
+        got, needed = ([np.shape(a) for a in some] for some in (arrays, params))
+        if got != needed:
+            raise ValueError(f"{where}: {name} has shapes {got}, expected {needed} as params")
+    return list(zip(params, *lists.values(), strict=True))
 
 
 def clip_grads(grads: Sequence[Array], max_norm: float) -> float:

@@ -3,7 +3,7 @@
 import numpy as np
 
 from ._checks import check, check_masked
-from ._layer import Layer, like
+from ._layer import Layer
 from ._types import Array
 from .attention import valid
 
@@ -50,8 +50,8 @@ class PositionalEmbedding(Layer):
             raise ValueError(f"{where}: xs has shape {xs.shape}, expected T <= M = {len(W)}")
         counted = np.ones(xs.shape[:2], bool) if mask is None else mask
         positions = np.where(counted, counted.cumsum(axis=1) - 1, 0)
-        self._save(xs, mask, positions)
-        return valid(xs + W[positions], mask), positions.copy()
+        self._save(xs.dtype, mask, positions)
+        return valid(xs + W[positions], mask), positions
 
     def backward(self, dys: Array) -> Array:
         """Cotangent of ``xs``; writes the gradient of ``W``; positions have none.
@@ -66,11 +66,11 @@ class PositionalEmbedding(Layer):
             RuntimeError: before ``forward``.
             ValueError: ``dys`` has another shape than the output.
         """
-        xs, mask, positions = self._saved()
-        self._check_cotangents(dys=(dys, xs.shape))
+        dtype, mask, positions = self._saved()
         (dW,) = self.grads
+        self._check_cotangents(dys=(dys, positions.shape + dW.shape[1:]))
         dys = valid(dys, mask).copy()  # or the gradient would be the caller's own cotangent
         total = np.zeros_like(dys, shape=dW.shape)
         np.add.at(total, positions, dys)
         dW[...] = total
-        return like(dys, xs)
+        return dys.astype(dtype, copy=False)

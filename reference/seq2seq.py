@@ -82,7 +82,7 @@ class Encoder(Composite):
         rows, order = np.arange(len(xs))[:, None], np.argsort(~mask, axis=1, kind="stable")
         hs = self.lstm.forward(self.embed.forward(np.where(mask, xs, 0)[rows, order]))
         read = mask.cumsum(axis=1)
-        self._save(hs, rows, read)
+        self._save(hs.shape, rows, read)
         return np.where(read[:, :, None] > 0, hs[rows, read - 1], 0)
 
     def backward(self, dh: Array) -> None:
@@ -95,9 +95,9 @@ class Encoder(Composite):
             RuntimeError: before ``forward``.
             ValueError: ``dh`` has another shape than the output.
         """
-        hs, _, _ = self._saved()
-        self._check_cotangents(dh=(dh, hs.shape[::2]))
-        dhs = np.zeros_like(dh, shape=hs.shape)
+        shape, _, _ = self._saved()
+        self._check_cotangents(dh=(dh, shape[::2]))
+        dhs = np.zeros_like(dh, shape=shape)
         dhs[:, -1] = dh
         self._read_backward(dhs)
 

@@ -29,8 +29,8 @@ class Softmax(Layer):
         """
         check("Softmax.forward", x=(x, "... V"))
         y = softmax(x)
-        self._save(x, y)
-        return y.copy()  # the caller's own, whatever is done to it
+        self._save(y)
+        return y
 
     def backward(self, dy: Array) -> Array:
         """Cotangent of the logits.
@@ -45,6 +45,6 @@ class Softmax(Layer):
             RuntimeError: before ``forward``.
             ValueError: ``dy`` has another shape than the output.
         """
-        x, y = self._saved()
+        (y,) = self._saved()
         self._check_cotangents(dy=(dy, y.shape))
-        return like(softmax_backward(dy, y), x)
+        return like(softmax_backward(dy, y), y)

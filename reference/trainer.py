@@ -61,21 +61,23 @@ class Trainer:
         if len(x) != len(t):
             raise ValueError(f"Trainer.fit: t has shape {t.shape}, expected {len(x)} rows as in x {x.shape}")
         lr, step = self.optimizer.lr, 0
-        for epoch in range(1, max_epoch + 1):
-            order = batches(len(x), batch_size, self.rng)
-            with progress(f"epoch {epoch}/{max_epoch}", len(order), show_progress) as advance:
-                for rows in order:
-                    loss = float(self.model.forward(x[rows], t[rows]))
-                    self.model.backward()
-                    if max_grad is not None:
-                        clip_grads(self.model.grads, max_grad)
-                    if decay:
-                        self.optimizer.lr = lr * (1 - step / (max_epoch * len(order)))
-                    self.optimizer.update(self.model.params, self.model.grads)
-                    self.losses.append(loss)
-                    step += 1
-                    advance(x[rows].size + t[rows].size, loss)
-        self.optimizer.lr = lr
+        try:
+            for epoch in range(1, max_epoch + 1):
+                order = batches(len(x), batch_size, self.rng)
+                with progress(f"epoch {epoch}/{max_epoch}", len(order), show_progress) as advance:
+                    for rows in order:
+                        loss = float(self.model.forward(x[rows], t[rows]))
+                        self.model.backward()
+                        if max_grad is not None:
+                            clip_grads(self.model.grads, max_grad)
+                        if decay:
+                            self.optimizer.lr = lr * (1 - step / (max_epoch * len(order)))
+                        self.optimizer.update(self.model.params, self.model.grads)
+                        self.losses.append(loss)
+                        step += 1
+                        advance(x[rows].size + t[rows].size, loss)
+        finally:
+            self.optimizer.lr = lr
         return self
 
 

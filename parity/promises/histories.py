@@ -433,18 +433,22 @@ def _two(player: Player, pick: _Pick) -> None:
 
 
 def _alter(player: Player, pick: _Pick) -> None:
-    """The caller writes over what was returned: what comes afterwards is not moved by it, or is refused."""
-    call = player.forward(player.ask(pick), PLAIN)
-    player.spoil(call.ran.outputs.values())
-    try:
-        player.backward(call)
-    except RuntimeError as error:
-        if "inplace" not in str(error):  # torch's own words
-            raise
-        return
-    gradients = player.object.backward(call.ran, call.cotangents)
-    player.spoil(gradients.values())
-    player.backward(call)
+    """The caller writes over what was returned, over what he gave: what follows is not moved by it, or is refused."""
+    for given in (False, True):
+        call = player.forward(player.ask(pick), PLAIN)
+        player.spoil((call.ran.leaves if given else call.ran.outputs).values())
+        if player.stateful and given:
+            player.spoil(player.object.state().values())
+        try:
+            player.backward(call)
+            gradients = player.object.backward(call.ran, call.cotangents)
+            player.spoil(gradients.values())
+            player.backward(call)
+        except RuntimeError as error:
+            if "inplace" not in str(error):  # torch's own words
+                raise
+        if player.stateful and given:
+            player.reset()
 
 
 def _own(player: Player, pick: _Pick) -> None:

@@ -152,7 +152,7 @@ class NumpyObject:
         self.layer.bind(params.values())
 
     def cast_state(self, state: dict[str, Any], dtype: str) -> dict[str, Any]:
-        return state  # it stays as it is, and the next results have the dtype of both
+        return {name: None if value is None else value.astype(dtype) for name, value in state.items()}
 
     def copied(self) -> "NumpyObject":
         return copy.deepcopy(self)
