@@ -781,3 +781,51 @@ def test_a_packed_parameter_takes_one_part_alone():
     module.in_proj_weight.grad = torch.arange(3.0 * D * D, dtype=torch.float64).reshape(3 * D, D)
     grads = module.reference_grads()
     assert [g[0, 0] for g in grads] == [0, D * D, 2 * D * D, 0] and grads[1][0, 1] == D * D + D
+
+
+@pytest.mark.parametrize(("dtype", "size"), [("float16", 300), ("float16", 6e4), ("float16", 1e-4), ("float32", 1e25),
+                                             ("float32", 3e38), ("float32", 1e-30), ("float64", 1e200)])
+@pytest.mark.parametrize("side", ["reference", "port"])
+def test_clip_grads_overflows_nowhere(side, dtype, size):
+    g = np.full(4, size, dtype)
+    if side == "reference":
+        norm = reference.clip_grads([g], 1.0)
+    else:
+        p = torch.zeros(4, dtype=getattr(torch, dtype), requires_grad=True)
+        p.grad = torch.from_numpy(g)
+        norm = torch_port.clip_grads(p, 1.0).numpy()
+    with np.errstate(over="ignore"):
+        assert norm == pytest.approx(np.float64(2 * size).astype(dtype), rel=2e-3)
+    assert np.allclose(g.astype(float), 0.5 if size > 1 else size, rtol=1e-3)
+
+
+def test_clip_grads_changes_no_bit_of_the_plain_formula():
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        grads = [(10 ** rng.uniform(-6, 6) * rng.standard_normal(s)).astype("f") for s in ((30, 7), (7,), (1,))]
+        limit = 10 ** rng.uniform(-5, 5)
+        plain = np.sqrt(sum((g * g).sum() for g in grads))
+        params = [torch.zeros(g.shape, requires_grad=True) for g in grads]
+        torchs = [torch.zeros(g.shape, requires_grad=True) for g in grads]
+        for g, p, q in zip(grads, params, torchs, strict=True):
+            p.grad, q.grad = torch.tensor(g), torch.tensor(g)
+        rate = limit / (plain + 1e-6)
+        expected = [g * rate if rate < 1 else g.copy() for g in grads]
+        assert reference.clip_grads(grads, limit) == plain and all(map(np.array_equal, grads, expected))
+        assert torch_port.clip_grads(params, limit) == torch.nn.utils.clip_grad_norm_(torchs, limit)
+        assert all(torch.equal(p.grad, q.grad) for p, q in zip(params, torchs, strict=True))
+
+
+@pytest.mark.parametrize(("ratio", "training"), [(0.5, False), (0.0, True), (0.0, False)])
+def test_dropout_that_does_nothing_gives_an_array_of_its_own(ratio, training):
+    xs = torch.ones(1, 2, 3)
+    ys = torch_port.TimeDropout(ratio).train(training)(xs)
+    assert torch.equal(ys, xs) and ys.data_ptr() != xs.data_ptr()
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16, torch.uint32, torch.uint64, torch.int8])
+def test_lengths_of_any_integer_dtype_mean_the_same(dtype):
+    model, ids, lengths = torch_port.AttentionSeq2seq(5, 2, 3), torch.ones(2, 4, dtype=torch.int64), torch.tensor([2, 4])
+    assert torch.equal(model(ids, ids, lengths=lengths.to(dtype)), model(ids, ids, lengths=lengths))
+    with pytest.raises(ValueError, match="lengths contains 9"):
+        model(ids, ids, lengths=torch.tensor([2, 9]).to(dtype))

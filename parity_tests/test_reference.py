@@ -696,3 +696,20 @@ def test_a_fit_that_raises_leaves_the_learning_rate():
     with pytest.raises(IndexError):
         trainer.fit(ids, bad, 3, 1, decay=True, show_progress=False)
     assert trainer.losses and optimizer.lr == 0.5
+
+
+@pytest.mark.parametrize("size", [1e19, 1e38], ids=["a loss", "a norm"])
+def test_a_fit_that_diverges_says_so_and_takes_no_such_step(size):
+    class Model:
+        params = [np.ones(8, np.float32)]
+        grads = [np.full(8, size, np.float32) if size > 1e20 else np.ones(8, np.float32)]
+        backward = staticmethod(lambda: None)
+
+        def forward(self, x, t):
+            self.grads[0][...] = size * 3
+            return np.nan if size < 1e20 else 1.0
+
+    ids, model = np.ones((2, 3), int), Model()
+    with pytest.raises(FloatingPointError, match="step 1 has a loss of .* norm (inf|0)"):
+        reference.Trainer(model, reference.SGD()).fit(ids, ids, 1, 2, 1.0 if size > 1e20 else None, show_progress=False)
+    assert (model.params[0] == 1).all()

@@ -6,6 +6,7 @@ comes from the input, ``a = x Wx + b``, and returns the next state and a cache;
 All products with ``Wx`` are done at once for all time steps.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np

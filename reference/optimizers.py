@@ -37,7 +37,8 @@ class SGD:
 class Adam:
     """p -= lr_t m / (sqrt(v) + 1e-7), lr_t = lr sqrt(1 - beta2^t) / (1 - beta1^t).
 
-    The 1e-7 stands outside the bias correction, as in the textbook, unlike ``torch.optim.Adam``.
+    The 1e-7 stands outside the bias correction, as in the textbook, unlike ``torch.optim.Adam``. Where g^2 overflows
+    (in float32 beyond 1e19), v is inf from then on, and the entry moves no more: clip before.
 
     Source: Kingma and Ba 2015; Saito, Deep Learning from Scratch 2, chapter 6.
 
@@ -100,11 +101,24 @@ def clip_grads(grads: Sequence[Array], max_norm: float) -> float:
         max_norm: largest norm that stays as it is.
 
     Returns:
-        The Euclidean norm of all gradients together, before clipping.
+        The Euclidean norm of all gradients together, before clipping, in their dtype: inf where it is beyond that,
+        and the gradients are clipped all the same. An infinite gradient makes it inf too, and zeroes the finite ones.
     """
-    norm = np.sqrt(sum((g * g).sum() for g in grads))
-    rate = max_norm / (norm + 1e-6)
-    if rate < 1:
+    grads = list(grads)
+    wide = [g.astype(np.promote_types(g.dtype, np.float32), copy=False) for g in grads]  # as torch adds halves up
+    top = max((np.abs(g).max(initial=0) for g in wide), default=0)
+    # by a power of two, which changes no bit, the largest is near 1, and no square overflows
+    e = np.frexp(top)[1] if np.isfinite(top) else 0
+    wide = [np.ldexp(g, -e) for g in wide]
+    part = np.sqrt(sum((g * g).sum() for g in wide))
+    with np.errstate(over="ignore"):
+        norm = np.ldexp(part, e).astype(np.result_type(np.float16, *grads))
+        rate = max_norm / (norm + 1e-6)
+    if np.isinf(norm) and np.isfinite(part):
+        if np.ldexp(max_norm / part, -e) < 1:
+            for g, w in zip(grads, wide, strict=True):
+                g[...] = w * (max_norm / part)
+    elif rate < 1:
         for g in grads:
             g *= rate
     return norm

@@ -56,6 +56,7 @@ class Trainer:
             The trainer.
 
         Raises:
+            FloatingPointError: the loss, or the norm where there is a limit, is not finite; that step is not taken.
             ValueError: ``x`` and ``t`` differ in rows, or ``batch_size`` below 1; and what the model raises.
         """
         if len(x) != len(t):
@@ -68,8 +69,10 @@ class Trainer:
                     for rows in order:
                         loss = float(self.model.forward(x[rows], t[rows]))
                         self.model.backward()
-                        if max_grad is not None:
-                            clip_grads(self.model.grads, max_grad)
+                        norm = 0.0 if max_grad is None else clip_grads(self.model.grads, max_grad)
+                        if not np.isfinite([loss, norm]).all():
+                            raise FloatingPointError(f"Trainer.fit: step {step + 1} has a loss of {loss:.4g} and a "
+                                                     f"gradient of norm {norm:.4g}, expected finite ones")
                         if decay:
                             self.optimizer.lr = lr * (1 - step / (max_epoch * len(order)))
                         self.optimizer.update(self.model.params, self.model.grads)

@@ -176,6 +176,7 @@ def check_masked(
         return mask
     if mask is not None:
         raise ValueError(f"{where}: mask and lengths are given, expected one of them")
+    lengths = lengths.long()  # torch can do little with unsigned integers
     if (wrong := _first_outside({"lengths": lengths}, sizes["T"] + 1, None)) is not None:
         raise ValueError(f"{where}: lengths contains {wrong[1]}, expected 0 <= length <= T = {sizes['T']}")
     device = next(tensor for tensor, _ in arguments.values()).device

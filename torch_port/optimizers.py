@@ -112,7 +112,8 @@ class SGD(_Stepper):
 class Adam(_Stepper):
     """p -= lr_t m / (sqrt(v) + 1e-7), lr_t = lr sqrt(1 - beta2^t) / (1 - beta1^t).
 
-    The 1e-7 stands outside the bias correction, as in the textbook, unlike ``torch.optim.Adam``.
+    The 1e-7 stands outside the bias correction, as in the textbook, unlike ``torch.optim.Adam``. Where g^2 overflows
+    (in float32 beyond 1e19), v is inf from then on, and the entry moves no more: clip before.
     The number of steps t belongs to the parameter group.
 
     Source: Kingma and Ba 2015; Saito, Deep Learning from Scratch 2, chapter 6.
@@ -176,6 +177,7 @@ def _approach(average: list[Tensor], value: Sequence[Tensor], weight: float) -> 
     torch._foreach_add_(average, difference)
 
 
+@torch.no_grad()
 def clip_grads(parameters: Tensor | Iterable[Tensor], max_norm: float) -> Tensor:
     """Scales all gradients in place by max_norm / (norm + 1e-6) where that is below 1.
 
@@ -186,10 +188,23 @@ def clip_grads(parameters: Tensor | Iterable[Tensor], max_norm: float) -> Tensor
         max_norm: largest norm that stays as it is.
 
     Returns:
-        The Euclidean norm of all gradients together before clipping, a scalar on their device.
+        The Euclidean norm of all gradients together before clipping, a scalar on their device and of their dtype:
+        inf where it is beyond that, and the gradients are clipped all the same. An infinite gradient makes it inf
+        too, and zeroes the finite ones.
     """
     parameters = [parameters] if isinstance(parameters, Tensor) else list(parameters)
-    norm = get_total_norm([p.grad for p in parameters if p.grad is not None])
+    grads = [p.grad for p in parameters if p.grad is not None]
+    # in units of a power of two, which changes no bit, the largest is near 1, and no square overflows
+    top = get_total_norm(grads, torch.inf)
+    sound = top.isfinite() & (top > 0)
+    unit = torch.where(sound, top / (2 * torch.frexp(top).mantissa), 1)
+    part = get_total_norm([g / unit.to(g.device, g.dtype) for g in grads])
+    norm = part * unit
+    # beyond the dtype: first to those units
+    beyond, clips = norm.isinf() & part.isfinite(), max_norm / part < unit
+    for g in grads:
+        g.div_(torch.where(beyond & clips, unit, 1).to(g.device, g.dtype))
+    total = torch.where(beyond, torch.where(clips, part - 1e-6, 0), norm)
     # a norm of NaN compares false with everything and clips nothing
-    clip_grads_with_norm_(parameters, max_norm, norm.nan_to_num(nan=0.0, posinf=torch.inf))
+    clip_grads_with_norm_(parameters, max_norm, total.nan_to_num(nan=0.0, posinf=torch.inf))
     return norm
