@@ -244,8 +244,10 @@ def test_a_player_says_what_changed():
 
 
 # arguments that a backward needs
-@pytest.mark.parametrize("name", ["Affine", "Embedding", "WeightSum", "AttentionWeight", "LSTM", "TimeGRU", "TimeDropout",
-                                  "TimeSoftmaxWithLoss", "MultiHeadAttention", "PositionalEmbedding", "AttentionDecoder"])
+@pytest.mark.parametrize("name", [
+    "Affine", "Embedding", "WeightSum", "AttentionWeight", "LSTM", "TimeGRU", "TimeDropout", "TimeSoftmaxWithLoss",
+    "MultiHeadAttention", "PositionalEmbedding", "AttentionDecoder",
+])
 def test_arguments_may_be_written_over_after_a_forward(monkeypatch, name):
     steps = [Step("alter", number) for number in range(8)]
     assert play(name, "reference", *steps) is None

@@ -825,7 +825,8 @@ def test_dropout_that_does_nothing_gives_an_array_of_its_own(ratio, training):
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16, torch.uint32, torch.uint64, torch.int8])
 def test_lengths_of_any_integer_dtype_mean_the_same(dtype):
-    model, ids, lengths = torch_port.AttentionSeq2seq(5, 2, 3), torch.ones(2, 4, dtype=torch.int64), torch.tensor([2, 4])
+    model, ids = torch_port.AttentionSeq2seq(5, 2, 3), torch.ones(2, 4, dtype=torch.int64)
+    lengths = torch.tensor([2, 4])
     assert torch.equal(model(ids, ids, lengths=lengths.to(dtype)), model(ids, ids, lengths=lengths))
     with pytest.raises(ValueError, match="lengths contains 9"):
         model(ids, ids, lengths=torch.tensor([2, 9]).to(dtype))

@@ -710,6 +710,6 @@ def test_a_fit_that_diverges_says_so_and_takes_no_such_step(size):
             return np.nan if size < 1e20 else 1.0
 
     ids, model = np.ones((2, 3), int), Model()
-    with pytest.raises(FloatingPointError, match="step 1 has a loss of .* norm (inf|0)"):
+    with pytest.raises(FloatingPointError, match=r"step 1 has a loss of .* norm (inf|0)"):
         reference.Trainer(model, reference.SGD()).fit(ids, ids, 1, 2, 1.0 if size > 1e20 else None, show_progress=False)
     assert (model.params[0] == 1).all()

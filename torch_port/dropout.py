@@ -47,7 +47,7 @@ class TimeDropout(Twin):
         """
         given = {} if mask is None else {"mask": (mask, "bool N T D")}
         check("TimeDropout.forward", xs=(xs, "N T D"), **given)
-        if not self.training or mask is None and not self.dropout_ratio:
+        if not self.training or (mask is None and not self.dropout_ratio):
             return xs.clone()  # the caller's own, which that of F.dropout is not
         if mask is None:
             return F.dropout(xs, self.dropout_ratio)
