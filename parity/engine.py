@@ -136,7 +136,8 @@ def _play(outcome, case, lane):
     from .promises.histories import broken, plays
 
     for side in plays(case, lane):
-        broke = broken(case, lane, side)
+        with np.errstate(all="ignore"):  # of cases that are not finite
+            broke = broken(case, lane, side)
         if broke:
             outcome.findings.append(_finding(outcome, "history", broke.quantity, verdict=side, diagnosis=str(broke)))
 

@@ -347,7 +347,8 @@ def test_stock_weights_go_in_and_out_exactly(pair):
     twin = torch_port.from_stock(stock.eval(), pair.twin)
     assert type(twin) is pair.twin and not twin.training
     packed = [inputs[0], tuple(inputs[1:])] if pair.stock is nn.LSTMCell else inputs
-    assert torch.equal(first(twin(*inputs)), first(stock(*packed)))
+    # the kernel may take another way through inputs of another layout in memory: sums of D + H terms
+    torch.testing.assert_close(first(twin(*inputs)), first(stock(*packed)), rtol=0, atol=1e-14)
     back = torch_port.to_stock(twin)
     assert type(back) is pair.stock and not back.training
     assert torch.equal(first(back(*packed)), first(stock(*packed)))

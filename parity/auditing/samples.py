@@ -163,7 +163,9 @@ def plan(subject, seed):
     sizes = {letter: OTHER[letter] for letter in spec.letters if letter in OTHER}
     found = []
     usual = base_options(spec)
-    for name, values in (dict(spec.options) | spec.attributes).items():
+    taken = subject.constructor() if subject.is_class else None  # a value that nobody can ask for was never promised
+    asked = {name: values for name, values in spec.options.items() if taken is None or name in taken}
+    for name, values in (asked | spec.attributes).items():
         found += [(sample(subject, seed=seed, words=f"with {name}={v}", **{name: v}), "value")
                   for v in values if v != usual[name]]
     if spec.optional:
