@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from ..spec.results import listed
 from . import guess, protocols, ties
 from .adapted import RATE, Adapted, Identity, Recipe, Recorder, Space, softmax, walk
 from .guess import WORLDS, Value, World
@@ -92,7 +93,7 @@ class Fit:
             return None
         other = self.again({}, {name: x.reshape(len(x), 2, -1)})
         with contextlib.suppress(Exception):
-            plain, more = (_tuple(fit.adapted().forward(*_copies(fit.inputs).values())) for fit in (self, other))
+            plain, more = (listed(fit.adapted().forward(*_copies(fit.inputs).values())) for fit in (self, other))
             if other.score >= 2 and np.ndim(plain[0]) and all(
                     np.shape(a) == np.shape(b) and np.allclose(a, b) for a, b in zip(plain, more, strict=True)):
                 return f"{name} of shape {other.inputs[name].shape}", settle(other)
@@ -246,7 +247,7 @@ def _as_gradients(fit: Fit, shapes: ties.Shapes) -> ties.Shapes:
     shapes = dict(shapes)
     with contextlib.suppress(Exception):
         layer = fit.adapted()
-        outputs = _tuple(layer.forward(*_copies(fit.inputs).values()))
+        outputs = listed(layer.forward(*_copies(fit.inputs).values()))
         returned = layer.backward(*(np.ones(np.shape(o)) for o in outputs))
         gradients = dict(zip(fit.recipe.gradients, returned, strict=True)) | layer.kept
         for name, g in gradients.items():
@@ -1098,7 +1099,7 @@ def agrees(fit: Fit) -> bool:
         rng = np.random.default_rng(5)
         inputs = _copies(fit.inputs)
         np.random.seed(0)
-        outputs = _tuple(layer.forward(*inputs.values()))
+        outputs = listed(layer.forward(*inputs.values()))
         cotangents = [np.ones(())[()] if fit.recipe.scalar else rng.standard_normal(np.shape(o))[()] for o in outputs]
         np.random.seed(1)
         gradients = dict(zip(names, layer.backward(*cotangents), strict=True))
@@ -1110,7 +1111,7 @@ def agrees(fit: Fit) -> bool:
                 np.random.seed(0)
                 moved = {n: a + sign * 1e-6 * vectors[n] if n in vectors else a for n, a in inputs.items()}
                 ends.append(sum(float(np.sum(c * o)) for c, o in zip(
-                    cotangents, _tuple(layer.forward(*moved.values())), strict=True)))
+                    cotangents, listed(layer.forward(*moved.values())), strict=True)))
             slope = (ends[0] - ends[1]) / 2e-6
             size = sum(float(np.abs(gradients[n] * v).sum()) for n, v in vectors.items())
             if not abs(got - slope) <= 1e-4 * (size + abs(slope)) + 1e-9:
@@ -1118,7 +1119,3 @@ def agrees(fit: Fit) -> bool:
         return True
     except Exception:
         return False
-
-
-def _tuple(x: Any) -> tuple[Any, ...]:
-    return tuple(x) if isinstance(x, (tuple, list)) else (x,)

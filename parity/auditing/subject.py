@@ -10,6 +10,7 @@ import numpy as np
 
 from ..judge.noise import Noisy
 from ..spec.axes import axes
+from ..spec.results import listed
 from .trace import complex_buffers, namespaces
 
 DRAWN = 97  # numbers of a module's own generators that lie between a forward and its backward
@@ -68,7 +69,7 @@ class FunctionLayer:
         return tuple(outputs) if len(outputs) > 1 else outputs[0]
 
     def backward(self, *cotangents):
-        found = as_tuple(self.functions[1](*cotangents, self.cache))
+        found = listed(self.functions[1](*cotangents, self.cache))
         split = len(found) - len(self.params)
         if split < 0:
             raise ValueError(f"backward gave {len(found)} gradients for {len(self.params)} params")
@@ -227,7 +228,7 @@ class Subject:
     def forward(self, layer, inputs):
         """The outputs as a tuple of arrays."""
         self.steady()
-        outputs = tuple(np.asanyarray(o) for o in as_tuple(layer.forward(*inputs)))
+        outputs = tuple(np.asanyarray(o) for o in listed(layer.forward(*inputs)))
         self.discrete = [o.dtype.kind in "biu" for o in outputs]
         return outputs
 
@@ -237,7 +238,7 @@ class Subject:
         if not all(self.discrete):
             cotangents = [c for i, c in enumerate(cotangents) if not any(self.discrete[i : i + 1])]
         found = layer.backward() if self.without_cotangent else layer.backward(*cotangents)
-        return () if found is None else as_tuple(found)
+        return () if found is None else listed(found)
 
 
 class Function:
@@ -333,10 +334,6 @@ def draw_cotangents(subject, sample, outputs):
 def noisy(array):
     """The array as one whose operations err."""
     return np.array(array).view(Noisy) if np.asarray(array).dtype.kind == "f" else array
-
-
-def as_tuple(x):
-    return tuple(x) if isinstance(x, (tuple, list)) else (x,)
 
 
 def adopt(layer, params):

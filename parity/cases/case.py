@@ -482,8 +482,8 @@ def fitting(spec, options, usual, given=None):
             sizes = derived(spec, dict(zip(letters, chosen, strict=True)), options)
             if "..." in spec.letters:
                 sizes["..."] = given.get("...", usual["..."])
-            if all(sizes.get(letter, size) == size for letter, size in given.items()) and (
-                    spec.where is None or spec.where(sizes | options)):
+            met = all(sizes.get(letter, size) == size for letter, size in given.items())
+            if met and admitted(spec, sizes, options):
                 return sizes
     return None
 

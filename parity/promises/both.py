@@ -6,6 +6,7 @@ from operator import attrgetter
 
 import numpy as np
 
+from ..cases.case import admitted
 from ..sides.textbook import build
 from ..spec.axes import axes, shape
 from .common import SIZES, arrays_of, raised, standard
@@ -35,7 +36,7 @@ def bad_inputs(spec):
     for letter in {word for text in spec.inputs.values() for word in axes(text)[1]} & case.sizes.keys() - {"..."}:
         name = next(name for name, text in spec.inputs.items() if letter in axes(text)[1])
         for size in (case.sizes[letter] + 1,) if letter in known else range(1, 13):
-            if letter in known or not (spec.where is None or spec.where(case.sizes | case.options | {letter: size})):
+            if letter in known or not admitted(spec, case.sizes | {letter: size}, case.options):
                 what = f"and all others have {letter} = {size}"
                 found.append((what, name, resized(letter, size), ValueError))
 

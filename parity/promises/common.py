@@ -6,6 +6,7 @@ import numpy as np
 
 from ..cases.case import Case, choices, fitting
 from ..sides.textbook import build
+from ..spec.results import as_tuple, gradients_of
 
 SIZES: dict[str, Any] = {"N": 2, "T": 3, "U": 4, "V": 5, "D": 6, "H": 7, "...": (2, 3)}  # all different
 FLOATS = ("float16", "float32", "float64", "longdouble")
@@ -28,8 +29,7 @@ def forward(layer: Any, data: Any) -> Any:
 
 
 def outputs_of(layer: Any, inputs: Any) -> Any:
-    outputs = layer.forward(*inputs)
-    return outputs if isinstance(outputs, tuple) else (outputs,)
+    return as_tuple(layer.forward(*inputs))
 
 
 def floating(arrays: Any) -> Any:
@@ -38,8 +38,7 @@ def floating(arrays: Any) -> Any:
 
 
 def backward(layer: Any, data: Any) -> Any:
-    gradients = layer.backward(*data.cotangents.values())
-    gradients = gradients if isinstance(gradients, tuple) else () if gradients is None else (gradients,)
+    gradients = gradients_of(layer.backward(*data.cotangents.values()))
     return [g.copy() for g in (*gradients, *layer.grads)]
 
 

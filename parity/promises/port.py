@@ -9,6 +9,7 @@ import numpy as np
 from ..judge.lanes import LANES
 from ..sides import run_port
 from ..sides.textbook import build
+from ..spec.results import as_tuple
 from .both import (
     hold_bad_inputs,
     hold_drawn,
@@ -62,8 +63,7 @@ def check_padding_port(spec):
         module = twin(spec, case.options, replace(arrays_of(case), params=params, inputs=inputs))
         given = {name: torch.from_numpy(np.array(a)) for name, a in inputs.items()}
         leaves = {name: given[name].requires_grad_() for name in spec.differentiable()}
-        outputs = module(*given.values())
-        outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+        outputs = as_tuple(module(*given.values()))
         torch.autograd.backward([o for o in outputs if o.is_floating_point()],
                                 [torch.from_numpy(np.array(c)) for c in cotangents.values()])
         found = {name: o.detach().numpy() for name, o in zip(spec.outputs, outputs, strict=True)}
@@ -246,7 +246,7 @@ def check_low_precision(spec):
         given = [g.to(dtype).requires_grad_() if g.is_floating_point() else g for g in given]
         with torch.autocast("cpu", torch.bfloat16, enabled=auto):
             outputs = module(*given)
-        outputs = [o for o in (outputs if isinstance(outputs, tuple) else (outputs,)) if o.is_floating_point()]
+        outputs = [o for o in as_tuple(outputs) if o.is_floating_point()]
         assert auto or {o.dtype for o in outputs} == {dtype}, f"{dtype} in, {outputs[0].dtype} out"
         if auto and spec.time:
             before, kinds = kinds, {o.dtype for o in outputs}
@@ -321,7 +321,7 @@ def check_second_derivatives(spec):
         return
     with torch.autograd.set_detect_anomaly(True):  # nor is anything on the way to them NaN
         outputs = module(*inputs)
-        outputs = [o for o in (outputs if isinstance(outputs, tuple) else (outputs,)) if o.is_floating_point()]
+        outputs = [o for o in as_tuple(outputs) if o.is_floating_point()]
         first = torch.autograd.grad(sum((o + o * o).sum() for o in outputs), leaves, create_graph=True)
         second = torch.autograd.grad(sum((f * f).sum() for f in first), leaves, allow_unused=True)
     assert all(s is None or s.isfinite().all() for s in second), "a second derivative is not finite"

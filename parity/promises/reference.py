@@ -8,6 +8,7 @@ import numpy as np
 from ..sides import run_reference
 from ..sides.textbook import build
 from ..spec.axes import axes
+from ..spec.results import gradients_of
 from . import calls
 from .both import (
     hold_bad_inputs,
@@ -40,8 +41,7 @@ def _hold(check, spec, **options):
     data = arrays_of(case)
 
     def gradients(layer, cotangents):
-        returned = layer.backward(*cotangents)
-        returned = returned if isinstance(returned, tuple) else () if returned is None else (returned,)
+        returned = gradients_of(layer.backward(*cotangents))
         return dict(zip((*spec.differentiable(), *layer.param_names), (*returned, *layer.grads), strict=True))
 
     other = arrays_of(standard(spec, seed=1, **options)).inputs
@@ -249,10 +249,8 @@ def check_padding(spec):
 
     def run(case, params, inputs, cotangents):
         layer = build(spec, case.options, replace(arrays_of(case), params=params, inputs=inputs))
-        found = layer.forward(*inputs.values())
-        found = dict(zip(spec.outputs, found if isinstance(found, tuple) else (found,), strict=True))
-        gradients = layer.backward(*cotangents.values())
-        gradients = gradients if isinstance(gradients, tuple) else () if gradients is None else (gradients,)
+        found = dict(zip(spec.outputs, outputs_of(layer, inputs.values()), strict=True))
+        gradients = gradients_of(layer.backward(*cotangents.values()))
         found |= {f"grad.{name}": g for name, g in zip(spec.differentiable(), gradients, strict=False)}
         return found | {f"grad.{name}": g for name, g in zip(layer.param_names, layer.grads, strict=True)}
 

@@ -6,13 +6,10 @@ from unittest import mock
 
 import numpy as np
 
+from ..spec.results import as_tuple
 from .common import SIZES, arrays_of, standard, twin
 
 TERMS = 64 * (SIZES["T"] + SIZES["U"]) * (SIZES["D"] + SIZES["H"])  # of sums over D or H, over T or U steps
-
-
-def _tuple(outputs: Any) -> Any:
-    return outputs if isinstance(outputs, tuple) else (outputs,)
 
 
 def _same(found: Any, expected: Any, what: Any) -> None:
@@ -38,7 +35,7 @@ def check_forward_mode(spec: Any) -> Any:
     def function(params: Any, *leaves: Any) -> Any:
         given = [leaves[where.index(k)] if k in where else i for k, i in enumerate(inputs)]
         outputs = functional_call(module, params, tuple(given))
-        return tuple(o for o in _tuple(outputs) if o.is_floating_point())
+        return tuple(o for o in as_tuple(outputs) if o.is_floating_point())
 
     generator = torch.Generator().manual_seed(0)
     primals = (params, *(inputs[k] for k in where))

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from ..spec.results import as_tuple
 from . import run_port, run_reference
 from .textbook import build, parts
 
@@ -15,7 +16,7 @@ def _pieces(case: Any, data: Any, moved: Any) -> Any:
 
 def _floating(spec: Any, outputs: Any) -> Any:
     """The outputs that have a cotangent."""
-    named = zip(spec.outputs, outputs if isinstance(outputs, tuple) else (outputs,), strict=True)
+    named = zip(spec.outputs, as_tuple(outputs), strict=True)
     return tuple(value for name, value in named if name in spec.with_cotangents())
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..errors import UsageError
 from ..spec.pair import Built, clean, is_module, style
+from ..spec.results import listed
 from . import NoGradient, blamed
 from .textbook import as_array
 
@@ -101,7 +102,7 @@ def _kind(spec):
     for name, attempt in (("numpy", lambda: _call(spec, spec.reference, data, case.options)),
                           ("torch", lambda: _torch_call(spec, data, case.options))):
         try:
-            found = _tuple(attempt())
+            found = listed(attempt())
         except Exception as error:
             said.append(f"as {name}: {type(error).__name__}: {error}".splitlines()[0])
             continue
@@ -133,7 +134,7 @@ def _reference_outputs(spec, options, data):
         with torch.no_grad():
             return [as_array(y) for y in _torch_forward(spec, spec.reference, options, data, "float64", "cpu", {})[0]]
     if spec.textbook:
-        return _tuple(_made(spec, options, data).forward(*given(spec, data)))
+        return listed(_made(spec, options, data).forward(*given(spec, data)))
     return _outputs(spec, _call(spec, spec.reference, data, options))
 
 
@@ -249,10 +250,6 @@ def _opaque(spec, case, data, lane):
     return False
 
 
-def _tuple(x):
-    return tuple(x) if isinstance(x, (tuple, list)) else (x,)
-
-
 def _call(spec, function, data, options, places=None):
     """Calls a function with the inputs in order, and the parameters and options by name."""
     params = {(places or {}).get(name, (name,))[0]: array for name, array in data.params.items()}
@@ -261,7 +258,7 @@ def _call(spec, function, data, options, places=None):
 
 def _outputs(spec, found):
     """The results of a NumPy reference without its cache."""
-    found = _tuple(found)
+    found = listed(found)
     if spec.backward is not None and _cached(spec, spec.backward, found):
         return found[:-1]
     return found
@@ -279,7 +276,7 @@ def _numpy(spec, function, backward, options, data, places=None):
         return {n: ways[n][1](a) if n in ways and ways[n][1] else a for n, a in group.items()}
 
     data = replace(data, params=there(data.params), inputs=there(data.inputs))
-    found = _tuple(_call(spec, function, data, options, places))
+    found = listed(_call(spec, function, data, options, places))
     if backward is None:
         outputs = _arrays(name_outputs(spec, found))
         _cotangents(spec, outputs, data)  # which shapes the outputs too
@@ -288,7 +285,7 @@ def _numpy(spec, function, backward, options, data, places=None):
     outputs = _arrays(name_outputs(spec, found[:-1] if cached else found))
     cotangents = _cotangents(spec, outputs, data)
     rest = found[-1:] if cached else (*given(spec, data), *data.params.values())
-    gradients = _gradients(spec, data, _tuple(backward(*cotangents, *rest)), spec.params)
+    gradients = _gradients(spec, data, listed(backward(*cotangents, *rest)), spec.params)
     for name, way in ways.items():
         if way[2] and f"grad.{name}" in gradients:
             gradients[f"grad.{name}"] = np.asarray(way[2](gradients[f"grad.{name}"]))
@@ -361,9 +358,9 @@ def _made(spec, options, data):
 
 def _layer(spec, options, data):
     layer = _made(spec, options, data)
-    outputs = _arrays(name_outputs(spec, _tuple(layer.forward(*given(spec, data)))))
+    outputs = _arrays(name_outputs(spec, listed(layer.forward(*given(spec, data)))))
     gradients = layer.backward(*_cotangents(spec, outputs, data))
-    found = outputs | _gradients(spec, data, () if gradients is None else _tuple(gradients))
+    found = outputs | _gradients(spec, data, () if gradients is None else listed(gradients))
     grads = list(getattr(layer, "grads", ()))
     if [np.shape(g) for g in grads] != [p.shape for p in data.params.values()]:
         raise ValueError(f"grads has the shapes {', '.join(str(np.shape(g)) for g in grads) or 'none'}, expected those "
@@ -477,7 +474,7 @@ def _torch_forward(spec, function, options, data, dtype, device, places):
     before = {name: (t, t.detach().clone()) for name, t in passed.items() if t is not None}
     if not isinstance(function, Built):  # which has been given them
         named |= {name: options[name] for name in spec.options}
-    outputs = _tuple(module(*(t for name, t in passed.items() if name in spec.inputs), **named))
+    outputs = listed(module(*(t for name, t in passed.items() if name in spec.inputs), **named))
     wrong = [type(y).__name__ for y in outputs if not isinstance(y, torch.Tensor)]
     if wrong:
         raise ValueError(f"an output is a {wrong[0]}, expected a tensor")

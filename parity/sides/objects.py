@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..cases.case import Data
+from ..spec.results import as_tuple, gradients_of
 from .textbook import as_array, build, in_layout
 
 Arrays = dict[str, np.ndarray[Any, Any]]
@@ -50,7 +51,7 @@ class Ran:
 
 
 def _named(spec: Any, result: Any) -> dict[str, Any]:
-    return dict(zip(spec.outputs, result if isinstance(result, tuple) else (result,), strict=True))
+    return dict(zip(spec.outputs, as_tuple(result), strict=True))
 
 
 def _kept(spec: Any, owner: Any) -> dict[str, Any]:
@@ -89,8 +90,7 @@ class NumpyObject:
         return Ran(found | _kept(self.spec, self.layer), dict(inputs), wanted)
 
     def backward(self, ran: Ran, cotangents: dict[str, Any]) -> dict[str, Any]:
-        gradients = self.layer.backward(*cotangents.values())
-        gradients = () if gradients is None else gradients if isinstance(gradients, tuple) else (gradients,)
+        gradients = gradients_of(self.layer.backward(*cotangents.values()))
         found = dict(zip(self.spec.differentiable(), gradients, strict=True))
         return found | dict(zip(self.layer.param_names, self.layer.grads, strict=True))
 

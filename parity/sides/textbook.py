@@ -6,6 +6,7 @@ import numpy as np
 
 from ..judge.noise import Noise
 from ..spec.axes import axes
+from ..spec.results import as_tuple, gradients_of
 
 
 def build(spec: Any, options: Any, data: Any) -> Any:
@@ -54,10 +55,6 @@ def join(spec: Any, runs: Any) -> Any:
     return joined
 
 
-def _tuple(x: Any) -> Any:
-    return x if isinstance(x, tuple) else (x,)
-
-
 def layer_reference(spec: Any, options: Any, data: Any, forced: Any = None) -> Any:
     """The quantities of a textbook layer, in whatever dtype, or array type, the data has."""
     layer = build(spec, options, data)
@@ -65,11 +62,10 @@ def layer_reference(spec: Any, options: Any, data: Any, forced: Any = None) -> A
         layer.set_state(*data.states.values())
     runs = []
     for number, (inputs, cotangents) in enumerate(parts(spec, options, data)):
-        found = dict(zip(spec.outputs, _tuple(layer.forward(*inputs.values())), strict=True))
+        found = dict(zip(spec.outputs, as_tuple(layer.forward(*inputs.values())), strict=True))
         for name in spec.kept:
             found[name] = _stacked(getattr(layer, name), np.stack)
-        gradients = layer.backward(*cotangents.values())
-        gradients = () if gradients is None else _tuple(gradients)
+        gradients = gradients_of(layer.backward(*cotangents.values()))
         found |= {f"grad.{n}": g for n, g in zip(spec.differentiable(), gradients, strict=True)}
         found |= {f"grad.{n}": g.copy() for n, g in zip(layer.param_names, layer.grads, strict=True)}
         if options.get("stateful"):
@@ -105,7 +101,7 @@ def layer_port(spec: Any, options: Any, data: Any, lane: Any, forced: Any = None
     for number, (inputs, cotangents) in enumerate(parts(spec, options, data)):
         floating = {n: leaf(inputs[n]) for n in spec.differentiable()}
         given = {n: floating[n] if n in floating else tensor(a) for n, a in inputs.items()}
-        outputs = _tuple(module(*given.values()))
+        outputs = as_tuple(module(*given.values()))
         if {o.device.type for o in outputs} != {lane.device}:
             raise RuntimeError(f"{spec.name} ran on {outputs[0].device.type} in the lane {lane.name}")
         found = {n: as_array(o) for n, o in zip(spec.outputs, outputs, strict=True)}
