@@ -13,8 +13,9 @@ import torch
 
 import torch_port
 from parity.errors import UsageError
+from parity.judge.report import Report
 from parity.training import lockstep as module
-from parity.training.lockstep import LIMIT, Report, Row, lockstep
+from parity.training.lockstep import LIMIT, Row, Run, lockstep
 from reference.trainer import MODELS
 
 SMALL = {"batch_size": 8, "hidden_size": 12, "wordvec_size": 6}
@@ -37,34 +38,37 @@ def test_imports_are_light(modules, heavy):
 def test_float64_stays_within_its_limit_for_200_steps():
     report = lockstep(steps=200, **SMALL)
     assert report.ok
-    assert [row.step for row in report.rows] == list(range(1, 201))
-    assert 0 < max(row.worst for row in report.rows) <= LIMIT == 1e-12
-    assert report.rows[-1].loss_reference < 0.8 * report.rows[0].loss_reference  # it did train
+    (run,) = report.results
+    assert [row.step for row in run.steps] == list(range(1, 201))
+    assert 0 < max(row.worst for row in run.steps) <= LIMIT == 1e-12
+    assert run.steps[-1].loss_reference < 0.8 * run.steps[0].loss_reference  # it did train
     assert str(report).startswith("ok: 200 steps in float64; at most, parameters are ")
 
 
 def test_each_step_has_a_batch_of_its_own():
-    losses = {row.loss_reference for row in lockstep(steps=4, lr=0.0, **SMALL).rows}
+    losses = {row.loss_reference for row in lockstep(steps=4, lr=0.0, **SMALL).results[0].steps}
     assert len(losses) == 4
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_every_model_and_another_seed(name):
     report = lockstep(name, steps=10, seed=1, **SMALL)
-    assert report.ok and report.settings["model"] == name
+    assert report.ok and report.results[0].settings["model"] == name
 
 
 def test_float32_is_held_against_rounding_that_was_measured():
     report = lockstep(steps=40, dtype="float32", **SMALL)
     u = np.finfo(np.float32).eps / 2
     assert report.ok
-    assert all(u / 4 < row.rounding < 1e4 * u and row.distance > u / 4 for row in report.rows)
-    assert report.limits == [u**0.5] * 40
-    report.rows[5] = report.rows[5]._replace(rounding=0.25)
-    assert report.limits == [u**0.5] * 5 + [2.0] * 35
-    report.rows[5] = report.rows[5]._replace(rounding=report.rows[4].rounding)
+    (run,) = report.results
+    assert all(u / 4 < row.rounding < 1e4 * u and row.distance > u / 4 for row in run.steps)
+    assert run.limits == [u**0.5] * 40
     assert "Why it grows: each side rounds in its own order" in str(report)
-    assert f"is up to {max(row.rounding for row in report.rows):.1e} from itself in float64" in str(report)
+    assert f"is up to {max(row.rounding for row in run.steps):.1e} from itself in float64" in str(report)
+    again = Run("attention")
+    for number, row in enumerate(run.steps):
+        again.take(row._replace(rounding=0.25) if number == 5 else row)
+    assert again.limits == [u**0.5] * 5 + [2.0] * 35
 
 
 class OtherAdam(torch.optim.Adam):
@@ -103,12 +107,14 @@ def test_a_fault_is_seen_in_the_step_where_it_happens(monkeypatch, name, fault, 
     report = lockstep(steps=10, dtype=dtype, max_grad=0.1, **SMALL)
     assert not report.ok
     assert str(report).startswith("NOT IN LOCKSTEP: 10 steps")
-    assert f"first beyond its limit of {report.limits[step - 1]:.1e}: step {step}, " in str(report)
+    assert f"first beyond its limit of {report.results[0].limits[step - 1]:.1e}: step {step}, " in str(report)
 
 
 def test_nothing_judged_is_no_pass():
-    report = Report({"dtype": "float64"}, [])
-    assert not report.ok and "nothing was judged, no step was run" in str(report) and not report.to_json()["ok"]
+    run = Run("attention", settings={"dtype": "float64"})
+    report = Report(results=[run])
+    assert not report.ok and report.exit_code == 1 and not run.to_json()["ok"]
+    assert str(report) == "NOT IN LOCKSTEP: nothing was judged, no step was run"
 
 
 @pytest.mark.parametrize("options", [{"steps": 0}, {"steps": 1.5}, {"steps": True}, {"steps": math.inf},
@@ -120,10 +126,11 @@ def test_numbers_that_mean_nothing_are_refused(options):
 
 
 def test_what_is_not_finite_is_not_ok():
-    rows = [Row(1, 1.0, 1.0, 0.0, 0.0, "b", None), Row(2, math.nan, 1.0, math.inf, math.inf, "b", None)]
-    report = Report({"dtype": "float64"}, rows)
-    assert not report.ok and "step 2" in str(report)
-    assert json.loads(json.dumps(report.to_json(), allow_nan=False))["rows"][1]["distance"] is None
+    run = Run("attention", settings={"dtype": "float64"})
+    for row in (Row(1, 1.0, 1.0, 0.0, 0.0, "b", None), Row(2, math.nan, 1.0, math.inf, math.inf, "b", None)):
+        run.take(row)
+    assert not run.ok and "step 2" in str(Report(results=[run]))
+    assert json.loads(json.dumps(run.to_json(), allow_nan=False))["rows"][1]["distance"] is None
     assert module._relative(np.array([1.0, np.nan]), np.ones(2)) == math.inf
     assert module._relative(np.ones(2), np.zeros(2)) == math.inf
     assert module._relative(np.zeros(2), np.zeros(2)) == 0

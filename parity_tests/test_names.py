@@ -75,9 +75,17 @@ def test_torch_is_not_loaded_before_it_is_used(statement):
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 
-def test_the_machinery_names_no_option_and_no_labels():
+@pytest.mark.parametrize("name", ["Report", "Finding", "Lane", "Case"])
+def test_there_is_one(name):
+    files = [path for package in PACKAGES.values() for path in package.rglob("*.py")]
+    assert [n.name for path in files for n in ast.walk(ast.parse(path.read_text()))
+            if isinstance(n, ast.ClassDef) and n.name == name] == [name]
+
+
+def test_the_machinery_names_no_option_no_labels_and_nothing_kept():
     """What a layer needs beyond the ordinary its entry says; whether a state is kept is a word of the protocol."""
-    names = {name for spec in CATALOGUE.values() for name in (*spec.options, *spec.attributes, *spec.labels)}
+    names = {name for spec in CATALOGUE.values()
+             for name in (*spec.options, *spec.attributes, *spec.labels, *spec.kept)}
     named = {PACKAGES["parity"] / name for name in ("catalogue.py", "variants.py", "training/lockstep.py")}
     found = []
     for path in set(PACKAGES["parity"].rglob("*.py")) - named:

@@ -296,7 +296,7 @@ class Report:
             "factor": FACTOR,
             "cases": self.cases,
             "seconds": round(self.seconds, 2),
-            "versions": {"python": platform.python_version()} | {name: _version(name) for name in ("numpy", "torch")},
+            "versions": {"python": platform.python_version()} | {name: version(name) for name in ("numpy", "torch")},
             "devices": self.devices,
             "path": self.path,
             "remarks": self.remarks,
@@ -413,7 +413,7 @@ class Report:
         return text.getvalue().rstrip()
 
 
-def _version(package: str) -> str | None:
+def version(package: str) -> str | None:
     """Of a package, without importing it; None where it is not installed."""
     try:
         return metadata.version(package)

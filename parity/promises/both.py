@@ -110,7 +110,7 @@ def hold_generate(spec, make, call):
     for start in (True, np.int64(1), np.uint8(1)):
         same = np.array_equal(call(layer, "generate", given, start, steps), ids)
         assert same, f"a start id {start!r} is another than 1"
-    _hold_search(call, layer, given, ids, floating, steps)
+    _hold_search(spec, call, layer, given, ids, floating, steps)
     rows = np.concatenate([given] * 8)
     many = call(layer, "generate", rows, 1, 3, end_id=int(ids[0, 0]))  # more answers than ids in one
     assert np.array_equal(many, np.tile(call(layer, "generate", given, 1, 3, end_id=int(ids[0, 0])), (8, 1))), \
@@ -163,7 +163,7 @@ def _log_probabilities(call, layer, given, ids, floating):
     return score - np.log(np.exp(score).sum(axis=-1, keepdims=True))
 
 
-def _hold_search(call, layer, given, greedy, floating, steps):
+def _hold_search(spec, call, layer, given, greedy, floating, steps):
     """Ends, scores and beams of ``generate``: by their definitions, the best of a beam by trying all answers."""
     V, N = SIZES["V"], len(given)
     bound = 2.0**-53 * 64 * steps * (SIZES["D"] + SIZES["H"])
@@ -201,15 +201,15 @@ def _hold_search(call, layer, given, greedy, floating, steps):
             assert np.array_equal(found, expected), f"a beam of {width} gives {found}, by definition {expected}"
         same = call(layer, "generate", given, 1, 3, beam_width=2, end_id=end, length_penalty=penalty)
         narrow, less = call(layer, "generate", given, 1, 3, beam_width=2, **how)
-        kept = [np.asarray(w) for w in getattr(layer, "attention_weights", None) or ()]  # before the next run
+        kept = _kept(spec, layer)  # before the next run
         assert np.array_equal(same, narrow), "the scores change the answers of a beam"
         expected, _ = total(narrow, -1 if end is None else end, penalty)
         assert np.abs(less - expected).max() <= bound * np.abs(expected).max(), "a beam's scores are not its answers'"
-        if hasattr(layer, "attention_weights"):
-            asked = [np.asarray(w) for w in layer.attention_weights]
-            assert len(kept) == len(asked) or end is not None, f"the attention of {len(kept)} steps, not {len(asked)}"
+        for name, asked in _kept(spec, layer).items():
+            before = kept[name]
+            assert len(before) == len(asked) or end is not None, f"{name} of {len(before)} steps, not {len(asked)}"
             assert all(a.shape == b.shape and np.abs(a - b).max() <= bound
-                       for a, b in zip(kept, asked, strict=False)), "the attention is that of another answer"
+                       for a, b in zip(before, asked, strict=False)), f"{name} are those of another answer"
     for what, how, expected in (("end id out of range", {"end_id": V}, IndexError),
                                 ("negative end id", {"end_id": -1}, IndexError),
                                 ("end id that is no integer", {"end_id": 1.0}, TypeError),
@@ -219,6 +219,11 @@ def _hold_search(call, layer, given, greedy, floating, steps):
                                 ("length penalty that is no number", {"length_penalty": np.nan}, ValueError)):
         error = raised(lambda how=how: call(layer, "generate", given, 1, 2, **how))
         assert isinstance(error, expected) and next(iter(how)) in str(error), f"{what}: {error!r}"
+
+
+def _kept(spec, layer):
+    """What a run keeps aside, by name, an array a step."""
+    return {name: [np.asarray(step) for step in getattr(layer, name) or ()] for name in spec.kept}
 
 
 def _beam(call, layer, given, floating, end, width, penalty, steps=4):
@@ -447,7 +452,7 @@ def hold_drawn(spec, make, call):
                 drawn = call(layer, "forward", *rest)
                 kept = drawn != 0
                 again = call(layer, "forward", *(data.inputs | {mask: kept}).values())
-                close = np.allclose(drawn, again, rtol=1e-12, atol=0)  # a product in another order
+                close = np.allclose(drawn, again, rtol=2.0**-50, atol=0)  # a product in another order
                 assert close, f"{option} = {value}: a {mask} that is drawn does something else than one that is given"
                 if value == min(values):
                     assert kept.all() == (value == 0), f"{option} = {value}: {kept.mean():.0%} of {output} are kept"

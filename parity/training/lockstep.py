@@ -10,7 +10,7 @@ import sys
 import tempfile
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,17 +23,21 @@ from reference.trainer import MODELS
 
 from ..errors import UsageError, whole
 from ..judge.budget import FACTOR  # how much larger than the reference's own rounding an honest distance may be
+from ..judge.finding import Finding
+from ..judge.report import Report, Result, check_writable, version, write_json
 from ..processes import torch_threads
 from ..settings import own_settings
 
 Arrays = Sequence[NDArray[Any]]
-LIMIT = 1e-12  # in float64, of the size of a loss or a parameter
+# in float64, of the size of a loss or a parameter: 9,000 roundoffs, a hundred times what rounding does in 200 steps
+# and half of what a learning rate of 2e-3 that errs by 1e-9 does in one
+LIMIT = 1e-12
 HALF = float(np.finfo(np.float32).eps / 2) ** 0.5  # half the digits of float32
 HELP = {"model": "attention, peeky or plain", "dtype": "float64 or float32", "steps": "number of steps",
         "seed": "of the weights and of the order of the batches", "threads": "of NumPy and of torch"}
 HEADER = (f"{'step':>5}  {'loss reference':>18}  {'loss port':>18}  {'apart':>7}  {'parameters':>10}  "
           f"{'in u':>6}")
-EXPLANATION = """
+EXPLANATION = """\
 Why it grows: each side rounds in its own order, Adam divides by sqrt(v), which enlarges the rounding
 of small gradients, and training carries the difference on. Rounding alone does as much: the reference
 in {dtype} is up to {rounding:.1e} from itself in float64. In --dtype float64 the distance shrinks as
@@ -67,57 +71,70 @@ class Row(NamedTuple):
         return max(self.loss_distance, self.distance)
 
 
-@dataclass(frozen=True)
-class Report:
-    """A lockstep run.
+@dataclass
+class Run(Result):
+    """A training run: what was found about one model.
 
     Attributes:
         settings: dict of the arguments of ``lockstep`` and the versions.
-        rows: list of ``Row``, one a step.
+        steps: list of ``Row``, one a step.
+        limits: how far apart each step may be.
     """
 
-    settings: dict[str, Any]
-    rows: list[Row]
+    settings: dict[str, Any] = field(default_factory=dict)
+    steps: list[Row] = field(default_factory=list)
+    limits: list[float] = field(default_factory=list)
 
-    @property
-    def limits(self) -> list[float]:
-        """How far apart each step may be.
+    def take(self, row: Row) -> None:
+        """Takes in a step; one beyond its limit is a finding.
 
-        In float64 1e-12. In float32 half the digits, or eight times the distance that rounding alone has
-        put between the reference and itself in float64 so far, whichever is more: in the first steps one
+        In float64 the limit is 1e-12. In float32 it is half the digits, or eight times the distance that rounding
+        alone has put between the reference and itself in float64 so far, whichever is more: in the first steps one
         element with next to no gradient decides that distance, so a single sample of it is no measure.
         """
-        if self.settings["dtype"] == "float64":
-            return [LIMIT] * len(self.rows)
-        rounding = itertools.accumulate((row.rounding or 0.0 for row in self.rows), max)
-        return [max(HALF, FACTOR * far) for far in rounding]
+        self.steps.append(row)
+        limit = LIMIT if row.rounding is None else max(HALF, FACTOR * self.rounding)
+        self.limits.append(limit)
+        if not row.worst <= limit:
+            self.findings.append(Finding("lockstep", row.parameter, layer=self.name, case_id=f"step {row.step}",
+                                         share=row.worst / limit, diagnosis=f"first beyond its limit of {limit:.1e}: "
+                                         f"step {row.step}, {row.worst:.1e}"))
+
+    @property
+    def rounding(self) -> float:
+        """The most that rounding alone has done so far."""
+        return max(row.rounding or 0.0 for row in self.steps)
 
     @property
     def ok(self) -> bool:
         """Whether there is a step, and every one is within its limit."""
-        return bool(self.rows) and all(row.worst <= limit for row, limit in zip(self.rows, self.limits, strict=True))
+        return bool(self.steps) and super().ok
+
+    @property
+    def against(self) -> list[str]:
+        """Why this is no pass, beside its errors."""
+        return [] if self.steps else ["nothing was judged, no step was run"]
 
     def to_json(self) -> dict[str, Any]:
         """Settings, verdict and rows, as what ``json.dumps`` takes; null for a number that is not finite."""
         rows = [{name: None if value in (math.inf, None) or value != value else value
-                 for name, value in row._asdict().items()} for row in self.rows]
+                 for name, value in row._asdict().items()} for row in self.steps]
         return {**self.settings, "ok": self.ok, "rows": rows}
 
-    def __str__(self) -> str:
-        if not self.rows:
-            return "NOT IN LOCKSTEP: nothing was judged, no step was run"
+    def lines(self) -> Iterator[str]:
+        """The verdict as lines of text."""
+        if not self.steps:
+            yield f"NOT IN LOCKSTEP: {self.against[0]}"
+            return
         dtype = self.settings["dtype"]
-        worst = max(self.rows, key=lambda row: row.distance)
-        text = (f"{'ok' if self.ok else 'NOT IN LOCKSTEP'}: {len(self.rows)} steps in {dtype}; at most, "
-                f"parameters are {worst.distance:.1e} of their size apart ({worst.parameter}, step "
-                f"{worst.step}) and losses {max(row.loss_distance for row in self.rows):.1e}")
-        for row, limit in zip(self.rows, self.limits, strict=True):
-            if not row.worst <= limit:
-                return f"{text}\nfirst beyond its limit of {limit:.1e}: step {row.step}, {row.worst:.1e}"
-        if dtype == "float64":
-            return text
-        return text + EXPLANATION.format(dtype=dtype, rounding=max(row.rounding or 0.0 for row in self.rows),
-                                         half=HALF, factor=FACTOR)
+        worst = max(self.steps, key=lambda row: row.distance)
+        yield (f"{'ok' if self.ok else 'NOT IN LOCKSTEP'}: {len(self.steps)} steps in {dtype}; at most, "
+               f"parameters are {worst.distance:.1e} of their size apart ({worst.parameter}, step "
+               f"{worst.step}) and losses {max(row.loss_distance for row in self.steps):.1e}")
+        if self.findings:
+            yield self.findings[0].diagnosis
+        elif dtype != "float64":
+            yield EXPLANATION.format(dtype=dtype, rounding=self.rounding, half=HALF, factor=FACTOR)
 
 
 @own_settings()
@@ -138,13 +155,20 @@ def lockstep(model: str = "attention", *, steps: int = 200, dtype: str = "float6
             ``OMP_NUM_THREADS`` says. More than one gain nothing at these sizes.
 
     Returns:
-        ``Report``.
+        ``Report`` of one result, a ``Run``.
 
     Raises:
         UsageError: another model or dtype, or a number too small.
     """
     settings = locals()
-    return Report({**settings, **_versions()}, list(_rows(**settings)))
+    found = _run(settings)
+    for row in _rows(**settings):
+        found.take(row)
+    return Report(seed=seed, results=[found])
+
+
+def _run(settings: dict[str, Any]) -> Run:
+    return Run(settings["model"], settings=settings | {name: version(name) for name in ("numpy", "torch")})
 
 
 def arguments(parser: ArgumentParser) -> None:
@@ -162,50 +186,47 @@ def arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     """Prints a row a step and the verdict, writes what is asked for, and gives the exit code."""
-    from ..judge.report import check_writable, write_json
-
     settings = {name: getattr(args, name) for name in inspect.signature(lockstep).parameters}
     for path in filter(None, (args.plot, args.json)):
         check_writable(path)
     if args.plot:
         _figure()
-    rows: list[Row] = []
-    interrupted = False
+    found = _run(settings)
+    report = Report(seed=args.seed, results=[found])
     try:
         for row in _rows(**settings):
-            if not rows:
+            if not found.steps:
                 print(f"threads: {args.threads}")
                 print(HEADER + ("" if row.rounding is None else f"  {'rounding':>8}") + "  largest in")
-            rows.append(row)
+            found.take(row)
             print(_line(row, args.dtype), flush=True)
     except KeyboardInterrupt:
-        interrupted = True
-    report = Report({**settings, **_versions()}, rows)
+        report.interrupted = True
     print(report)
-    if args.plot and rows:
-        write_atomically(args.plot, plot(report))
+    if args.plot and found.steps:
+        write_atomically(args.plot, plot(found))
     if args.json:
-        write_json(args.json, report.to_json())
-    return 130 if interrupted and (report.ok or not rows) else 0 if report.ok else 1
+        write_json(args.json, found.to_json())
+    return report.exit_code
 
 
-def plot(report: Report) -> bytes:
+def plot(run: Run) -> bytes:
     """Both loss curves, and the distance beside what is allowed, as the bytes of a PNG file."""
     figure = _figure()(figsize=(9, 3.4), layout="constrained")
     losses, distances = figure.subplots(1, 2)
-    steps = [row.step for row in report.rows]
-    model, dtype = report.settings["model"], report.settings["dtype"]
-    losses.plot(steps, [row.loss_reference for row in report.rows], linewidth=4, alpha=0.3, label="reference")
-    losses.plot(steps, [row.loss_port for row in report.rows], linewidth=1, color="black", label="port")
+    steps = [row.step for row in run.steps]
+    model, dtype = run.settings["model"], run.settings["dtype"]
+    losses.plot(steps, [row.loss_reference for row in run.steps], linewidth=4, alpha=0.3, label="reference")
+    losses.plot(steps, [row.loss_port for row in run.steps], linewidth=1, color="black", label="port")
     losses.set(xlabel="step", ylabel="loss, nats", title=f"{model}, {dtype}")
-    distances.plot(steps, [row.distance for row in report.rows], label="parameters, port from reference")
+    distances.plot(steps, [row.distance for row in run.steps], label="parameters, port from reference")
     if dtype != "float64":
-        rounding = [row.rounding for row in report.rows]
+        rounding = [row.rounding for row in run.steps]
         distances.plot(steps, rounding, ":", label="reference, from itself in float64")
-    distances.plot(steps, report.limits, "--", color="grey", label="limit")
+    distances.plot(steps, run.limits, "--", color="grey", label="limit")
     distances.set(xlabel="step", ylabel="distance, relative to size", yscale="log")
-    if math.isfinite(max(report.limits)):
-        distances.set_ylim(top=100 * max(report.limits))  # room for the legend
+    if math.isfinite(max(run.limits)):
+        distances.set_ylim(top=100 * max(run.limits))  # room for the legend
     losses.legend()
     distances.legend(loc="upper left", fontsize="small")
     buffer = io.BytesIO()
@@ -323,9 +344,3 @@ def _threads() -> int:
     """The number of threads that the process was started with; 1 where nobody said."""
     text = os.environ.get("OMP_NUM_THREADS", "")
     return int(text) if text.isdecimal() and int(text) else 1
-
-
-def _versions() -> dict[str, str]:
-    import torch
-
-    return {"numpy": np.__version__, "torch": torch.__version__}
