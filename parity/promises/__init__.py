@@ -1,31 +1,29 @@
 """What a layer owes its users beside right numbers, as plain functions over a catalogue entry.
 
 Each ``check_*`` takes a spec and raises ``AssertionError`` with a sentence where the promise is
-broken. ``CHECKS`` lists them by the spec's side, and side; they serve the tests and the mutants.
+broken; what both sides promise takes the side first. ``CHECKS`` lists them by the spec's side, and
+side; they serve the tests and the mutants.
 """
 
+from functools import partial
+
+from . import common
+from .both import BOTH
 from .common import SIZES, standard
-from .optimizers import (
-    check_clip,
-    check_clip_port,
-    check_kept_moments,
-    check_long_run_port,
-    check_long_run_reference,
-    check_many,
-    check_many_port,
-    check_optimizer,
-    check_refusals,
-)
+from .long_runs import check_clipping, check_closed_form, check_long_run, check_many
+from .optimizers import check_clip_port, check_kept_moments, check_optimizer, check_refusals
 from .port import PORT
 from .reference import REFERENCE
 
 __all__ = ["CHECKS", "PORT", "REFERENCE", "SIZES", "standard"]
 
-CHECKS = {
-    "textbook": {"reference": REFERENCE, "port": PORT},
-    "optimizer": {"reference": {"moments": check_kept_moments, "long run": check_long_run_reference},
-                  "port": {"torch optimizer": check_optimizer, "refusals": check_refusals,
-                           "long run": check_long_run_port}},
-    "clip": {"reference": {"clipping": check_clip, "many": check_many},
-             "port": {"clipping": check_clip_port, "many": check_many_port}},
+# by the spec's side: what both sides promise, what the reference does, and what the port
+_PROMISES = {
+    "textbook": (BOTH, REFERENCE, PORT),
+    "optimizer": ({"long run": check_long_run, "closed form": check_closed_form}, {"moments": check_kept_moments},
+                  {"torch optimizer": check_optimizer, "refusals": check_refusals}),
+    "clip": ({"clipping": check_clipping, "many": check_many}, {}, {"iterables": check_clip_port}),
 }
+CHECKS = {kind: {side.name: {name: partial(check, side) for name, check in both.items()} | own
+                 for side, own in ((common.REFERENCE, reference), (common.PORT, port))}
+          for kind, (both, reference, port) in _PROMISES.items()}

@@ -1,18 +1,24 @@
-"""Promises that both sides give in the same words: each function takes how a side is made and called."""
+"""Promises that both sides give: each function takes the side, and is held to the reference and to the port."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from operator import attrgetter
+from typing import Any
 
 import numpy as np
 
-from ..cases.case import admitted
+from ..cases.case import Case, Data, admitted
+from ..judge.lanes import LANES
+from ..sides.objects import Arrays
 from ..sides.textbook import build
 from ..spec.axes import axes, shape
-from .common import SIZES, arrays_of, raised, standard
+from ..spec.spec import Spec
+from .common import SIZES, Array, Side, arrays_of, raised, standard
+from .histories import check_history
 
 
-def bad_inputs(spec):
+def bad_inputs(spec: Spec) -> tuple[Case, Data, list[tuple[str, str, dict[str, Any], type[Exception]]]]:
     """Inputs that no side may accept: (what is wrong, name of the argument, inputs, type of the error)."""
     case = standard(spec, **({"masked": True} if spec.optional else {}))
     data = arrays_of(case)
@@ -21,10 +27,10 @@ def bad_inputs(spec):
     known = {axis[-1] for text in (*spec.params.values(), spec.size_arguments) for axis in axes(text)[1]}
     found = []
 
-    def add(what, name, value, error):
+    def add(what: str, name: str, value: Any, error: type[Exception]) -> None:
         found.append((what, name, data.inputs | {name: value}, error))
 
-    def resized(letter, size):
+    def resized(letter: str, size: int) -> dict[str, Any]:
         """All inputs with so many entries along an axis, repeated as needed."""
         entries, found = np.arange(size) % case.sizes[letter], dict(data.inputs)
         for name, array in data.inputs.items():
@@ -73,10 +79,12 @@ def bad_inputs(spec):
     return case, data, found
 
 
-def hold_bad_inputs(spec, call):
+def check_bad_inputs(side: Side, spec: Spec) -> None:
+    """Both sides refuse bad inputs with the same type of error, and name the argument."""
     case, data, wrong = bad_inputs(spec)
     for what, name, inputs, expected in wrong:
-        error = raised(lambda inputs=inputs: call(case, data, inputs))
+        error = raised(lambda inputs=inputs: side.call(side.make(spec, case.options, data), "forward",
+                                                       *inputs.values()))
         assert isinstance(error, expected), f"{name} {what}: raises {error!r}, expected {expected.__name__}"
         if expected is IndexError:  # the business of the embedding or the loss inside
             assert "contains index" in str(error), f"{name} {what}: {error} does not say which index"
@@ -86,7 +94,39 @@ def hold_bad_inputs(spec, call):
         assert inside or str(error).startswith(f"{spec.name}.forward: "), f"{name} {what}: {error} does not say where"
 
 
-def hold_generate(spec, make, call):
+def check_repeats(side: Side, spec: Spec) -> None:
+    """Made twice from the same numbers, a side says the same, bit for bit."""
+    case = standard(spec)
+    data = arrays_of(case)
+    first, second = (side.run(case, data, LANES["cpu-float64"]) for _ in range(2))
+    assert all(np.array_equal(first[name], second[name]) for name in first), "a second run differs"
+
+
+def check_state(side: Side, spec: Spec) -> None:
+    """A stateful layer goes on where it stopped until its state is reset; another always starts from zeros."""
+    if "stateful" not in spec.options:
+        return
+    case = standard(spec)
+    data = arrays_of(case)
+    kept, other = (side.make(spec, case.options | {"stateful": stateful}, data) for stateful in (True, False))
+
+    def said(layer: Any) -> Array:
+        return side.call(layer, "forward", *data.inputs.values())
+
+    first = said(kept)
+    assert not np.array_equal(said(kept), first), "the state is not kept"
+    kept.reset_state()
+    assert np.array_equal(said(kept), first), "the state is not reset"
+    for _ in range(2):
+        assert np.array_equal(said(other), first), "a state is kept that should not be"
+    if not hasattr(kept, "set_state"):
+        return
+    error = raised(lambda: kept.set_state(*[None] * (len(spec.port_class.states) + 1)))
+    assert isinstance(error, TypeError) and "states given" in str(error), f"too many states raise {error!r}"
+
+
+def check_generate(side: Side, spec: Spec) -> None:
+    """``generate`` chooses what ``score`` scores highest, by its scores and beams, and refuses bad input."""
     if not hasattr(spec.reference, "generate"):
         return
     names = list(spec.inputs)
@@ -96,27 +136,26 @@ def hold_generate(spec, make, call):
     for seed in range(4):
         case = standard(spec, seed)
         data = arrays_of(case)
-        layer, given = make(spec, case.options, data), data.inputs[source]
-        ids = call(layer, "generate", given, 1, steps)
+        layer, given = side.make(spec, case.options, data), data.inputs[source]
+        ids = side.call(layer, "generate", given, 1, steps)
         assert ids.shape == (len(given), steps) and ids.dtype.kind == "i", f"ids of shape {ids.shape} and {ids.dtype}"
-        fed = np.concatenate((np.ones_like(ids[:, :1]), ids[:, :-1]), axis=1)
-        score = call(layer, "forward", fed, given) if floating else call(layer, "score", given, fed)
+        score = _score(side, layer, given, ids)
         assert np.array_equal(score.argmax(axis=-1), ids), "the ids are not those of the highest scores"
-    _hold_long(spec, make, call, source, floating)
-    assert call(layer, "generate", given, 0, 1).shape == (len(given), 1), "the start id 0 is refused"
-    two = call(layer, "generate", given, 1, 2, beam_width=SIZES["V"], length_penalty=0.0, scores=True)
-    wide = call(layer, "generate", given, 1, 2, beam_width=SIZES["V"] ** 2, length_penalty=0.0, scores=True)
+    _hold_long(side, spec, source)
+    assert side.call(layer, "generate", given, 0, 1).shape == (len(given), 1), "the start id 0 is refused"
+    two = side.call(layer, "generate", given, 1, 2, beam_width=SIZES["V"], length_penalty=0.0, scores=True)
+    wide = side.call(layer, "generate", given, 1, 2, beam_width=SIZES["V"] ** 2, length_penalty=0.0, scores=True)
     assert all(map(np.array_equal, two, wide)), "a beam as wide as the vocabulary misses the best of two ids"
     for start in (True, np.int64(1), np.uint8(1)):
-        same = np.array_equal(call(layer, "generate", given, start, steps), ids)
+        same = np.array_equal(side.call(layer, "generate", given, start, steps), ids)
         assert same, f"a start id {start!r} is another than 1"
-    _hold_search(spec, call, layer, given, ids, floating, steps)
+    _hold_search(side, spec, layer, given, ids, steps)
     rows = np.concatenate([given] * 8)
-    many = call(layer, "generate", rows, 1, 3, end_id=int(ids[0, 0]))  # more answers than ids in one
-    assert np.array_equal(many, np.tile(call(layer, "generate", given, 1, 3, end_id=int(ids[0, 0])), (8, 1))), \
+    many = side.call(layer, "generate", rows, 1, 3, end_id=int(ids[0, 0]))  # more answers than ids in one
+    assert np.array_equal(many, np.tile(side.call(layer, "generate", given, 1, 3, end_id=int(ids[0, 0])), (8, 1))), \
         "answers depend on how many are asked for"
-    assert call(layer, "generate", given, 1, 0).shape == (len(given), 0), "no ids asked for, and some given"
-    assert not call(layer, "generate", given, 1, 0, scores=True)[1].any(), "no ids have a score"
+    assert side.call(layer, "generate", given, 1, 0).shape == (len(given), 0), "no ids asked for, and some given"
+    assert not side.call(layer, "generate", given, 1, 0, scores=True)[1].any(), "no ids have a score"
     letter = axes(spec.inputs[source])[1][-1]
     wrong = [("a start id out of range", (given, SIZES["V"], 1), IndexError),
              ("a negative start id", (given, -1, 1), IndexError),
@@ -128,20 +167,19 @@ def hold_generate(spec, make, call):
     if floating:
         wrong += [(f"{source} with one {letter} more", (np.concatenate((given, given[..., :1]), -1), 1, 1), ValueError)]
     for what, arguments, expected in wrong:
-        error = raised(lambda arguments=arguments: call(layer, "generate", *arguments))
+        error = raised(lambda arguments=arguments: side.call(layer, "generate", *arguments))
         assert isinstance(error, expected), f"generate from {what} raises {error!r}, expected {expected.__name__}"
         assert not floating or str(error).startswith(f"{spec.name}.generate: "), f"{what}: {error} does not say where"
 
 
-def _hold_long(spec, make, call, source, floating, steps=70):
+def _hold_long(side: Side, spec: Spec, source: str, steps: int = 70) -> None:
     """Far past the length of any answer, and over ties, of which the first is chosen."""
     for rows in (1, 5):
         case = replace(standard(spec, 9), sizes=SIZES | {"N": rows})
         data = arrays_of(case)
-        layer, given = make(spec, case.options, data), data.inputs[source]
-        ids = call(layer, "generate", given, 1, steps)
-        fed = np.concatenate((np.ones_like(ids[:, :1]), ids[:, :-1]), axis=1)
-        score = call(layer, "forward", fed, given) if floating else call(layer, "score", given, fed)
+        layer, given = side.make(spec, case.options, data), data.inputs[source]
+        ids = side.call(layer, "generate", given, 1, steps)
+        score = _score(side, layer, given, ids)
         assert ids.shape == (rows, steps) and np.array_equal(score.argmax(axis=-1), ids), \
             f"of {steps} ids, some are not those of the highest scores"
     for high in ((), (2, 4), (0, 3), tuple(range(SIZES["V"]))):
@@ -149,58 +187,65 @@ def _hold_long(spec, make, call, source, floating, steps=70):
         for p in params.values():
             if p.shape == (SIZES["V"],):
                 p[list(high)] = 1.0
-        layer = make(spec, case.options, replace(data, params=params))
+        layer = side.make(spec, case.options, replace(data, params=params))
         for beam in (1, 3):
-            ids = call(layer, "generate", given, 1, steps, beam_width=beam)
+            ids = side.call(layer, "generate", given, 1, steps, beam_width=beam)
             assert (ids == min(high, default=0)).all(), f"of equals {high}, a beam of {beam} does not choose the first"
 
 
-def _log_probabilities(call, layer, given, ids, floating):
+def _score(side: Side, layer: Any, given: Array, ids: Array) -> Array:
     """Of each of the ids ``(N, U)`` after those before it and the start id 1, and of the model's other choices."""
     fed = np.concatenate((np.ones_like(ids[:, :1]), ids[:, :-1]), axis=1)
-    score = call(layer, "forward", fed, given) if floating else call(layer, "score", given, fed)
+    found: Array = side.call(layer, "forward", fed, given) if given.dtype.kind == "f" else \
+        side.call(layer, "score", given, fed)
+    return found
+
+
+def _log(score: Array) -> Array:
+    """Log-probabilities of scores."""
     score = score - score.max(axis=-1, keepdims=True)
-    return score - np.log(np.exp(score).sum(axis=-1, keepdims=True))
+    found: Array = score - np.log(np.exp(score).sum(axis=-1, keepdims=True))
+    return found
 
 
-def _hold_search(spec, call, layer, given, greedy, floating, steps):
+def _hold_search(side: Side, spec: Spec, layer: Any, given: Array, greedy: Array, steps: int) -> None:
     """Ends, scores and beams of ``generate``: by their definitions, the best of a beam by trying all answers."""
     V, N = SIZES["V"], len(given)
     bound = 2.0**-53 * 64 * steps * (SIZES["D"] + SIZES["H"])
 
-    def total(ids, end, penalty):
+    def total(ids: Array, end: int, penalty: float) -> tuple[Array, Array]:
         """The score of answers by definition, of several to each sample one after the other."""
         asked = np.repeat(given, len(ids) // N, axis=0)
-        logp = np.take_along_axis(_log_probabilities(call, layer, asked, ids, floating), ids[:, :, None], 2)[:, :, 0]
+        logp = np.take_along_axis(_log(_score(side, layer, asked, ids)), ids[:, :, None], 2)[:, :, 0]
         over = np.cumsum(ids == end, axis=1) - (ids == end) > 0  # after the first end
         return np.where(over, 0, logp).sum(axis=1) / (~over).sum(axis=1) ** penalty, over
 
     for end, penalty in ((None, 1.0), (int(greedy[0, 2]), 1.0), (int(greedy[0, 2]), 0.0), (0, 0.5)):
-        ids, scores = call(layer, "generate", given, 1, steps, end_id=end, length_penalty=penalty, scores=True)
+        ids, scores = side.call(layer, "generate", given, 1, steps, end_id=end, length_penalty=penalty, scores=True)
         expected, over = total(ids, -1 if end is None else end, penalty)
         assert np.array_equal(ids, np.where(over, end or 0, greedy)), f"greedy answers that end with {end}: {ids}"
         assert np.abs(scores - expected).max() <= bound * np.abs(expected).max(), f"scores {scores}, not {expected}"
-        same = call(layer, "generate", given, 1, steps, end_id=end)
+        same = side.call(layer, "generate", given, 1, steps, end_id=end)
         assert np.array_equal(same, ids), "the scores change the answers"
-        _, plain = call(layer, "generate", given, 1, steps, end_id=end, scores=True)
+        _, plain = side.call(layer, "generate", given, 1, steps, end_id=end, scores=True)
         assert penalty != 1.0 or np.array_equal(plain, scores), "the length penalty is not 1 where none is given"
         every = np.stack(np.meshgrid(*[range(V)] * 3, indexing="ij"), -1).reshape(-1, 3)
         tried, over = total(np.tile(every, (N, 1)), -1 if end is None else end, penalty)
         for_good = (~over | (np.tile(every, (N, 1)) == end)).all(axis=1)  # after its end an answer is its end alone
         tried = np.where(for_good, tried, -np.inf).reshape(N, len(every))
         how = {"end_id": end, "length_penalty": penalty, "scores": True}
-        ids, scores = call(layer, "generate", given, 1, 3, beam_width=V**3, **how)
+        ids, scores = side.call(layer, "generate", given, 1, 3, beam_width=V**3, **how)
         assert np.abs(scores - tried.max(axis=1)).max() <= bound * np.abs(scores).max(), \
             f"the best score of all answers is {tried.max(axis=1)}, the widest beam gives {scores}"
         second, first = np.sort(tried, axis=1)[:, -2:].T
         clear = first - second > bound * np.abs(first)
         assert np.array_equal(ids[clear], every[tried.argmax(axis=1)][clear]), "the widest beam misses the best answer"
         for width in (2, 3):
-            expected = _beam(call, layer, given, floating, -1 if end is None else end, width, penalty)
-            found = call(layer, "generate", given, 1, 4, beam_width=width, end_id=end, length_penalty=penalty)
+            expected = _beam(side, layer, given, -1 if end is None else end, width, penalty)
+            found = side.call(layer, "generate", given, 1, 4, beam_width=width, end_id=end, length_penalty=penalty)
             assert np.array_equal(found, expected), f"a beam of {width} gives {found}, by definition {expected}"
-        same = call(layer, "generate", given, 1, 3, beam_width=2, end_id=end, length_penalty=penalty)
-        narrow, less = call(layer, "generate", given, 1, 3, beam_width=2, **how)
+        same = side.call(layer, "generate", given, 1, 3, beam_width=2, end_id=end, length_penalty=penalty)
+        narrow, less = side.call(layer, "generate", given, 1, 3, beam_width=2, **how)
         kept = _kept(spec, layer)  # before the next run
         assert np.array_equal(same, narrow), "the scores change the answers of a beam"
         expected, _ = total(narrow, -1 if end is None else end, penalty)
@@ -217,16 +262,16 @@ def _hold_search(spec, call, layer, given, greedy, floating, steps):
                                 ("half a beam", {"beam_width": 1.5}, TypeError),
                                 ("negative length penalty", {"length_penalty": -1.0}, ValueError),
                                 ("length penalty that is no number", {"length_penalty": np.nan}, ValueError)):
-        error = raised(lambda how=how: call(layer, "generate", given, 1, 2, **how))
+        error = raised(lambda how=how: side.call(layer, "generate", given, 1, 2, **how))
         assert isinstance(error, expected) and next(iter(how)) in str(error), f"{what}: {error!r}"
 
 
-def _kept(spec, layer):
+def _kept(spec: Spec, layer: Any) -> dict[str, list[Array]]:
     """What a run keeps aside, by name, an array a step."""
     return {name: [np.asarray(step) for step in getattr(layer, name) or ()] for name in spec.kept}
 
 
-def _beam(call, layer, given, floating, end, width, penalty, steps=4):
+def _beam(side: Side, layer: Any, given: Array, end: int, width: int, penalty: float, steps: int = 4) -> Array:
     """The best answers ``(N, steps)`` of a beam, one sample and one answer at a time."""
     chosen = []
     for n in range(len(given)):
@@ -238,7 +283,7 @@ def _beam(call, layer, given, floating, end, width, penalty, steps=4):
                     grown.append(((*ids, end), total))
                     continue
                 asked = np.array([[*ids, 0]])  # of the last, any id will do: what comes before it decides
-                logp = _log_probabilities(call, layer, given[n : n + 1], asked, floating)[0, -1]
+                logp = _log(_score(side, layer, given[n : n + 1], asked))[0, -1]
                 grown += [((*ids, v), total + float(logp[v])) for v in range(len(logp))]
             grown.sort(key=lambda found: -found[1] / ((*found[0], end).index(end) + (end in found[0])) ** penalty)
             beam = grown[:width]
@@ -246,56 +291,56 @@ def _beam(call, layer, given, floating, end, width, penalty, steps=4):
     return np.array(chosen)
 
 
-def _hold_ignored_ids(spec, name, place, make, call):
+def _hold_ignored_ids(side: Side, spec: Spec, name: str, place: str) -> None:
     """Whatever label the loss ignores, the decoder reads it as the id that it is, and as 0 where it is none."""
     data, V = arrays_of(case := standard(spec)), SIZES["V"]
     source, labels = (data.inputs[given] for given in (next(iter(spec.inputs)), name))
     owner, _, attribute = place.rpartition(".")
     bound = 2.0**-53 * 64 * (SIZES["T"] + SIZES["U"]) * (SIZES["D"] + SIZES["H"])
     for ignored in (-1, 0, 1, V - 1, V, -100):
-        layer = make(spec, case.options, data)
+        layer = side.make(spec, case.options, data)
         setattr(attrgetter(owner)(layer), attribute, ignored)
         labels[:, 1:] = np.where(labels[:, 1:] == ignored, 2, labels[:, 1:])
         labels[:, 1] = ignored
         fed = labels[:, :-1] if 0 <= ignored < V else np.where(labels[:, :-1] == ignored, 0, labels[:, :-1])
-        score = call(layer, "score", source, fed)
-        score = score - score.max(axis=-1, keepdims=True)
-        logp = score - np.log(np.exp(score).sum(axis=-1, keepdims=True))
+        logp = _log(side.call(layer, "score", source, fed))
         expected = -np.take_along_axis(logp[:, 1:], labels[:, 2:, None], axis=2).mean()
-        found = call(layer, "forward", *data.inputs.values())
+        found = side.call(layer, "forward", *data.inputs.values())
         assert abs(found - expected) <= bound * expected, \
             f"{place} {ignored} in the middle of {name}: loss {found}, expected {expected}"
 
 
-def hold_labels(spec, make, call):
+def check_labels(side: Side, spec: Spec) -> None:
+    """Ids and labels of any integer dtype, and one-hot labels of any dtype, mean the same."""
     for name, place in spec.labels.items():
-        _hold_ignored_ids(spec, name, place, make, call)
+        _hold_ignored_ids(side, spec, name, place)
     case = standard(spec)
     data = arrays_of(case)
-    layer = make(spec, case.options, data)
-    expected = call(layer, "forward", *data.inputs.values())
+    layer = side.make(spec, case.options, data)
+    expected = side.call(layer, "forward", *data.inputs.values())
     for name, text in spec.inputs.items():
         if axes(text)[0] != "int":
             continue
         for dtype in ("int8", "int16", "int32", "uint8"):
             given = data.inputs | {name: np.maximum(data.inputs[name], 0).astype(dtype)}
-            same = call(layer, "forward", *(data.inputs | {name: given[name].astype("int64")}).values())
-            found = call(layer, "forward", *given.values())
+            same = side.call(layer, "forward", *(data.inputs | {name: given[name].astype("int64")}).values())
+            found = side.call(layer, "forward", *given.values())
             assert np.array_equal(found, same), f"{name} of {dtype} give another result"
         if spec.one_hot == name:
             upper = case.sizes.get(spec.bounds[name], spec.bounds[name])
             labels = np.maximum(data.inputs[name], 0)
-            expected = call(layer, "forward", *(data.inputs | {name: labels}).values())
+            expected = side.call(layer, "forward", *(data.inputs | {name: labels}).values())
             rows = np.eye(upper)[labels]
             for dtype, size in (("bool", 1), ("int64", 1), ("int64", 256), ("float32", 1), ("float32", 0.5)):
-                found = call(layer, "forward", *(data.inputs | {name: (size * rows).astype(dtype)}).values())
+                found = side.call(layer, "forward", *(data.inputs | {name: (size * rows).astype(dtype)}).values())
                 assert np.array_equal(found, expected), f"one-hot {name} of {dtype} give another result"
             short = data.inputs | {name: rows[..., :-1]}
-            error = raised(lambda short=short: call(layer, "forward", *short.values()))
+            error = raised(lambda short=short: side.call(layer, "forward", *short.values()))
             assert isinstance(error, ValueError), f"one-hot {name} with too few columns raise {error!r}"
 
 
-def hold_ignored(spec, make, call):
+def check_ignored(side: Side, spec: Spec) -> None:
+    """Where a label is ignored, its logits have no influence, not even NaN, and no gradient."""
     of = [(name, text.ignored, value) for name, text in spec.inputs.items() if text.ignored
           for value in spec.options[text.ignored]]
     for labels, option, ignored in of:
@@ -304,19 +349,19 @@ def hold_ignored(spec, make, call):
         logits = spec.differentiable()[0]
         data.inputs[labels][...] = 1
         data.inputs[labels][:, 0] = ignored
-        layer = make(spec, case.options, data)
-        expected = call(layer, data.inputs)
+        expected = side.quantities(case, data.params, data.inputs, data.cotangents)
         data.inputs[logits][:, 0] = [[np.nan], [np.inf]]
-        found = call(layer, data.inputs)
-        for one, other in zip(found, expected, strict=True):
-            assert np.array_equal(one, other), f"logits of ignored labels have an influence: {one}, not {other}"
-        assert not found[1][:, 0].any(), "logits of labels that are ignored have a gradient"
+        found = side.quantities(case, data.params, data.inputs, data.cotangents)
+        for name, one in found.items():
+            assert np.array_equal(one, expected[name]), \
+                f"logits of ignored labels have an influence: {name} is {one}, not {expected[name]}"
+        assert not found[f"grad.{logits}"][:, 0].any(), "logits of labels that are ignored have a gradient"
 
 
-def hold_padding(spec, run):
-    """``run(case, params, inputs, cotangents)`` gives outputs and gradients by name, ``grad.`` before the latter's."""
+def check_padding(side: Side, spec: Spec) -> None:
+    """What a mask leaves out changes nothing, and each sample gets what it gets without it, gradients included."""
     for name, place in spec.labels.items():
-        _answers_of_their_own_length(spec, name, place, run)
+        _answers_of_their_own_length(side, spec, name, place)
     masks = [name for name in spec.optional if spec.inputs[name].startswith("bool")]
     for mask in masks:
         along = axes(spec.inputs[mask])[1]
@@ -327,12 +372,12 @@ def hold_padding(spec, run):
         for seed in range(4):
             valid = np.random.default_rng(seed).random(data.inputs[mask].shape) < 0.5
             valid[0, 0], valid[1] = True, seed > 0  # pads at the end of one, at the start of others, all, and none
-            _nothing_shows_through(case, data, mask, valid, padded, shown, run)
+            _nothing_shows_through(side, case, data, mask, valid, padded)
             for n in np.flatnonzero(valid.any(axis=1)):
-                _as_alone(case, data, mask, valid, n, padded, shown, run)
+                _as_alone(side, case, data, mask, valid, int(n), padded, shown)
 
 
-def _answers_of_their_own_length(spec, name, place, run):
+def _answers_of_their_own_length(side: Side, spec: Spec, name: str, place: str) -> None:
     """An answer that is padded at its end with the label that is ignored is the shorter one, among others too."""
     case = standard(spec)
     data = arrays_of(case)
@@ -340,12 +385,12 @@ def _answers_of_their_own_length(spec, name, place, run):
     labels = data.inputs[name]
     labels[:, -1] = ignored
     labels[1, 2:] = ignored
-    found = run(case, data.params, data.inputs, data.cotangents)
+    found = side.quantities(case, data.params, data.inputs, data.cotangents)
     counted, total = 0, {}
     for n, length in ((0, labels.shape[1] - 1), (1, 2)):
         one = {given: a[n : n + 1] for given, a in data.inputs.items()} | {name: labels[n : n + 1, :length]}
         counted += length - 1
-        for quantity, a in run(case, data.params, one, data.cotangents).items():
+        for quantity, a in side.quantities(case, data.params, one, data.cotangents).items():
             total[quantity] = total.get(quantity, 0) + (length - 1) * a
     for quantity, a in found.items():  # a mean over the labels of both
         bound = 2.0**-53 * 64 * (SIZES["T"] + SIZES["U"]) * (SIZES["D"] + SIZES["H"])
@@ -353,15 +398,15 @@ def _answers_of_their_own_length(spec, name, place, run):
             f"{quantity} of padded {name} is not that of shorter ones"
 
 
-def _nothing_shows_through(case, data, mask, valid, padded, shown, run):
+def _nothing_shows_through(side: Side, case: Case, data: Data, mask: str, valid: Array, padded: list[str]) -> None:
     """Other numbers, no numbers, and ids that are none where nothing is valid: all the same, to the bit."""
-    expected = run(case, data.params, data.inputs | {mask: valid}, data.cotangents)
+    expected = side.quantities(case, data.params, data.inputs | {mask: valid}, data.cotangents)
     for filling in (1, -1):
         inputs = data.inputs | {mask: valid}
         for name in padded:
             inputs[name] = inputs[name].copy()
             inputs[name][~valid] = np.nan if inputs[name].dtype.kind == "f" else filling * 99
-        found = run(case, data.params, inputs, data.cotangents)
+        found = side.quantities(case, data.params, inputs, data.cotangents)
         for name in expected:
             assert np.array_equal(found[name], expected[name]), f"what stands where {mask} is false changes {name}"
     for name in padded:
@@ -369,11 +414,12 @@ def _nothing_shows_through(case, data, mask, valid, padded, shown, run):
             assert not expected[f"grad.{name}"][~valid].any(), f"where {mask} is false, {name} has a gradient"
 
 
-def _as_alone(case, data, mask, valid, n, padded, shown, run):
+def _as_alone(side: Side, case: Case, data: Data, mask: str, valid: Array, n: int, padded: list[str],
+              shown: list[str]) -> None:
     """A sample in a padded batch gets what it gets in a batch of its own that is not padded."""
     kept = valid[n]
 
-    def of(group, texts, alone):
+    def of(group: Arrays, texts: dict[str, Any], alone: bool) -> Arrays:
         """The arrays of sample n; alone, without the positions that are not valid."""
         taken = {}
         for name, array in group.items():
@@ -387,10 +433,10 @@ def _as_alone(case, data, mask, valid, n, padded, shown, run):
     for name in cotangents.keys() & set(shown):
         cotangents[name][~valid] = 0  # there the batch repeats what stands before
     inputs = {name: a for name, a in data.inputs.items() if name != mask}
-    apart = run(case, data.params, of(inputs, spec.inputs, True), of(cotangents, spec.outputs, True))
-    one = run(case, data.params, of(inputs, spec.inputs, False) | {mask: valid[n : n + 1]},
+    apart = side.quantities(case, data.params, of(inputs, spec.inputs, True), of(cotangents, spec.outputs, True))
+    one = side.quantities(case, data.params, of(inputs, spec.inputs, False) | {mask: valid[n : n + 1]},
               of(cotangents, spec.outputs, False))
-    batch = run(case, data.params, inputs | {mask: valid}, cotangents)
+    batch = side.quantities(case, data.params, inputs | {mask: valid}, cotangents)
     scale = max(1.0, *(np.abs(a).max() for a in apart.values()))
     # sums of T or U terms of products of D + H, or N of them, in another order
     bound = 2.0**-53 * 64 * (SIZES["T"] + SIZES["U"]) * (SIZES["D"] + SIZES["H"]) * scale
@@ -404,22 +450,22 @@ def _as_alone(case, data, mask, valid, n, padded, shown, run):
             assert np.abs(array - expected).max() <= bound, f"{name} of a padded sample is not what it is alone"
 
 
-def hold_lengths(spec, make, call):
+def check_lengths(side: Side, spec: Spec) -> None:
     """Lengths are the mask that they stand for, in every method that takes one, and bad ones are refused by name."""
     for name, text in spec.inputs.items():
         if text.lengths:
             case = standard(spec)
             data = arrays_of(case)
-            layer, inputs = make(spec, case.options, data), tuple(data.inputs.values())
+            layer, inputs = side.make(spec, case.options, data), tuple(data.inputs.values())
             source = data.inputs[next(iter(spec.differentiable() or spec.inputs))], 1, 4
             for method, arguments, how in (("forward", inputs, {}), ("score", inputs, {}), ("generate", source, {}),
                                            ("sample", source, {"top_k": 1})):
                 if hasattr(layer, method):
-                    of = partial(call, layer, method, *arguments, **how)
+                    of = partial(side.call, layer, method, *arguments, **how)
                     _as_the_mask(spec, of, name, text.lengths, shape(text, case.sizes))
 
 
-def _as_the_mask(spec, of, mask, lengths, sizes):
+def _as_the_mask(spec: Spec, of: Callable[..., Any], mask: str, lengths: str, sizes: tuple[int, ...]) -> None:
     """The same of one method: ``of(name=array)`` calls it."""
     rows, T = sizes
     some = np.arange(rows) * T % (T + 1)  # none, all, ...
@@ -441,20 +487,35 @@ def _as_the_mask(spec, of, mask, lengths, sizes):
             f"{wrong} raises {error!r}, expected {kind.__name__}: {spec.name}. ... {lengths} {what}"
 
 
-def hold_drawn(spec, make, call):
+def check_drawn(side: Side, spec: Spec) -> None:
+    """What a side draws for itself does what the same does when given."""
     for mask, output in spec.drawn.items():
         for option, values in spec.options.items():
             for value in values:
                 case = standard(spec, **{option: value})
                 data = arrays_of(case)
-                layer = make(spec, case.options, data)
+                layer = side.make(spec, case.options, data)
                 rest = [a for name, a in data.inputs.items() if name != mask]
-                drawn = call(layer, "forward", *rest)
+                drawn = side.call(layer, "forward", *rest)
                 kept = drawn != 0
-                again = call(layer, "forward", *(data.inputs | {mask: kept}).values())
+                again = side.call(layer, "forward", *(data.inputs | {mask: kept}).values())
                 close = np.allclose(drawn, again, rtol=2.0**-50, atol=0)  # a product in another order
                 assert close, f"{option} = {value}: a {mask} that is drawn does something else than one that is given"
                 if value == min(values):
                     assert kept.all() == (value == 0), f"{option} = {value}: {kept.mean():.0%} of {output} are kept"
                 if value == max(values):
                     assert kept.mean() < 0.5, f"{option} = {value}: {kept.mean():.0%} of {output} are kept"
+
+
+BOTH: dict[str, Callable[[Side, Spec], None]] = {
+    "bad inputs": check_bad_inputs,
+    "rebuilt": check_repeats,
+    "state": check_state,
+    "padding": check_padding,
+    "lengths": check_lengths,
+    "ignored": check_ignored,
+    "labels": check_labels,
+    "drawn": check_drawn,
+    "generate": check_generate,
+    "history": check_history,
+}

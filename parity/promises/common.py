@@ -1,18 +1,24 @@
 """What the checks share: an ordinary case, and either side under one kind of call."""
 
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..cases.case import Case, choices, fitting
+from ..cases.case import Case, Data, choices, fitting
+from ..judge.lanes import LANES, Lane
+from ..sides import run_port, run_reference
+from ..sides.objects import OBJECTS, Arrays
 from ..sides.textbook import build
 from ..spec.results import as_tuple, gradients_of
+from ..spec.spec import Spec
 
+Array = np.ndarray[Any, np.dtype[Any]]
 SIZES: dict[str, Any] = {"N": 2, "T": 3, "U": 4, "V": 5, "D": 6, "H": 7, "...": (2, 3)}  # all different
 FLOATS = ("float16", "float32", "float64", "longdouble")
 
 
-def standard(spec: Any, seed: Any = 0, **options: Any) -> Any:
+def standard(spec: Spec, seed: int = 0, **options: Any) -> Case:
     """An ordinary case with all axis sizes different; the first choice of every option not given."""
     chosen = {name: options.get(name, (values or (0,))[0]) for name, values in choices(spec).items()}
     sizes = fitting(spec, chosen, SIZES)
@@ -20,33 +26,33 @@ def standard(spec: Any, seed: Any = 0, **options: Any) -> Any:
     return Case(spec, sizes, "normal", 1.0, "C", chosen, seed)
 
 
-def arrays_of(case: Any, dtype: Any = "float64") -> Any:
+def arrays_of(case: Case, dtype: str = "float64") -> Data:
     return case.data(lambda a: a.astype(dtype))
 
 
-def forward(layer: Any, data: Any) -> Any:
+def forward(layer: Any, data: Data) -> tuple[Any, ...]:
     return outputs_of(layer, data.inputs.values())
 
 
-def outputs_of(layer: Any, inputs: Any) -> Any:
+def outputs_of(layer: Any, inputs: Iterable[Any]) -> tuple[Any, ...]:
     return as_tuple(layer.forward(*inputs))
 
 
-def floating(arrays: Any) -> Any:
+def floating(arrays: Iterable[Array]) -> list[Array]:
     """Those arrays that are not integers or booleans."""
     return [a for a in arrays if a.dtype.kind == "f"]
 
 
-def backward(layer: Any, data: Any) -> Any:
+def backward(layer: Any, data: Data) -> list[Array]:
     gradients = gradients_of(layer.backward(*data.cotangents.values()))
     return [g.copy() for g in (*gradients, *layer.grads)]
 
 
-def with_state(spec: Any) -> Any:
+def with_state(spec: Spec) -> dict[str, Any]:
     return {"stateful": True} if "stateful" in spec.options else {}
 
 
-def raised(call: Any) -> Any:
+def raised(call: Callable[[], object]) -> Exception | None:
     """The exception that a call ends with; None where it ends without one."""
     try:
         call()
@@ -55,11 +61,15 @@ def raised(call: Any) -> Any:
     return None
 
 
-def call_reference(layer: Any, method: Any, *arrays: Any, **how: Any) -> Any:
-    return getattr(layer, method)(*arrays, **how)
+def misfits(params: list[Array]) -> list[tuple[str, list[Any], type[Exception]]]:
+    """What no layer takes in place of its parameters: (what is wrong, the arrays, type of the error)."""
+    *first, last = params
+    return [("one array too few", first, ValueError), ("one array too many", [*params, last], ValueError),
+            ("another shape", [*first, last[None]], ValueError), ("integers", [*first, last.astype(int)], TypeError),
+            ("a list", [*first, last.tolist()], TypeError)]
 
 
-def call_port(module: Any, method: Any, *arrays: Any, **how: Any) -> Any:
+def _call_port(module: Any, method: str, *arrays: Any, **how: Any) -> Any:
     import torch
 
     def tensor(a: Any) -> Any:
@@ -74,5 +84,37 @@ def call_port(module: Any, method: Any, *arrays: Any, **how: Any) -> Any:
     return result.detach().numpy()
 
 
-def twin(spec: Any, options: Any, data: Any) -> Any:
+def twin(spec: Spec, options: dict[str, Any], data: Data) -> Any:
     return spec.port_class.from_reference(build(spec, options, data))
+
+
+class Side(NamedTuple):
+    """A side of a textbook layer, under one kind of call.
+
+    Attributes:
+        name: ``reference`` or ``port``.
+        make: of a spec, options and data, gives the layer, or the module that is made from it.
+        call: of that, the name of a method and its arguments as arrays, gives its result as arrays.
+        run: of a case, its data and a lane, gives the quantities.
+    """
+
+    name: str
+    make: Callable[[Spec, dict[str, Any], Data], Any]
+    call: Callable[..., Any]
+    run: Callable[[Case, Data, Lane], Arrays]
+
+    def quantities(self, case: Case, params: Arrays, inputs: Arrays, cotangents: Arrays) -> Arrays:
+        """Outputs and gradients by name, ``grad.`` before the latter's, of any arrays."""
+        lane = LANES["cpu-float64"]
+        made = OBJECTS["textbook"][self is PORT](case, params, lane, "float64")
+        given = [{name: made.given(a, lane, a.dtype.name) for name, a in group.items()}
+                 for group in (inputs, cotangents)]
+        ran = made.forward(given[0])
+        found = {name: ran.outputs[name] for name in case.spec.outputs}
+        found |= {f"grad.{name}": g for name, g in made.backward(ran, given[1]).items()}
+        return {name: made.array(a) for name, a in found.items()}
+
+
+REFERENCE = Side("reference", build, lambda layer, method, *arrays, **how: getattr(layer, method)(*arrays, **how),
+                 lambda case, data, lane: run_reference(case, data))
+PORT = Side("port", twin, _call_port, run_port)

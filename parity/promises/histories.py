@@ -20,7 +20,8 @@ from ..cases.case import Case, admitted, derived, least
 from ..judge.lanes import LANES
 from ..sides.objects import OBJECTS, PLAIN, Arrays, Mode, Ran
 from ..spec.axes import axes
-from .common import standard
+from ..spec.spec import Spec
+from .common import Side, standard
 
 LENGTHS = (0,) * 18 + (4, 8, 8, 8, 24, 24)  # steps of a program, of which a case draws one
 WORK = 1 << 27  # multiplications, about, that the forwards of a program may take
@@ -92,27 +93,15 @@ def plays(case: Case, lane: Any) -> tuple[str, ...]:
     return ("port",) if lane.round or lane.device != "cpu" else ("reference", "port")
 
 
-def check_history(spec: Any, side: str) -> None:
+def check_history(side: Side, spec: Spec) -> None:
     """Called again and again, in turn in all ways, an object says what a fresh one says, and changes nothing."""
-    for given in ({}, {"stateful": True} if "stateful" in spec.options else None):
-        if given is None:
-            continue
+    for given in ({}, {"stateful": True})[: 2 if "stateful" in spec.options else 1]:
         case = standard(spec, **given)
         names = known_steps(spec)
         steps = [Step(name, number) for number in (0, 1, 2) for name in names]
         steps += [Step("call", number) for number in range(10, 30)]
-        broke = broken(case, LANES["cpu-float32"], side, tuple(steps))
+        broke = broken(case, LANES["cpu-float32"], side.name, tuple(steps))
         assert broke is None, str(broke)
-
-
-def check_history_reference(spec: Any) -> None:
-    """The same of the reference's."""
-    check_history(spec, "reference")
-
-
-def check_history_port(spec: Any) -> None:
-    """The same of the port's."""
-    check_history(spec, "port")
 
 
 def broken(case: Case, lane: Any, side: str, steps: tuple[Step, ...] | None = None) -> Broke | None:

@@ -9,21 +9,24 @@ from typing import Any
 
 import numpy as np
 
-Array = np.ndarray[Any, np.dtype[Any]]
+from ..cases.case import Case, Data
+from ..judge.lanes import LANES
+from ..spec.spec import Spec
+from .common import REFERENCE, Array, Side
+
 SHAPES = ((), (1,), (2,), (3, 5), (7,), (1, 9), (16,), (33,), (4, 3, 2), (64,), (257,), (100, 100))  # a dozen
 SIZES = np.geomspace(1e-8, 1e6, len(SHAPES))  # of the gradients, from tensor to tensor
 CYCLE = 7  # gradients that take turns
 STEPS, EDGES, FAR = 1000, 9, 10_000
-SIDES = ("reference", "port")
 
 
 class Arrays:
     """What either side moves: a list of tensors, made of arrays and read as such."""
 
-    def __init__(self, spec: Any, side: str, start: list[Array], options: dict[str, float]) -> None:
+    def __init__(self, spec: Spec, side: Side, start: list[Array], options: dict[str, float]) -> None:
         self.side = side
         self.params: list[Any]
-        if side == "reference":
+        if side is REFERENCE:
             self.params = [p.copy() for p in start]
             self.optimizer = spec.reference(**options)
         else:
@@ -33,7 +36,7 @@ class Arrays:
             self.optimizer = spec.port_class(self.params, **options)
 
     def step(self, gradients: list[Array]) -> None:
-        if self.side == "reference":
+        if self.side is REFERENCE:
             self.optimizer.update(self.params, gradients)
             return
         import torch
@@ -82,7 +85,7 @@ def _approach(average: Array, error: Array, value: Array, decay: float, u: float
     return after, decay * error + 4 * u * np.abs(move) + 2 * u * weight * np.abs(value) + 2 * u * np.abs(after)
 
 
-def hold_long_run(spec: Any, side: str) -> None:
+def check_long_run(side: Side, spec: Spec) -> None:
     """A thousand steps over a dozen tensors, one of 10,000 entries, with gradients from 1e-8 to 1e6.
 
     Raises:
@@ -94,10 +97,10 @@ def hold_long_run(spec: Any, side: str) -> None:
                 for bound in ((values.low, values.high) if name == "lr" else (0.0, values.high))]
     for options, steps, dtype in ((usual, STEPS, "float64"), (usual, STEPS, "float32"),
                                   *((chosen, EDGES, "float64") for chosen in (*edges, *extremes))):
-        _hold_run(spec, side, options, steps, dtype, SHAPES if steps == STEPS else SHAPES[:6])
+        _hold_run(side, spec, options, steps, dtype, SHAPES if steps == STEPS else SHAPES[:6])
 
 
-def _hold_run(spec: Any, side: str, options: dict[str, float], steps: int, dtype: str,
+def _hold_run(side: Side, spec: Spec, options: dict[str, float], steps: int, dtype: str,
               shapes: tuple[tuple[int, ...], ...]) -> None:
     rng, u = np.random.default_rng(0), float(np.finfo(dtype).eps) / 2
     start = [rng.standard_normal(shape).astype(dtype) for shape in shapes]
@@ -121,7 +124,7 @@ def _hold_run(spec: Any, side: str, options: dict[str, float], steps: int, dtype
                     f"from the plain recomputation, where rounding makes at most {one.dp[apart.argmax()]:.3g}")
 
 
-def hold_closed_form(spec: Any, side: str) -> None:
+def check_closed_form(side: Side, spec: Spec) -> None:
     """Under a constant gradient, what the parameters are after 10,000 steps is a sum in closed form.
 
     Raises:
@@ -149,11 +152,25 @@ def hold_closed_form(spec: Any, side: str) -> None:
             f"{full}, step {steps:,}: {found}, in closed form {expected.astype(float)}"
 
 
-def hold_clipping(clip: Any) -> None:
-    """Clipping a dozen tensors of all sizes: the norm of all, and the factor of each, by their definitions.
+def _clipped(side: Side, spec: Spec, gradients: list[Array], limit: float) -> tuple[list[Array], Any]:
+    """Gradients of one dtype as a side clips them, and their norm."""
+    named = {str(number): g for number, g in enumerate(gradients)}
+    case = Case(spec, {}, "normal", 1.0, "C", dict.fromkeys(spec.options, limit), 0)
+    found = side.run(case, Data({}, named, {}, {}), LANES[f"cpu-{gradients[0].dtype}"])
+    return [found[name] for name in named], found["norm"]
 
-    Args:
-        clip: function of a list of arrays and the largest norm that gives the clipped ones and the norm.
+
+def check_clipping(side: Side, spec: Spec) -> None:
+    """At norms around the limit: what is below it stays as it is, bit for bit."""
+    for norm, limit, expected in ((5.0, 5.01, [3.0, 4.0]), (5.0, 9.0, [3.0, 4.0]), (5.0, 4.0, None)):
+        (after,), found = _clipped(side, spec, [np.array([3.0, 4.0])], limit)
+        assert abs(float(found) - norm) <= 2.0**-50, f"the norm of 3, 4 is {found}"
+        right = after.tolist() == expected if expected else abs(after[0] - 3.0 * limit / (norm + 1e-6)) <= 2.0**-50
+        assert right, f"norm {norm}, limit {limit}: clipped to {after}"
+
+
+def check_many(side: Side, spec: Spec) -> None:
+    """Clipping a dozen tensors of all sizes: the norm of all, and the factor of each, by their definitions.
 
     Raises:
         AssertionError: it is another.
@@ -168,7 +185,7 @@ def hold_clipping(clip: Any) -> None:
         u = float(np.finfo(dtype).eps) / 2
         for share in (1e-6, 0.3, 0.999, 1.001, 3.0):
             limit = float(share * norm)
-            clipped, found = clip([g.copy() for g in gradients], limit)
+            clipped, found = _clipped(side, spec, gradients, limit)
             # pairwise or in blocks, the squares of 10,000 entries take some dozen roundings one after the other
             assert abs(np.longdouble(found) - norm) <= 64 * u * norm, f"{dtype}: norm {found}, of {norm}"
             quotient = np.longdouble(limit) / (norm + np.longdouble(1e-6))
