@@ -164,8 +164,8 @@ def _in_numpy(case, data, lane):
             run_reference(case, data.map(lambda a: a.astype(np.float64).view(Noisy)), forced)
 
     def copy(number, sign=0):
-        # one copy also flushes subnormals to zero: vector kernels may, and later factors make it visible
-        underflow = 0 if number else lane.underflow
+        # one copy also loses what underflows: vector kernels may, and later factors make it visible
+        underflow = 0 if number else lane.flushed
         turns.start(sign)
         with noise(lane.unit_roundoff, f"{case.id} {number}", underflow=underflow, ties=ties,
                    round=lane.round, accumulator=lane.accumulator, turns=turns):
@@ -197,7 +197,8 @@ def _in_torch(case, data, lane):
 
     def copy(number, sign=0):
         turns.start(sign)
-        return run(lane.torch_dtype, lane.device, TorchNoise(f"{case.id} {number}", turns))
+        underflow = 0.0 if number else lane.flushed
+        return run(lane.torch_dtype, lane.device, TorchNoise(f"{case.id} {number}", turns, underflow))
 
     with lane.mode():
         reference = run(lane.torch_dtype, lane.device, None)

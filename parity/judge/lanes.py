@@ -56,6 +56,11 @@ class Lane:
         return 4 * 2.0**-24 if self.torch_dtype == "float16" else float(np.finfo(self.dtype).smallest_normal)
 
     @property
+    def flushed(self):
+        """Size below which a result may become zero; 0 in float16, whose kernels compute in float32 and round."""
+        return 0.0 if self.torch_dtype == "float16" else self.underflow
+
+    @property
     def round(self):
         """Function of an array that rounds it to this lane's format; None where NumPy computes in it."""
         return ROUND.get(self.torch_dtype)

@@ -166,7 +166,8 @@ class Noise:
     Args:
         unit_roundoff: u of the arithmetic imitated; operations err by at most 2u. 0 for none.
         seed: text from which the stream follows.
-        underflow: results below this size become zero, as in arithmetic without subnormals.
+        underflow: results come nearer to zero by twice this, and no further: what is lost where there are no
+            subnormals, or by a kernel's exponential that scales by a power of two on its way.
         round: function of an array that rounds it to the format; None where the dtype itself does.
         ties: ``Ties`` to record into or to go by; None for comparisons that see the noise.
         accumulator: u in which products and sums add up, where that is finer than the format; 0 for the same.
@@ -188,8 +189,17 @@ class Noise:
         """The array, each entry off by its own relative error, as ``length`` roundings add up to; in its own dtype."""
         x = self.off(x, self.unit_roundoff * math.sqrt(length))
         if self.underflow:
-            x[np.abs(x) < self.underflow] = 0
+            x = self.sunk(x)
         return x if self.round is None else self.round(x)
+
+    def sunk(self, x):
+        """The array, each entry nearer to zero by twice the underflow; those too large to lose anything as they are."""
+        size = np.abs(x)
+        small = size < 2 * self.underflow / np.finfo(x.dtype).eps
+        if small.any():
+            x = np.array(x)
+            x[small] *= np.maximum(1 - 2 * self.underflow / size[small], 0)
+        return x
 
     def partial(self, x, length):
         """A partial sum, after so many more entries; not yet rounded to the format where it adds up in a finer one."""

@@ -21,6 +21,7 @@ from .noise import _blocks
 
 HALF = torch.float16, torch.bfloat16
 FLOATING = *HALF, torch.float32, torch.float64
+SUBNORMAL = 2.0**-24  # spacing of the smallest numbers of float16
 
 
 def _names(text):
@@ -96,14 +97,15 @@ class TorchNoise(TorchDispatchMode):
     Args:
         seed: text from which the errors follow; None for none.
         turns: ``noise.Turns`` to record decisions into, or whose decisions to turn; None for neither.
+        underflow: results come nearer to zero by twice this, as in ``noise.Noise``.
 
     Attributes:
         unknown: names of the operations met that no table here knows; they are taken for composite.
     """
 
-    def __init__(self, seed, turns=None):
+    def __init__(self, seed, turns=None, underflow=0.0):
         super().__init__()
-        self.turns, self.exact, seed = turns, seed is None, seed or ""
+        self.turns, self.underflow, self.exact, seed = turns, underflow, seed is None, seed or ""
         self.position = int.from_bytes(hashlib.blake2s(seed.encode(), digest_size=4).digest(), "little")
         self.unknown = set()
 
@@ -151,7 +153,13 @@ class TorchNoise(TorchDispatchMode):
         errors = pool[start : start + size]
         if len(errors) < size:
             errors = torch.cat((errors, pool)).repeat(size // len(pool) + 1)[:size]
-        return (x.to(wide) * (1 + u * errors.reshape(x.shape))).to(x.dtype)
+        errors = errors.reshape(x.shape)
+        found = x.to(wide) * (1 + u * errors)
+        if x.dtype == torch.float16:  # near zero it rounds to whole subnormals
+            found = found + torch.where(x == 0, 0, SUBNORMAL / 2 * errors)
+        if self.underflow:
+            found = found * (1 - 2 * self.underflow / found.abs()).clamp_min(0).where(found != 0, 1)
+        return found.to(x.dtype)
 
     def _cast(self, func, args, kwargs, written):
         result = func(*args, **kwargs)

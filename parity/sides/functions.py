@@ -210,7 +210,7 @@ def noisy_port(case, data, lane):
 
     def copy(number, sign=0):
         turns.start(sign)
-        mode = TorchNoise(f"{case.id} {number}", turns)
+        mode = TorchNoise(f"{case.id} {number}", turns, 0.0 if number else lane.flushed)
         found = run(mode)
         unknown.update(mode.unknown)
         return found

@@ -190,8 +190,9 @@ def _scan(step, x):
 
 
 cumsum = _pair("cumsum", lambda x: _scan(torch.add, x), lambda x: x.cumsum(1), {"x": "N T D"})
-cumprod = _pair("cumprod", lambda x: _scan(torch.mul, x), lambda x: x.cumprod(1), {"x": "N T D"},
-                ranges={"T": (2, 3, 5)})
+cumprod = _pair("cumprod", lambda x: _scan(torch.mul, x), lambda x: x.cumprod(1),
+                # torch's backward divides by x: beside zero it loses what the products themselves keep
+                {"x": floats("N T D", draw=_away_from_zero)}, ranges={"T": (2, 3, 5)})
 logcumsumexp = _pair("logcumsumexp", lambda x: torch.log(torch.exp(x).cumsum(1)), lambda x: x.logcumsumexp(1),
                      {"x": "N T D"})
 variance = _pair("var", lambda x: ((x - x.mean(-1, keepdims=True)) ** 2).sum(-1) / (x.shape[-1] - 1),
