@@ -20,6 +20,7 @@ import numpy as np
 from ..errors import UsageError, amount, whole
 from ..judge.finding import Finding
 from ..judge.report import Report
+from . import confirm, samples
 from .answers import BACKWARD, FAILED, Audited, Policy, from_plain
 from .fit import GRADIENTS, methods_of
 from .recognise import NotTried, Planned, recognised
@@ -269,8 +270,6 @@ class _Collector:
         if not self.told:
             raise ValueError("no result before it")
         if not self.live and self.open.ok and not self.open.skipped:
-            from . import confirm
-
             try:
                 self.open.findings += (confirm.confirm(self.open, self.like is not None, link)
                                        if self.open.given is None else confirm.confirm_given(self.open, link))
@@ -304,7 +303,6 @@ class _Collector:
 
 def _also(result, words, fit, named, seed):
     """Adds what another stride, padding or mode of the same layer shows."""
-    from . import samples
     from .checks import Examination
 
     result.variants[f"with {words}"] = fit.recipe
@@ -314,7 +312,9 @@ def _also(result, words, fit, named, seed):
     adapted = fit.adapted()
     subject = Subject(adapted)
     subject.name = result.name
-    base = samples.given(fit.inputs, adapted.params, (adapted.input_names, adapted.param_names), seed)
+    base, made = _first(fit.inputs, adapted, subject, seed)
+    if result.stale:
+        base = made
     base.words = f"with {words}"
     other = Examination(subject, base, named, seed, lambda finding: None).run_values()
     result.findings += other.findings
@@ -325,9 +325,39 @@ def _also(result, words, fit, named, seed):
         result.remark(f"right with {words}")
 
 
+def _first(inputs, layer, subject, seed):
+    """The first sample of given inputs, parameters moved off what the constructor gave; and the same with those."""
+    guessed, rng = hasattr(layer, "recipe"), np.random.default_rng([seed, 29])
+    names = getattr(layer, "input_names", None) or subject.accepted, getattr(layer, "param_names", None)
+    made = samples.given(inputs, list(getattr(layer, "params", [])), names, seed)
+    params = {n: samples.off(a, rng, guessed) for n, a in made.params.items()}
+    if seed and guessed:  # what was guessed is drawn anew
+        made = replace(made, inputs={n: confirm.jitter(a, rng) for n, a in made.inputs.items()})
+        params = {n: confirm.jitter(a, rng) for n, a in params.items()}
+    return replace(made, params=params), made
+
+
+def _as_made(subject, made, moved):
+    """Why parameters are judged at the values that they were made with; empty where there is no reason to."""
+    at = "judged at the values that the constructor gives"
+    try:
+        subject.forward(subject.make(made), list(made.inputs.values()))
+        found = {n: where for n, where in samples.copied(subject, made).items()
+                 if not np.array_equal(made.params[n], moved.params[n])}
+    except Exception:  # a layer that cannot be run has a finding of its own
+        return ""
+    if found:
+        names = ", ".join(f"{n} in {where}" for n, where in found.items())
+        return f"{at}: it keeps a copy of {names}, which does not follow the parameter when an optimizer changes that"
+    try:
+        subject.forward(subject.make(moved), list(moved.inputs.values()))
+    except Exception as error:
+        return f"{at}: at others forward raised {type(error).__name__}"
+    return ""
+
+
 def _examine(target, spec, named, seed, inputs, link, dtype="float64"):
     """The examination itself, in the child process."""
-    from . import confirm, samples
     from .checks import Examination, _trace
 
     name = target.__name__ if inspect.isclass(target) else getattr(target, "title", type(target).__name__)
@@ -353,12 +383,7 @@ def _examine(target, spec, named, seed, inputs, link, dtype="float64"):
                 subject = Subject(target(), spec)
                 subject.name = name
             instance = subject.target
-            names = (getattr(instance, "input_names", None) or subject.accepted, getattr(instance, "param_names", None))
-            base = samples.given(inputs, list(getattr(instance, "params", [])), names, seed)
-            if seed and hasattr(instance, "recipe"):  # what was guessed is drawn anew
-                rng = np.random.default_rng([seed, 29])
-                base = replace(base, params={n: confirm.jitter(a, rng) for n, a in base.params.items()},
-                               inputs={n: confirm.jitter(a, rng) for n, a in base.inputs.items()})
+            base, made = _first(inputs, instance, subject, seed)
             subject.spec = None
         else:
             base = samples.sample(subject, seed=seed)
@@ -368,6 +393,15 @@ def _examine(target, spec, named, seed, inputs, link, dtype="float64"):
         result.given = base if inputs is not None else None
         result.recipe = getattr(subject.target, "recipe", None)
         result = examination.run()
+        if inputs is not None and result.errors and (stale := _as_made(subject, made, base)):
+            # judged where the layer agrees with itself, which is as it was made
+            base = subject.base = made
+            examination = Examination(subject, base, named, seed, examination.emit)
+            recipe, result = result.recipe, examination.result
+            result.given, result.recipe = base, recipe
+            result = examination.run()
+            result.stale = stale
+            result.remark(stale)
         if dtype == "float32" and not result.skipped:
             examination.in_float32()
         result.unjudged |= leftover

@@ -37,6 +37,9 @@ WARNINGS = {
     "mutated-params": "Only the optimizer may change the parameters.",
     "replaced": "An optimizer, and a model that gathered `grads`, hold the old arrays and never see these gradients: "
                 "write `self.grads[i][...] = dW`.",
+    "shape": "An optimizer may broadcast it, and whoever adds it to another gets a third shape: give it the shape of "
+             "its array.",
+    "name": "Whoever reads the name takes it for the other function; the gradient is judged against your own forward.",
     "second-backward": "backward changed what forward had kept, so it cannot be called again (for a second loss, or a "
                        "check).",
     "state-kept": "The answer depends on what was computed before: reset the state at the start of forward.",
@@ -130,6 +133,7 @@ class Audited(Result):
         recipe: how what was guessed is run, a ``Recipe``; None for what has forward and backward as in the book.
         variants: by the words of a finding that is about other values than the usual, the ``Recipe`` that ran it.
         shapes: of the outputs of the first sample.
+        stale: why it was judged at the parameters that its constructor gives, and at no others; empty where it was not.
         seconds: it took.
     """
 
@@ -143,6 +147,7 @@ class Audited(Result):
     recipe: Any = None
     variants: dict[str, Any] = field(default_factory=dict)
     shapes: tuple[tuple[int, ...], ...] = ()
+    stale: str = ""
     seconds: float = 0.0
 
     @property
@@ -177,7 +182,9 @@ class Audited(Result):
         gone = not self.shapes or any(f.check in ("raised", "ended") and not f.words for f in self.errors)
         return {
             "forward right": "no" if no(FORWARD) else "no twin" if not (self.twin or self.canonical) else
-            "another function" if any(f.kind not in WARNINGS for f in said[FORWARD]) else
+            "not what its name says" if any(f.kind == "name" for f in said[FORWARD]) else
+            "another function" if any(f.kind not in WARNINGS and "leading axes" not in f.words
+                                      for f in said[FORWARD]) else
             "unknown" if not self.shapes else "yes",
             "gradient right": "no" if no(BACKWARD) else "yes" if self.judged and not self.unjudged else UNJUDGED,
             "protocol kept": "no" if any(f.kind in WARNINGS or f.verdict == PROTOCOL for f in self.findings) else
@@ -223,7 +230,7 @@ class Audited(Result):
                 "judged": self.judged, "unjudged": self.unjudged, "skipped": self.skipped,
                 "witnessed": [[case_id, outputs, grads] for case_id, (outputs, grads) in self.witnessed.items()],
                 "given": None if given is None else [given.id, given.params, given.inputs, given.sizes, given.seed],
-                "shapes": [list(s) for s in self.shapes], "seconds": self.seconds}
+                "shapes": [list(s) for s in self.shapes], "seconds": self.seconds, "stale": self.stale}
 
     def take(self, plain: Plain) -> None:
         """Takes what ``to_plain`` gave in the other process.
@@ -234,6 +241,7 @@ class Audited(Result):
         self.findings = sorted((self.policy.grade(from_plain(f)) for f in plain["findings"]),
                                key=lambda f: SEVERITIES.index(f.severity))
         self.remarks = [_text(r) for r in plain["remarks"]]
+        self.stale = _text(plain["stale"])
         self.skipped = _text(plain["skipped"])  # as by another name, under which it has no twin
         self.judged = {_text(name): float(share) for name, share in plain["judged"].items()}
         self.unjudged = {_text(name): _text(why) for name, why in plain["unjudged"].items()}

@@ -194,9 +194,27 @@ class Examination:
                   # a rank refused is not a wrong gradient
                   severity=NOTE if "leading axes" in sample.words else ERROR, detail=_trace(error))
 
-    def stub(self, what, does, sample):
+    def stub(self, what, does, sample, quantity=""):
         """A part that nobody has written yet, of which nothing else is said."""
-        self.tell("stub", what, STUB, f"{what} {does}", "stub", sample)
+        self.tell("stub", quantity or what, STUB, f"{what} {does}", "stub", sample)
+
+    def _never_written(self, measured, name):
+        """Whether what stands where a parameter's gradient is kept stands there after backward too."""
+        subject, sample = self.subject, measured.sample
+        if name not in sample.params:
+            return False
+        try:
+            layer = subject.make(sample)
+            subject.forward(layer, _fresh(sample))
+            place = subject.places(layer, sample)[list(sample.params).index(name)]
+            buffer = getattr(layer, "buffers", getattr(layer, "grads", ()))[place]
+            buffer[...] = calls.FILLED
+            layer._cleared = lambda text: None
+            found = gradients(subject, sample, layer, subject.backward(layer, [np.array(c)[()] for c in
+                                                                                measured.cotangents]))[name]
+        except Exception:  # no array of its own, or a call that has a finding of its own
+            return False
+        return bool(np.all(found == calls.FILLED))
 
     def blank(self, outputs):
         """What a forward does that nobody has written: empty where it computes something."""
@@ -300,6 +318,9 @@ class Examination:
             self.forward_alone(measured)
             return None
         measured.got = {n: None if g is None else np.array(g) for n, g in got.items()}
+        for name, (came, own) in subject.reshaped.items():
+            self.tell("shape", f"grad.{name}", PROTOCOL, f"its shape is {came}, expected {own}: its numbers are judged as that",
+                      "shape", sample)
         measured.kept = {n: getattr(layer, n, None) for n in subject.spec.kept} if subject.spec else {}
         if self.canonical is not None:
             ask_canonical(self.canonical, measured)
@@ -595,6 +616,9 @@ class Examination:
         # a path dropped early makes all that is behind it wrong: the smallest arrays are explained first
         for name, right in sorted(fresh.items(), key=lambda pair: np.size(pair[1])):
             got = measured.got[name]
+            if not got.any() and self._never_written(measured, name):
+                self.stub("backward", f"never writes the gradient of {name}", sample, f"grad.{name}")
+                continue
             index = _worst(right, got, units["grad", name])
             self.scene.agrees = bool(same) or not measured.right_outputs
             kind, diagnosis = diagnose.gradient(self.scene, name)

@@ -132,7 +132,9 @@ def confirm_given(result, link):
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
         for _ in range(CASES):
-            sample = replace(result.given, params={n: jitter(a, rng) for n, a in result.given.params.items()},
+            params = result.given.params if result.stale else {
+                n: jitter(a, rng) for n, a in result.given.params.items()}
+            sample = replace(result.given, params=params,
                              inputs={n: jitter(a, rng) for n, a in result.given.inputs.items()})
             asked = _AskedGiven(result, sample, link, rng)
             if asked.reply[0] != "quantities":
@@ -147,21 +149,34 @@ def confirm_given(result, link):
             says.add(_as_named(result, sample, asked.outputs))
             count += 1
     result.remark(f"confirmed on {count} cases that it could not know")
-    if says <= {None}:
+    return _by_its_name(result, says)
+
+
+def _by_its_name(result, says):
+    """Findings where a forward is not what its name says, in every case that was asked."""
+    named = canonical.called(result.name)
+    if named is None or says & {None}:
         return []
-    result.canonical, _ = canonical.called(result.name)
-    if says == {True}:
-        result.remark(f"its forward is that of a canonical {result.canonical}")
+    result.canonical = named.title
+    if says == {canonical.RIGHT}:
+        result.remark(f"its forward is that of a canonical {named.title}")
         return []
-    return [Finding("forward", "", FORWARD, f"by its name it is a {result.canonical}, and gives something else",
+    if len(says) == 1 and says != {canonical.OTHER}:
+        return [Finding("forward", "", FORWARD, f"the forward differs from what its name says, a {named.title}: "
+                        f"{says.pop()}", "name")]
+    return [Finding("forward", "", FORWARD, f"by its name it is a {named.title}, and gives something else",
                     "canonical", NOTE, breaks="The gradient is judged against your own forward.")]
 
 
 def _as_named(result, sample, outputs):
-    """Whether an output is what the layer's name says; None where that says nothing."""
+    """What the outputs are by the layer's name; None where that says nothing."""
     constant = result.recipe.constant if result.recipe is not None else ()
-    inputs = dict(sorted(sample.inputs.items(), key=lambda pair: pair[0] in constant or pair[1].dtype.kind != "f"))
-    return canonical.agrees(result.name, sample.params, inputs, outputs[0]) if len(outputs) == 1 else None
+    inputs = dict(sorted(sample.inputs.items(), key=lambda pair: pair[0] in constant))
+    if any(n in inputs and a.dtype.kind in "iu" for n, a in inputs.items()) and len(inputs) == 2 and not sample.params:
+        inputs = dict(sorted(inputs.items(), key=lambda pair: pair[1].dtype.kind != "f"))
+    said = [canonical.judged(result.name, [*inputs.values(), *sample.params.values()], np.asarray(o)) for o in outputs]
+    return canonical.RIGHT if canonical.RIGHT in said else next((s for s in said if s not in (None, canonical.OTHER)),
+                                                                said[0])
 
 
 class _Asking:

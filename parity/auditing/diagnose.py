@@ -335,7 +335,7 @@ def added(scene, name):
         for times in (1, -1):
             if scene.same(rest, times * np.asarray(other)):
                 return "doubled", f"{label} is added to it" if times == 1 else f"{label} is subtracted from it"
-    if rest.size and scene.same(rest, np.full_like(rest, rest.flat[0]), abs(rest.flat[0])):
+    if rest.size > 1 and scene.same(rest, np.full_like(rest, rest.flat[0]), abs(rest.flat[0])):
         return "added", f"a constant {rest.flat[0]:.6g} is added to it"
     return None
 

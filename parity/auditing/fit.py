@@ -37,7 +37,7 @@ CACHE = re.compile(r"^(\w*cache\w*|memory|mem|ctx|context|saved|store|tape|tmp|s
                    r"residuals?|bag|info)$")
 RATES = re.compile(r"^(lr|learning_?rate|eta|step_?size)$")
 FILES = re.compile(r"path|file|dir|folder|url|stream|descriptor|fd$", re.I)
-COTANGENT = re.compile(r"^(d|grad|delta|g_|g$|up|top)", re.I)
+COTANGENT = re.compile(r"^(d(?!ata|elta$|im|ep)|grad|g_|g$|up|top)", re.I)
 DATA = re.compile(r"^(xs?|inputs?|inpt|in_?data|input_data|layer_input|a_prev|bottom|in_arr)$")
 LOSS = re.compile(r"loss|cost|entropy|mse|mae|hinge|criterion|error|likelihood|nll|bce", re.I)
 LOGS = re.compile(r"entropy|bce|nll|likelihood|\bce\b|log_?loss|crossent", re.I)
@@ -693,7 +693,14 @@ def _all_ways(backward: Any, call: Call, outputs: list[str], local: dict[str, An
         names = _needed(backward) + further
         yield from (way for way in _ways(backward, names, call, outputs, local, derivative, cached, label)
                     if way[1] == len(outputs))
-    yield from _ways(backward, _needed(backward), call, outputs, local, derivative, cached, label)
+    plain = list(_ways(backward, _needed(backward), call, outputs, local, derivative, cached, label))
+    starts = [p.name for p in _parameters(backward) if p.default in (1, None) and not isinstance(p.default, bool)
+              and (p.default == 1 or COTANGENT.match(p.name)) and p.kind is not p.VAR_POSITIONAL
+              and not RATES.match(p.name.lower())]
+    if starts and np.ndim(_value(outputs[0], {"np": np}, local)) == 0:  # a chain may go on behind a loss
+        yield from ((", ".join(filter(None, (given, f"{starts[0]}=dy0"))), 1, rate) for given, count, rate in plain
+                    if not count)
+    yield from plain
 
 
 def _ways(backward: Any, names: list[str], call: Call, outputs: list[str], local: dict[str, Any], derivative: bool,
@@ -731,7 +738,7 @@ def _ways(backward: Any, names: list[str], call: Call, outputs: list[str], local
         elif derivative:
             choices.append([lowered.get(low, x)])
         elif label:
-            choices.append([x, "dy"])
+            choices.append(["dy", x] if COTANGENT.match(low) and not DATA.match(low) else [x, "dy"])
         elif DATA.match(low) and len(open_names) > 1:
             choices.append([x])
         elif len(open_names) > 1 and not re.match(r"(d|grad|delta|g|err|top|up|out|prev|next|acc)", low):

@@ -7,11 +7,12 @@ import numpy as np
 
 from ..cases.case import Case, choices, fitting
 from ..spec.axes import axes, shape
-from .subject import Sample
+from .subject import Sample, kept_arrays
 
 SIZES = {"N": 3, "T": 5, "U": 4, "V": 9, "D": 7, "H": 2, "...": (3,)}  # all different, as are their doubles
 OTHER = {"N": 4, "T": 3, "U": 5, "V": 6, "D": 2, "H": 7, "...": (5,)}
 GROWN = 2  # factor by which one axis is varied alone, to tell 1/N from 1/T
+SMALL, SENSIBLE = 0.1, 0.4  # size of a parameter below which it is drawn larger, and how large then
 MANY = 33  # batch size past those at which matrix kernels change their path
 
 
@@ -111,6 +112,35 @@ def _wide(array):
 def measured(array):
     """Whether an array holds numbers that may be any; signs, zeros and ones are marks."""
     return array.dtype.kind == "f" and not np.isin(array, (-1, 0, 1)).all()
+
+
+def off(array, rng, guessed=False):
+    """A parameter away from what a constructor gives: other ones for equal entries, or zeros and ones alone; of what
+    nobody passed also for values so small that a layer all but forgets them. What is positive stays so.
+
+    Args:
+        guessed: whether the layer was made by trial, and not by whoever asks.
+    """
+    a = np.array(array)
+    if a.dtype.kind != "f" or not a.size:
+        return a
+    if np.isin(a, (-1, 0, 1)).all() or (a == a.flat[0]).all():
+        return a * rng.uniform(0.5, 1.5, a.shape) if (a > 0).all() else a + 0.5 * rng.standard_normal(a.shape)
+    size = np.sqrt(np.mean(np.square(a)))
+    return a * (SENSIBLE / size) if guessed and 0 < size < SMALL else a
+
+
+def copied(subject, base):
+    """Which parameters a new layer also holds a copy of, that nobody who changes the parameter changes: by name, where.
+    """
+    layer = subject.make(base)
+    gradients = [*getattr(layer, "buffers", getattr(layer, "grads", ()))]
+    kept = {path: a for path, a in kept_arrays(getattr(layer, "layer", layer)).items()
+            if not any(a is g for g in gradients)}
+    params = dict(zip(base.params, (layer.params[i] for i in subject.places(layer, base)), strict=True))
+    return {name: path.lstrip(".") for name, p in params.items() for path, a in kept.items()
+            if a.size == p.size and not any(np.may_share_memory(a, q) for q in params.values())
+            and np.allclose(np.sort(np.abs(a), axis=None), np.sort(np.abs(p), axis=None))}
 
 
 def rows(subject, base):

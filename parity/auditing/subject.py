@@ -96,6 +96,7 @@ class Subject:
         self.kind = target if self.is_class else type(target)
         self.order = None
         self.discrete = []  # of each output, whether it is: integers, booleans
+        self.reshaped = {}  # by gradient, the shape that it came in, and its own
         self.models = {}
         functions = getattr(target, "functions", ())
         written = getattr(target, "kind", None) or self.kind  # behind what stands for it
@@ -304,7 +305,20 @@ def gradients(subject, sample, layer, returned):
     for name in sample.states:
         if getattr(layer, f"d{name}", None) is not None:
             found[name] = getattr(layer, f"d{name}")
-    return {name: None if g is None else np.asanyarray(g) for name, g in found.items()}
+    point, subject.reshaped = sample.point(), {}
+    for name, g in found.items():
+        found[name] = g = None if g is None else np.asanyarray(g)
+        if g is not None and g.shape != (wanted := point[name].shape) and same_order(g.shape, wanted):
+            subject.reshaped[name] = g.shape, wanted
+            found[name] = g.reshape(wanted)
+    return found
+
+
+def same_order(a, b):
+    """Whether two shapes are of the same entries in the same order: axes of one entry aside, one joins neighbouring
+    axes of the other."""
+    a, b = ([int(n) for n in np.cumprod([n for n in shape if n != 1])] for shape in (a, b))
+    return a[-1:] == b[-1:] and (set(a) <= set(b) or set(b) <= set(a))
 
 
 def quantities(subject, sample, cotangents=None, cast=np.asarray):
