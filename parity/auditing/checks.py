@@ -319,8 +319,8 @@ class Examination:
             return None
         measured.got = {n: None if g is None else np.array(g) for n, g in got.items()}
         for name, (came, own) in subject.reshaped.items():
-            self.tell("shape", f"grad.{name}", PROTOCOL, f"its shape is {came}, expected {own}: its numbers are judged as that",
-                      "shape", sample)
+            self.tell("shape", f"grad.{name}", PROTOCOL, f"its shape is {came}, expected {own}: its numbers are judged "
+                      "as that", "shape", sample)
         measured.kept = {n: getattr(layer, n, None) for n in subject.spec.kept} if subject.spec else {}
         if self.canonical is not None:
             ask_canonical(self.canonical, measured)
