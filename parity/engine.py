@@ -4,26 +4,28 @@ import itertools
 import shlex
 import time
 import traceback
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from .cases.case import draw, parse
+from .cases.case import Case, draw, parse
 from .errors import UsageError, amount, whole
-from .judge.budget import measure
+from .judge.budget import Yardstick, measure
 from .judge.compare import compare, shares, worst
 from .judge.finding import Finding
-from .judge.lanes import LANES, select
+from .judge.lanes import LANES, Entry, Lane, select
 from .judge.pooled import RATE, Pool, leaning
 from .judge.report import Report, Untested
-from .judge.verdict import verdict
+from .judge.verdict import Shares, verdict
 from .processes import one_thread, parallel
 from .settings import own_settings, settled
 from .sides import NoGradient, blamed, run_port, untested
 from .spec.catalogue import Catalogue
+from .spec.results import Arrays
 from .spec.spec import Spec
 from .trust.vacuity import blind
 
@@ -33,6 +35,9 @@ BEYOND = "the case lies beyond what half precision can tell"
 WORDS = 400  # characters of an error's message that are shown
 HERE = str(Path(__file__).parent)
 EXPLAINED = 5  # cases with findings of which the witnesses say something
+
+Layers = str | Spec | Iterable[Spec]  # a glob over names, a Pair, or several
+Progress = Callable[[int, int | None, str], object]  # of cases done, cases in all, the current layer
 
 
 @dataclass
@@ -53,15 +58,15 @@ class Outcome:
     case_id: str
     layer: str
     lane: str
-    shares: dict = field(default_factory=dict)
-    findings: list = field(default_factory=list)
-    leaning: dict = field(default_factory=dict)
-    blind: tuple | None = None
-    untested: dict = field(default_factory=dict)
+    shares: dict[str, float | None] = field(default_factory=dict)
+    findings: list[Finding] = field(default_factory=list)
+    leaning: dict[tuple[str, str], tuple[tuple[float, float, float], ...]] = field(default_factory=dict)
+    blind: tuple[tuple[str, str], ...] | None = None
+    untested: dict[str, str] = field(default_factory=dict)
     pairs: str | None = None
 
 
-def run_case(case, lanes):
+def run_case(case: Case, lanes: list[Lane]) -> list[Outcome]:
     """One case in every lane, both sides held against the oracle.
 
     Args:
@@ -74,7 +79,7 @@ def run_case(case, lanes):
     return list(outcomes(case, lanes))
 
 
-def outcomes(case, lanes):
+def outcomes(case: Case, lanes: Iterable[Lane]) -> Iterator[Outcome]:
     """The outcomes of ``run_case``, each as it is known."""
     yardsticks = {}
     for lane in lanes:
@@ -95,7 +100,7 @@ def outcomes(case, lanes):
         yield outcome
 
 
-def _hold(outcome, case, lane, yardstick):
+def _hold(outcome: Outcome, case: Case, lane: Lane, yardstick: Yardstick) -> None:
     sides = {"reference": yardstick.reference, "port": run_port(case, yardstick.data, lane, yardstick.forced)}
     again = {}
     projected = {side: yardstick.projected(quantities) for side, quantities in sides.items()}
@@ -131,7 +136,7 @@ def _hold(outcome, case, lane, yardstick):
     _play(outcome, case, lane)
 
 
-def _play(outcome, case, lane):
+def _play(outcome: Outcome, case: Case, lane: Lane) -> None:
     """The case's program of calls on one object, where it has one, in one of the lanes of its kind."""
     from .promises.histories import broken, plays
 
@@ -142,27 +147,29 @@ def _play(outcome, case, lane):
             outcome.findings.append(_finding(outcome, "history", broke.quantity, verdict=side, diagnosis=str(broke)))
 
 
-def _unsteady(case, lane, yardstick, side, first):
+def _unsteady(case: Case, lane: Lane, yardstick: Yardstick, side: str, first: Arrays) -> str:
     """In words, that a side gives something else when it is run again on the same input; empty where it does not."""
     second = run_port(case, yardstick.data, lane, yardstick.forced) if side == "port" else measure(case, lane).reference
     largest = max((worst(share) for share in _moved(yardstick, first, second).values()), default=(0.0, None))[0]
     return f"not deterministic: run again on the same input, it moves by {largest:.3g} budgets" if largest > 1 else ""
 
 
-def _moved(yardstick, first, second):
+def _moved(yardstick: Yardstick, first: Arrays, second: Arrays) -> Arrays:
     """How far the second run lies from the first, in budgets, of the quantities that have one."""
     first, second = yardstick.projected(first), yardstick.projected(second)
     return {name: shares(second[name], np.asarray(first[name], yardstick.oracle[name].dtype), budget)
             for name, budget in yardstick.budget.items() if name in first and name in second}
 
 
-def _finding(outcome, check, quantity="*", **rest):
+def _finding(outcome: Outcome, check: str, quantity: str = "*", **rest: Any) -> Finding:
     return Finding(check, quantity, layer=outcome.layer, lane=outcome.lane, case_id=outcome.case_id,
                    pairs=outcome.pairs, **rest)
 
 
-def check(layer="*", lane="*", *, catalogue=None, cases=None, minutes=None, only=None, seed=0, jobs=1, require=(),
-          progress=None, seen=None):
+def check(layer: Layers = "*", lane: str = "*", *, catalogue: Catalogue | str | None = None, cases: int | None = None,
+          minutes: float | None = None, only: Iterable[tuple[str, str]] | None = None, seed: int = 0, jobs: int = 1,
+          require: str | Iterable[str] = (), progress: Progress | None = None,
+          seen: Callable[[Outcome], object] | None = None) -> Report:
     """Holds the two sides of layers against each other on drawn cases.
 
     Args:
@@ -224,7 +231,7 @@ def check(layer="*", lane="*", *, catalogue=None, cases=None, minutes=None, only
     return report
 
 
-def _judge_pool(report, pool, seed):
+def _judge_pool(report: Report, pool: Pool, seed: int) -> None:
     """Adds the findings of what leans over all cases, where no single case told of it."""
     results = {(result.name, result.lane): result for result in report.results}
     for (layer, lane, quantity, side, kind), total in pool.leaning().items():
@@ -244,7 +251,7 @@ def _judge_pool(report, pool, seed):
 
 
 @own_settings()
-def replay(case_id, lane="*", pairs=None):
+def replay(case_id: str, lane: str = "*", pairs: Any = None) -> Report:
     """Runs one case again.
 
     Args:
@@ -269,7 +276,7 @@ def replay(case_id, lane="*", pairs=None):
     return report
 
 
-def assert_parity(pair, cases=20, lane="cpu-*", seed=0, **options):
+def assert_parity(pair: Layers, cases: int = 20, lane: str = "cpu-*", seed: int = 0, **options: Any) -> None:
     """Holds a ``Pair``, or several, to ``check``.
 
     Args:
@@ -285,7 +292,7 @@ def assert_parity(pair, cases=20, lane="cpu-*", seed=0, **options):
         raise AssertionError(f"\n{report}")
 
 
-def _asked(layer, catalogue):
+def _asked(layer: Layers, catalogue: Catalogue | str | None) -> tuple[Catalogue, str]:
     """The catalogue, and the glob over its names, that were asked for."""
     if isinstance(layer, str):
         return Catalogue.of(catalogue), layer
@@ -296,7 +303,8 @@ def _asked(layer, catalogue):
     return Catalogue.of(layer), "*"
 
 
-def _report(seed, specs, lanes, required, case=None):
+def _report(seed: int | None, specs: list[Spec], lanes: list[Lane], required: Iterable[str],
+            case: Case | None = None) -> tuple[Report, list[Lane]]:
     """An empty report, and the lanes that can run, and that one case can run in."""
     reasons = {entry: entry.untested() or ("" if case is None or entry.admits(case) else BEYOND) for entry in lanes}
     running = [entry for entry, reason in reasons.items() if not reason]
@@ -311,7 +319,7 @@ def _report(seed, specs, lanes, required, case=None):
     ), running
 
 
-def _select(table, name, pattern):
+def _select(table: Mapping[str, Entry], name: str, pattern: str) -> list[Entry]:
     if not isinstance(pattern, str):
         raise UsageError(f"{name} is {pattern!r}, expected a glob such as '*'")
     if not table:
@@ -319,7 +327,7 @@ def _select(table, name, pattern):
     return select(table, pattern)
 
 
-def _required(require, lanes, pattern):
+def _required(require: str | Iterable[str], lanes: list[Lane], pattern: str) -> tuple[str, ...]:
     """The device types that are required; each must be that of a selected lane."""
     devices = (require,) if isinstance(require, str) else tuple(require)
     known = dict.fromkeys(entry.device for entry in LANES.values())
@@ -332,7 +340,7 @@ def _required(require, lanes, pattern):
 
 
 @own_settings()
-def _explain(report, catalogue):
+def _explain(report: Report, catalogue: Catalogue) -> None:
     """Says of some findings who is wrong, of each layer and quantity before the same again: hearing all takes long."""
     left, kinds = {}, {}
     for finding in report.findings:
@@ -352,7 +360,7 @@ def _explain(report, catalogue):
             finding.verdict, finding.diagnosis = said.get(finding.quantity, ("", ""))
 
 
-def _heard(case_id, lane, left, catalogue):
+def _heard(case_id: str, lane: str, left: dict[str, Shares], catalogue: Catalogue) -> dict[str, tuple[str, str]]:
     """The verdict on what left its budget in a case; where the witnesses cannot speak, why."""
     try:
         return verdict(parse(case_id, catalogue), LANES[lane], left)
@@ -360,7 +368,7 @@ def _heard(case_id, lane, left, catalogue):
         return dict.fromkeys(left, ("", f"the witnesses could not be heard: {_words(error)}"))
 
 
-def _words(error):
+def _words(error: Exception) -> str:
     """An error in a line: what it says, shortened, and the last place in code that is nobody's library."""
     said = " ".join(str(error).split())
     said = f"{said[:WORDS]} ..." if len(said) > WORDS else said
@@ -372,7 +380,8 @@ def _words(error):
     return f"{type(error).__name__}: {said} ({place.filename}, line {place.lineno})"
 
 
-def _drawn(specs, lanes, seed, cases, minutes):
+def _drawn(specs: list[Spec], lanes: list[Lane], seed: int, cases: int,
+           minutes: float | None) -> Iterator[tuple[str, list[str]]]:
     """Ids of cases, each with the names of the lanes to run it in; the layers take turns."""
     kinds = [[entry for entry in lanes if (entry.round is None) is whole] for whole in (True, False)]
     deadline = minutes and time.monotonic() + 60 * minutes
@@ -385,7 +394,8 @@ def _drawn(specs, lanes, seed, cases, minutes):
                 yield draw(spec, seed, index, some[0].admits).id, [entry.name for entry in some]
 
 
-def _chosen(only, specs, lanes, catalogue):
+def _chosen(only: Iterable[tuple[str, str]], specs: list[Spec], lanes: list[Lane],
+            catalogue: Catalogue) -> list[tuple[Case, str]]:
     """The pairs of ``only`` whose layer and lane are among these, parsed; refuses what is no such pair."""
     layers, names = {spec.name for spec in specs}, {entry.name for entry in lanes}
     found = []
@@ -401,12 +411,13 @@ def _chosen(only, specs, lanes, catalogue):
     return found
 
 
-def _outcomes_of(catalogue, case_id, lane_names):
+def _outcomes_of(catalogue: Catalogue, case_id: str, lane_names: list[str]) -> Iterator[Outcome]:
     """What a worker does."""
     return settled(outcomes(parse(case_id, catalogue), [LANES[name] for name in lane_names]))
 
 
-def _lost(catalogue, reason, done, case_id, lane_names):
+def _lost(catalogue: Catalogue, reason: str, done: list[Outcome], case_id: str,
+          lane_names: list[str]) -> tuple[Outcome | None, tuple[str, list[str]] | None]:
     """The outcome of a case in the lane in which its worker died, and what is left of the case."""
     if len(done) == len(lane_names):  # it died of what came after
         return None, None

@@ -5,18 +5,25 @@ random errors of the size of its roundoff in every operation. The budget is ``FA
 largest distance that such a copy kept from the oracle.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import reduce
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from ..cases.case import Case, Data
 from ..errors import UsageError
 from ..sides import blamed, run_reference
+from ..spec.results import Arrays
+from ..spec.spec import Spec
 from .compare import CHOSEN, shares, worst
+from .lanes import Lane
 from .noise import Noisy, Turns, deciding, noise, recording
-from .pooled import gauge
-from .witness import DOUBT, Differentiator
+from .pooled import Gauge, gauge
+from .witness import DOUBT, Derivative, Differentiator
 
 FACTOR = 8  # one for all layers, dtypes and devices; right results stay below 3.4 without it
 COPIES = 6
@@ -40,35 +47,35 @@ class Yardstick:
         directions: of gradients of many entries, the vectors ``(k, *shape)`` along which they are judged.
     """
 
-    data: object
-    oracle: dict
-    reference: dict
-    budget: dict
-    unsure: dict = field(default_factory=dict)
-    gauges: dict = field(default_factory=dict)
-    used: dict = field(default_factory=dict)
-    untested: dict = field(default_factory=dict)
-    directions: dict = field(default_factory=dict)
+    data: Data
+    oracle: Arrays
+    reference: Arrays
+    budget: Arrays
+    unsure: Arrays = field(default_factory=dict)
+    gauges: dict[str, Gauge] = field(default_factory=dict)
+    used: dict[str, float] = field(default_factory=dict)
+    untested: dict[str, str] = field(default_factory=dict)
+    directions: Arrays = field(default_factory=dict)
 
-    def projected(self, quantities):
+    def projected(self, quantities: Arrays) -> Arrays:
         """The quantities as they are judged: large gradients along directions, where nothing else is known."""
         along = {name: vectors for name, vectors in self.directions.items()
                  if name in quantities and np.shape(quantities[name]) == vectors.shape[1:]}
         return quantities | {name: _along(vectors, quantities[name]) for name, vectors in along.items()}
 
     @property
-    def forced(self):
+    def forced(self) -> NDArray[Any] | None:
         """The oracle's generated ids, for models that generate; else None."""
         return self.oracle.get("ids")
 
 
-def _along(vectors, gradient):
+def _along(vectors: NDArray[Any], gradient: NDArray[Any]) -> NDArray[Any]:
     """The sums of a gradient along directions, in the widest type: their own rounding would be the gradient's."""
     products = (vectors * np.asarray(gradient, np.float64)).reshape(len(vectors), -1)
     return products.sum(axis=1, dtype=np.longdouble).astype(np.float64)
 
 
-def measure(case, lane):
+def measure(case: Case, lane: Lane) -> Yardstick:
     """The yardstick of a case in a lane: the same for every lane of its dtype and roundoff."""
     data = case.data(lane.narrow).frozen()
     oracle, reference, copies = (_in_torch if eager(case.spec) else _in_numpy)(case, data, lane)
@@ -86,7 +93,7 @@ def measure(case, lane):
     return yardstick
 
 
-def _differentiated(case, lane, yardstick):
+def _differentiated(case: Case, lane: Lane, yardstick: Yardstick) -> Yardstick:
     """The yardstick with the gradients of a reference that is a forward alone.
 
     They are the numerical derivative's in the wide type; how far from it an honest gradient may be, only the
@@ -124,12 +131,12 @@ def _differentiated(case, lane, yardstick):
     return found
 
 
-def _lost(gradient, right):
+def _lost(gradient: NDArray[Any] | None, right: NDArray[Any]) -> bool:
     """Whether a gradient is not finite where the right one is."""
     return gradient is not None and bool(np.any(np.isfinite(right) & ~np.isfinite(gradient)))
 
 
-def derivative(case, data):
+def derivative(case: Case, data: Data) -> Derivative:
     """The numerical derivative of a pair's reference by each of its floating inputs; a ``witness.Derivative``."""
     from ..sides.functions import forward
 
@@ -137,7 +144,7 @@ def derivative(case, data):
     wanted = {*case.spec.differentiable(), *wide.params}
     point = {n: a for n, a in (wide.inputs | wide.params).items() if n in wanted}
 
-    def function(point):
+    def function(point: Arrays) -> tuple[Any, ...]:
         return forward(case.spec, case.options, replace(wide, inputs=wide.inputs | {n: point[n] for n in wide.inputs
                                                                                     if n in wanted},
                                                         params={n: point[n] for n in wide.params}))
@@ -146,7 +153,7 @@ def derivative(case, data):
     return witness.at_kinks().elementwise()
 
 
-def _in_numpy(case, data, lane):
+def _in_numpy(case: Case, data: Data, lane: Lane) -> tuple[Arrays, Arrays, list[Arrays]]:
     """Oracle, reference and noisy copies of a reference that computes in NumPy."""
     with np.errstate(all="ignore"):
         oracle = exact(case, data, lane)
@@ -163,7 +170,7 @@ def _in_numpy(case, data, lane):
         with deciding(turns), np.errstate(all="ignore"):
             run_reference(case, data.map(lambda a: a.astype(np.float64).view(Noisy)), forced)
 
-    def copy(number, sign=0):
+    def copy(number: int, sign: int = 0) -> Arrays:
         # one copy also loses what underflows: vector kernels may, and later factors make it visible
         underflow = 0 if number else lane.flushed
         turns.start(sign)
@@ -174,28 +181,28 @@ def _in_numpy(case, data, lane):
     return oracle, _plain(reference), turned(copy, turns)
 
 
-def turned(copy, turns):
+def turned(copy: Callable[..., Arrays], turns: Turns) -> list[Arrays]:
     """The copies of a computation, ``copy(number, sign)``; those with decisions turned, where noise might turn some."""
     copies = [copy(number) for number in range(COPIES)]
     return copies + ([copy(COPIES, 1), copy(COPIES + 1, -1)] if turns.doubtful(FACTOR) else [])
 
 
-def _plain(quantities):
+def _plain(quantities: Arrays) -> Arrays:
     return {name: np.asarray(value) for name, value in quantities.items()}
 
 
-def _in_torch(case, data, lane):
+def _in_torch(case: Case, data: Data, lane: Lane) -> tuple[Arrays, Arrays, list[Arrays]]:
     """The same of a reference made of torch's operations."""
     from ..sides.functions import torch_run
     from .noise_torch import TorchNoise, Widened
 
-    def run(dtype, device, mode):
+    def run(dtype: str, device: str, mode: Any) -> Arrays:
         with blamed("reference"):
             return torch_run(case.spec, case.spec.reference, case.options, data, dtype, device, mode=mode)
 
     turns = Turns()
 
-    def copy(number, sign=0):
+    def copy(number: int, sign: int = 0) -> Arrays:
         turns.start(sign)
         underflow = 0.0 if number else lane.flushed
         return run(lane.torch_dtype, lane.device, TorchNoise(f"{case.id} {number}", turns, underflow))
@@ -214,7 +221,7 @@ def _in_torch(case, data, lane):
     return reference, reference, copies + between
 
 
-def eager(spec):
+def eager(spec: Spec) -> bool:
     """Whether a spec's reference is made of torch's operations."""
     if spec.side != "functions":
         return False
@@ -223,7 +230,7 @@ def eager(spec):
     return kind(spec) == "torch"
 
 
-def exact(case, data, lane):
+def exact(case: Case, data: Data, lane: Lane) -> Arrays:
     """The quantities of a case by the reference in the oracle's dtype.
 
     Where a stateful sequence is cut, the outputs are those of the whole sequence; the gradients are
@@ -237,7 +244,7 @@ def exact(case, data, lane):
     return oracle
 
 
-def _gauges(oracle, copies, lane):
+def _gauges(oracle: Arrays, copies: list[Arrays], lane: Lane) -> dict[str, Gauge]:
     """The gauges of the floating quantities that have one."""
     with np.errstate(all="ignore"):
         found = {name: gauge(value, [copy[name] for copy in copies[:COPIES]], lane.unit_roundoff, lane.underflow)
@@ -245,12 +252,12 @@ def _gauges(oracle, copies, lane):
     return {name: one for name, one in found.items() if one is not None}
 
 
-def unknown(budget, oracle, reference):
+def unknown(budget: NDArray[Any], oracle: NDArray[Any], reference: NDArray[Any]) -> NDArray[Any]:
     """The budget, infinite where the reference loses a finite value: nothing tells there how far a port may be off."""
     return np.where(np.isfinite(oracle) & ~np.isfinite(reference), np.inf, budget)
 
 
-def allowance(oracle, copies, lane):
+def allowance(oracle: NDArray[Any], copies: list[NDArray[Any]], lane: Lane) -> NDArray[Any]:
     """The budget of one quantity: of the finite part of it, by what the copies have finite there."""
     finite = np.isfinite(oracle)
     spread = np.zeros(oracle.shape, oracle.dtype)

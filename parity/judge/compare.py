@@ -1,13 +1,20 @@
 """Holding what a side computed against the yardstick: shares of the budget."""
 
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
-from .pooled import whole
+import numpy as np
+from numpy.typing import NDArray
+
+from ..spec.results import Arrays
+from .pooled import Gauge, whole
+
+if TYPE_CHECKING:
+    from .budget import Yardstick
 
 CHOSEN = "ids"  # the quantity of a generating model that is chosen by its ``score``
 
 
-def shares(value, oracle, budget):
+def shares(value: NDArray[Any], oracle: NDArray[Any], budget: NDArray[Any]) -> NDArray[Any]:
     """Distance from the oracle in budgets, element by element; infinite where finiteness differs.
 
     Args:
@@ -28,7 +35,7 @@ def shares(value, oracle, budget):
     return np.where(same, 0, np.where(np.isfinite(value) & np.isfinite(oracle), share, np.inf))
 
 
-def decided(score, budget):
+def decided(score: NDArray[Any], budget: NDArray[Any]) -> NDArray[np.bool_]:
     """Where a greedy choice is beyond doubt: every rival is further from the best than both budgets.
 
     Past the first doubtful step of a row, the ids that follow are another sequence's, and not decided.
@@ -49,7 +56,7 @@ def decided(score, budget):
     return np.logical_and.accumulate(clear.all(axis=-1), axis=1)
 
 
-def compare(yardstick, quantities, partial=False):
+def compare(yardstick: "Yardstick", quantities: Arrays, partial: bool = False) -> Arrays:
     """The share of the budget of every quantity that is judged, element by element.
 
     Args:
@@ -87,7 +94,7 @@ def compare(yardstick, quantities, partial=False):
     return found
 
 
-def _with_whole(share, gauge, got, right):
+def _with_whole(share: NDArray[Any], gauge: Gauge | None, got: NDArray[Any], right: NDArray[Any]) -> NDArray[Any]:
     """The shares; the largest of them is that of the tensor as a whole, where that is larger."""
     if gauge is None or not share.size:
         return share
@@ -96,11 +103,11 @@ def _with_whole(share, gauge, got, right):
     return share
 
 
-def _kind(array):
+def _kind(array: NDArray[Any]) -> str:
     return array.dtype.kind.replace("u", "i")
 
 
-def worst(share):
+def worst(share: NDArray[Any]) -> tuple[float, tuple[int, ...] | None]:
     """The largest share and its index; 0 and None for an empty array."""
     if not share.size:
         return 0.0, None

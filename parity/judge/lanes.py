@@ -2,21 +2,29 @@
 
 import contextlib
 import fnmatch
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import UsageError
+
+if TYPE_CHECKING:
+    from ..cases.case import Case
+
+Entry = TypeVar("Entry")
 
 ROUNDOFF = {"float64": 2.0**-53, "float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8}
 FAR = {"wide", "extreme", "saturated", "nonfinite"}  # patterns whose values lie beyond what half precision can tell
 
 
-def _float16(x):
+def _float16(x: NDArray[Any]) -> NDArray[Any]:
     return x.astype(np.float16).astype(np.float32)
 
 
-def _bfloat16(x):
+def _bfloat16(x: NDArray[Any]) -> NDArray[Any]:
     """Rounded to nearest, ties to even; NumPy has no such type, so it stays float32."""
     x = np.asarray(x, np.float32)
     bits = x.view(np.uint32)
@@ -47,43 +55,43 @@ class Lane:
     precision: str = "ieee"
 
     @property
-    def unit_roundoff(self):
+    def unit_roundoff(self) -> float:
         return ROUNDOFF[self.torch_dtype]
 
     @property
-    def underflow(self):
+    def underflow(self) -> float:
         """Size below which a difference means nothing: the smallest normal number; of float16, four subnormals."""
         return 4 * 2.0**-24 if self.torch_dtype == "float16" else float(np.finfo(self.dtype).smallest_normal)
 
     @property
-    def flushed(self):
+    def flushed(self) -> float:
         """Size below which a result may become zero; 0 in float16, whose kernels compute in float32 and round."""
         return 0.0 if self.torch_dtype == "float16" else self.underflow
 
     @property
-    def round(self):
+    def round(self) -> Callable[[NDArray[Any]], NDArray[Any]] | None:
         """Function of an array that rounds it to this lane's format; None where NumPy computes in it."""
         return ROUND.get(self.torch_dtype)
 
     @property
-    def accumulator(self):
+    def accumulator(self) -> float:
         """Unit roundoff in which products and sums add up, where that is finer; else 0."""
         return ROUNDOFF["float32"] if self.round else 0.0
 
-    def admits(self, case):
+    def admits(self, case: "Case") -> bool:
         """Whether the case lies within what this lane can tell: u max|logit| stays below 1/8."""
         return self.round is None or (case.scale <= 1 and case.pattern not in FAR)
 
     @property
-    def oracle(self):
+    def oracle(self) -> np.dtype[Any]:
         """The wider dtype in which the reference's own code says what is right."""
         return np.dtype(np.longdouble if self.dtype == "float64" else np.float64)
 
-    def narrow(self, array):
+    def narrow(self, array: NDArray[Any]) -> NDArray[Any]:
         """Rounds a float64 array to the numbers that this lane can represent."""
         return array.astype(self.dtype) if self.round is None else self.round(array)
 
-    def untested(self):
+    def untested(self) -> str:
         """Why this lane cannot run here, in one sentence; empty where it can."""
         if np.finfo(self.oracle).nmant <= np.finfo(self.dtype).nmant:
             return f"numpy.{self.oracle} is no wider than {self.dtype} on this machine"
@@ -94,7 +102,7 @@ class Lane:
                 return "torch.cuda.is_available() is false" if torch.version.cuda else "this torch has no CUDA"
         return ""
 
-    def device_name(self):
+    def device_name(self) -> str:
         """The device as its maker calls it."""
         import platform
 
@@ -103,7 +111,7 @@ class Lane:
         return torch.cuda.get_device_name() if self.device == "cuda" else platform.processor() or platform.machine()
 
     @contextlib.contextmanager
-    def mode(self):
+    def mode(self) -> Iterator[None]:
         """Torch's precision switches as this lane has them; the user's stand again afterwards."""
         with contextlib.ExitStack() as stack:
             for switch in _precision_switches():
@@ -112,7 +120,7 @@ class Lane:
             yield
 
 
-def _precision_switches():
+def _precision_switches() -> list[Any]:
     """Torch's ``fp32_precision`` switches; the older TF32 flags are left alone, since reading them can raise."""
     import torch
 
@@ -136,7 +144,7 @@ LANES = {
 }
 
 
-def select(table, pattern):
+def select(table: Mapping[str, Entry], pattern: str) -> list[Entry]:
     """The entries of a table whose name matches a glob.
 
     Raises:

@@ -8,8 +8,13 @@ square of a tensor's errors beside that of its noisy copies, and in the slope an
 from collections import Counter
 from dataclasses import dataclass, field
 from statistics import NormalDist
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from ..engine import Outcome
 
 WHOLE = 4  # times the largest of the copies' root mean squares; right results stay below 1.4 of it
 BIAS = 1 / 4  # of u: what honest rounding leans to one side
@@ -18,6 +23,7 @@ LEAST = 12  # cases from which a sum is judged
 RATE = 1e-3  # of runs of right code may raise an alarm, over all that they pool together
 HEAVY = 1.5**0.5  # a spread that six copies tell is itself uncertain: Student's t with 6 degrees of freedom
 KINDS = ("slope", "mean")
+Key = tuple[str, str, str, str, str]  # layer, lane, quantity, side, kind
 
 
 @dataclass(frozen=True)
@@ -31,13 +37,13 @@ class Gauge:
         spreads: root mean square over the copies of each of ``KINDS``.
     """
 
-    weights: np.ndarray
+    weights: NDArray[np.float64]
     size: float
     largest: float
-    spreads: tuple
+    spreads: tuple[float, ...]
 
 
-def gauge(oracle, copies, roundoff, underflow):
+def gauge(oracle: NDArray[Any], copies: list[NDArray[Any]], roundoff: float, underflow: float) -> Gauge | None:
     """The ``Gauge`` of a quantity; None where it has no size or no copy tells.
 
     Args:
@@ -63,25 +69,26 @@ def gauge(oracle, copies, roundoff, underflow):
     return Gauge(weights, size, float(largest), tuple(np.sqrt(np.mean(away * away, axis=0))))
 
 
-def _coefficients(error, right, weights):
+def _coefficients(error: NDArray[Any], right: NDArray[Any], weights: NDArray[Any]) -> tuple[float, float]:
     """The slope of an error, over what is right, and its mean, in sizes of the quantity."""
     return (np.dot(weights * right, error) / np.dot(weights * right, right),
             np.dot(weights, error) / np.sum(weights))
 
 
-def _errors(gauge, value, oracle):
+def _errors(gauge: Gauge, value: NDArray[Any], oracle: NDArray[Any]) -> NDArray[Any]:
     error = np.ravel(np.asarray(value, oracle.dtype) - oracle).astype(np.float64) / gauge.size
     return np.where((gauge.weights > 0) & np.isfinite(error), error, 0)
 
 
-def whole(gauge, value, oracle):
+def whole(gauge: Gauge, value: NDArray[Any], oracle: NDArray[Any]) -> float:
     """The root mean square of a tensor's errors, as a share of what is allowed."""
     with np.errstate(all="ignore"):
         error = _errors(gauge, value, oracle)
         return float(np.sqrt(np.mean(gauge.weights * error * error)) / (WHOLE * max(gauge.largest, 1 / 4)))
 
 
-def leaning(gauge, value, oracle, roundoff):
+def leaning(gauge: Gauge, value: NDArray[Any], oracle: NDArray[Any],
+            roundoff: float) -> tuple[tuple[float, float, float], ...]:
     """By each of ``KINDS``: how far the errors of one case lean to one side, in its own spread, and by how much."""
     with np.errstate(all="ignore"):
         error = _errors(gauge, value, oracle)
@@ -109,19 +116,19 @@ class Sum:
     slope: float = 0.0
     weight: float = 0.0
 
-    def add(self, beyond, away, spread):
+    def add(self, beyond: float, away: float, spread: float) -> None:
         self.cases += 1
         self.beyond += beyond
         self.slope += away / spread**2
         self.weight += 1 / spread**2
 
     @property
-    def score(self):
+    def score(self) -> float:
         """Standard deviations, of six copies of which this is one, from leaning nowhere."""
         return abs(self.beyond) / (HEAVY * self.cases**0.5) if self.cases >= LEAST else 0.0
 
     @property
-    def mean(self):
+    def mean(self) -> float:
         """The mean of slopes, weighted by how well each is known."""
         return self.slope / self.weight if self.weight else 0.0
 
@@ -136,11 +143,11 @@ class Pool:
         cases: by (layer, lane), the number of cases.
     """
 
-    sums: dict = field(default_factory=dict)
-    paths: dict = field(default_factory=dict)
-    cases: Counter = field(default_factory=Counter)
+    sums: dict[Key, Sum] = field(default_factory=dict)
+    paths: dict[str, str | None] = field(default_factory=dict)
+    cases: Counter[tuple[str, str]] = field(default_factory=Counter)
 
-    def add(self, outcome):
+    def add(self, outcome: "Outcome") -> None:
         """Takes in an ``Outcome``."""
         self.cases[outcome.layer, outcome.lane] += 1
         self.paths[outcome.layer] = outcome.pairs
@@ -150,11 +157,11 @@ class Pool:
                 self.sums.setdefault(key, Sum()).add(*found)
 
     @property
-    def limit(self):
+    def limit(self) -> float:
         """The score that right code exceeds anywhere in a run at most at ``RATE``, for as many sums as there are."""
         return NormalDist().inv_cdf(1 - RATE / 2 / max(len(self.sums), 1))
 
-    def leaning(self):
+    def leaning(self) -> dict[Key, Sum]:
         """The keys that lean, each with its ``Sum``; of the kinds of one quantity and side, the one that leans most."""
         limit, found = self.limit, {}
         for key, one in self.sums.items():

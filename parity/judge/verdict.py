@@ -6,17 +6,21 @@ against float64. The two forwards are one witness each, never two: a backward th
 with it, and says nothing against the other side.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ..cases.case import Data
+from ..cases.case import Case, Data
 from ..sides import port_forward, reference_forward, run_port, run_reference
 from ..sides.textbook import parts
+from ..spec.results import Arrays
 from .budget import FACTOR
 from .compare import CHOSEN
-from .lanes import FAR, LANES
+from .lanes import FAR, LANES, Lane
 from .witness import DIRECTIONS, DOUBT, LEVELS, LIMIT, Differentiator
 
 AGREE = 1e-6  # of a quantity's size: far above what float64 loses in an ordinary case, far below a mistake
@@ -28,13 +32,15 @@ ROUGH = 2.0**-30  # second difference along it, of a quantity's size: float32 le
 
 FARTHEST = 10  # scale past which, as in patterns far out, a numerical derivative is believed by itself of nobody
 
+Shares = dict[str, float]  # by side, the largest share of a budget
+Said = tuple[str, str]  # a verdict, and the reason in words
 NOBODY, UNDECIDED = "nobody", "undecided"
 UNSURE = "the numerical derivative is too uncertain here to tell them apart"
 DIFFERENT = ("the two forwards are different functions; which is right cannot be told from here: "
              "a closed form, a third implementation or the source would tell")
 
 
-def verdict(case, lane, left):
+def verdict(case: Case, lane: Lane, left: dict[str, Shares]) -> dict[str, Said]:
     """Names the culprit in a case.
 
     Args:
@@ -53,7 +59,7 @@ def verdict(case, lane, left):
 class _Hearing:
     """What the witnesses say about one case."""
 
-    def __init__(self, case, lane):
+    def __init__(self, case: Case, lane: Lane) -> None:
         self.case, self.lane = case, lane
         laid = case.data(lane.narrow).map(_widened)
         self.data = laid.map(lambda a: np.array(a, order="C"))
@@ -75,14 +81,14 @@ class _Hearing:
         self.agrees = all(_agree(self.oracle[n], self.port[n]) for n in outputs if n in self.oracle and n in self.port)
 
     @cached_property
-    def ordinary(self):
+    def ordinary(self) -> "_Hearing":
         """The same case with ordinary values: where all is zero or saturated, or at a tie, little can be told."""
         scales = self.case.spec.scales
         scale = min(self.case.scale, 1.0) if scales is None or 1.0 in scales else self.case.scale
         usual = replace(self.case, pattern="normal", scale=scale)
         return self if usual == self.case else _Hearing(usual, self.lane)
 
-    def _side(self, side, data, case=None):
+    def _side(self, side: str, data: Data, case: Case | None = None) -> Arrays:
         """The quantities of a side in float64; none where it raises, which is kept."""
         try:
             return self._run(side, data, case or self.case)
@@ -90,17 +96,17 @@ class _Hearing:
             self.raised[side] = f"raises {type(error).__name__} in float64: {error}".splitlines()[0]
             return {}
 
-    def _run(self, side, data, case):
+    def _run(self, side: str, data: Data, case: Case) -> Arrays:
         with np.errstate(all="ignore"):
             found = (run_reference(case, data, self.forced) if side == "reference" else
                      run_port(case, data, LANES[WIDE], self.forced))
         return {name: np.asarray(value) for name, value in found.items()}
 
-    def _contradicts(self, side, one, other, words):
+    def _contradicts(self, side: str, one: Arrays, other: Arrays, words: str) -> None:
         if one and any(not _agree(one[name], value) for name, value in other.items() if name in one):
             self.contradictions.setdefault(side, words)
 
-    def verdicts(self, left):
+    def verdicts(self, left: dict[str, Shares]) -> dict[str, Said]:
         """Verdict and reason of each quantity in ``left``, a dict from it to the largest share of each side."""
         if len(self.raised) == 1:
             ((side, words),) = self.raised.items()
@@ -118,7 +124,7 @@ class _Hearing:
             return dict.fromkeys(left, (UNDECIDED, f"with ordinary values both agree; with these, {DIFFERENT}"))
         return usual._of_two_functions(left)
 
-    def _of_one_function(self, left):
+    def _of_one_function(self, left: dict[str, Shares]) -> dict[str, Said]:
         said = self._surely([name for name in left if name.startswith("grad.")])
         found = {}
         for name, shares in left.items():
@@ -126,7 +132,7 @@ class _Hearing:
             found[name] = self._in_lane(name, shares) if who == NOBODY else (who, why)
         return found
 
-    def _surely(self, gradients):
+    def _surely(self, gradients: list[str]) -> dict[str, Said]:
         """What is said of the gradients; far out, where a numerical derivative may err, ordinary values must say it."""
         said = self._gradients(gradients, True)
         if self.ordinary is self or not _accused(said):
@@ -137,11 +143,11 @@ class _Hearing:
                     for name, (who, why) in said.items()}
         return usual if _accused(usual) and _accused(usual).keys() != _accused(said).keys() else said
 
-    def _same(self, name):
+    def _same(self, name: str) -> Said:
         """Of a quantity that is no gradient."""
         return (NOBODY, "") if _agree(self.oracle[name], self.port[name]) else (UNDECIDED, DIFFERENT)
 
-    def _of_two_functions(self, left):
+    def _of_two_functions(self, left: dict[str, Shares]) -> dict[str, Said]:
         # every gradient is asked: one may tell what the others cannot
         said = self._gradients([name for name in self.port if name.startswith("grad.")], False)
         accused = _accused(said)
@@ -156,7 +162,7 @@ class _Hearing:
             why = DIFFERENT
         return {name: said[name] if said.get(name, (NOBODY,))[0] != NOBODY else (UNDECIDED, why) for name in left}
 
-    def _gradients(self, quantities, same):
+    def _gradients(self, quantities: list[str], same: bool) -> dict[str, Said]:
         """Verdict and reason of each gradient, of one function or of two."""
         if not quantities:
             return {}
@@ -192,7 +198,7 @@ class _Hearing:
             found[name] = _apart(follows, obeys, known, agree)
         return found
 
-    def _lost(self, quantities):
+    def _lost(self, quantities: list[str]) -> dict[str, float]:
         """What float64 loses of each gradient, summed: along a direction the errors of all entries add up."""
         try:
             wide = self._run("reference", self.data.map(lambda a: a.astype(np.longdouble)), self.case)
@@ -201,7 +207,7 @@ class _Hearing:
         return {n: DOUBT * float(np.nan_to_num(np.abs(wide[n] - self.oracle[n]), nan=np.inf).sum())
                 for n in quantities if n in wide}
 
-    def _in_lane(self, name, shares):
+    def _in_lane(self, name: str, shares: Shares) -> Said:
         """Of a quantity on which all agree in float64: whether one side alone loses it in the lane."""
         words = "all witnesses agree in float64: precision is lost in this lane, or its budget is too small"
         if len(shares) != 1:
@@ -216,11 +222,11 @@ class _Hearing:
             return rough[0], "it is not smooth where float64 is: something in it computes with less precision"
         return UNDECIDED, words if share <= FACTOR else f"by less than {AGREE:g} of its size, {DIFFERENT}"
 
-    def _rough(self, side, name):
+    def _rough(self, side: str, name: str) -> bool:
         """Whether a quantity moves in jumps along a step that float64 resolves."""
         rng = np.random.default_rng([self.case.seed, 5])
 
-        def moved(count):
+        def moved(count: int) -> Data:
             return _moved(self.data, {n: a if a.dtype.kind != "f" else a * (1 + count * STEP * waves[n])
                                       for n, a in point.items()})
 
@@ -234,12 +240,12 @@ class _Hearing:
         return bool(np.abs(third - 2 * second + first).max(initial=0) > ROUGH * size)
 
 
-def _accused(said):
+def _accused(said: dict[str, Said]) -> dict[str, str]:
     """Who is accused in verdicts by quantity, with a reason."""
     return {who: why for who, why in said.values() if who not in (NOBODY, UNDECIDED, "")}
 
 
-def _shared(follows, obeys, agree):
+def _shared(follows: bool, obeys: bool, agree: bool) -> Said:
     """The verdict on a gradient of one function that both sides compute."""
     if follows and obeys:
         return (NOBODY, "") if agree else (UNDECIDED, UNSURE)
@@ -251,7 +257,7 @@ def _shared(follows, obeys, agree):
                        "backward, numerical derivative and autograd of the port are three different things")
 
 
-def _apart(follows, obeys, known, agree):
+def _apart(follows: bool, obeys: bool, known: bool, agree: bool) -> Said:
     """The verdict on a gradient where the two sides compute different functions."""
     if follows and (obeys or not known):
         return (NOBODY, "") if agree else (UNDECIDED, DIFFERENT)
@@ -270,7 +276,7 @@ class _Derivatives:
         limit: entries up to which an array is differentiated entry by entry.
     """
 
-    def __init__(self, hearing, outputs, limit=LIMIT):
+    def __init__(self, hearing: _Hearing, outputs: Callable[[Data], tuple[Any, ...]], limit: int = LIMIT) -> None:
         case, data = hearing.case, hearing.data
         self.data, self.vectors, self.errors, self.left = data, {}, {}, WORK - PROBES * case.work
         self.work, self.limit, self.witness, self.why = max(case.work, 1), limit, None, ""
@@ -283,7 +289,7 @@ class _Derivatives:
         except Exception as error:
             self.why = f"the numerical derivative raises {type(error).__name__}: {error}".splitlines()[0]
 
-    def ask(self, quantity, remaining):
+    def ask(self, quantity: str, remaining: int) -> NDArray[Any] | str:
         """The derivative by one array of so many, whole or along random directions; why not, as text."""
         if self.why:
             return self.why
@@ -305,31 +311,31 @@ class _Derivatives:
             return f"the numerical derivative raises {type(error).__name__}: {error}".splitlines()[0]
         return values
 
-    def like(self, quantity, gradient):
+    def like(self, quantity: str, gradient: NDArray[Any]) -> NDArray[Any]:
         """A gradient as the derivative was asked for: whole, or along the same directions."""
         vectors = self.vectors.get(self._array(quantity))
         return gradient if vectors is None else np.array([np.sum(v * gradient) for v in vectors], np.float64)
 
-    def doubt(self, quantity):
+    def doubt(self, quantity: str) -> NDArray[Any] | float:
         """How far a derivative that was asked for may be from the true one, beside ``AGREE``."""
         errors = self.errors[self._array(quantity)]
         if self.witness.dtype.kind == "c" or not errors.size:
             return 0.0
         return DOUBT * errors
 
-    def kinked(self, quantity, gap):
+    def kinked(self, quantity: str, gap: NDArray[Any]) -> bool:
         """Whether the forward has a kink, a tie or a jump at the largest entry of ``gap``."""
         name = self._array(quantity)
         if name in self.vectors or not gap.size:
             return False
         return self.witness.kinked(name, np.unravel_index(int(np.nan_to_num(gap).argmax()), gap.shape))
 
-    def _array(self, quantity):
+    def _array(self, quantity: str) -> str:
         name = quantity.removeprefix("grad.")
         return name[:-1] if name.endswith("0") and name[:-1] in self.data.states else name
 
 
-def _agree(a, b, doubt=0.0):
+def _agree(a: Any, b: Any, doubt: NDArray[Any] | float = 0.0) -> bool:
     """Whether two arrays are the same but for the rounding of float64 and a doubt, integers to the last."""
     a, b = np.asarray(a), np.asarray(b)
     if a.shape != b.shape:
@@ -344,7 +350,7 @@ def _agree(a, b, doubt=0.0):
         return bool(np.all(equal | (finite & (np.abs(a - b) <= AGREE * (np.abs(b) + size) + doubt))))
 
 
-def _widened(a):
+def _widened(a: Any) -> NDArray[Any]:
     """The array in float64, its memory laid out as it was."""
     wide = np.empty_like(a, np.float64)
     if min(a.strides, default=0) < 0:
@@ -353,18 +359,18 @@ def _widened(a):
     return wide
 
 
-def _point(data):
+def _point(data: Data) -> Arrays:
     """All arrays that a forward is a function of, by name."""
     return {name: a for group in (data.params, data.inputs, data.states) for name, a in group.items()}
 
 
-def _moved(data, point):
+def _moved(data: Data, point: Arrays) -> Data:
     """The data with other arrays in it."""
     groups = ({name: point[name] for name in group} for group in (data.params, data.inputs, data.states))
     return Data(*groups, data.cotangents, data.sizes)
 
 
-def _chosen(found, forced):
+def _chosen(found: Arrays, forced: NDArray[Any] | None) -> NDArray[Any]:
     """The generated ids, where they are not what the side's own scores choose beyond doubt, those that are."""
     ids, score = found[CHOSEN], found["score"]
     if not score.size or score.shape[-1] < 2:

@@ -9,13 +9,18 @@ Source: Squire and Trapp 1998 (complex step); Ridders 1982 (extrapolation).
 
 import contextlib
 import warnings
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any, Literal, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
+from ..spec.results import Arrays
 from .noise import Noisy, Turns, deciding, noise, recording
 
+Function = Callable[[Arrays], tuple[Any, ...]]
 LIMIT = 2000  # entries up to which every one is differentiated by itself
 DIRECTIONS = 16  # random directions for an array of more entries: never one vector alone
 WIDE = 1 << 17  # entries in all past which longdouble, which has no fast products, is left out
@@ -53,10 +58,10 @@ class Derivative:
 
     method: str
     why: str = ""
-    values: dict = field(default_factory=dict)
-    errors: dict = field(default_factory=dict)
-    directions: dict = field(default_factory=dict)
-    gaps: dict = field(default_factory=dict)
+    values: Arrays = field(default_factory=dict)
+    errors: Arrays = field(default_factory=dict)
+    directions: dict[str, tuple[NDArray[Any], NDArray[Any], NDArray[Any]]] = field(default_factory=dict)
+    gaps: Arrays = field(default_factory=dict)
     stacked: bool = False
 
 
@@ -73,7 +78,8 @@ class Differentiator:
         roundoff: unit roundoff of the function's own arithmetic, where that is coarser than its dtype's.
     """
 
-    def __init__(self, function, point, cotangents, seed=0, batched=(), roundoff=0.0):
+    def __init__(self, function: Function, point: Arrays, cotangents: tuple[Any, ...], seed: int = 0,
+                 batched: Iterable[str] = (), roundoff: float = 0.0) -> None:
         self.function, self.point, self.cotangents = function, point, cotangents
         self.rng = np.random.default_rng([seed, 3])
         self.array, self.shrink, self.roundoff, self.outputs = np.ndarray, 1.0, roundoff, {}
@@ -91,21 +97,21 @@ class Differentiator:
         self.batched = tuple(batched) if batched and self._independent(batched) else ()
 
     @property
-    def method(self):
+    def method(self) -> str:
         name = "longdouble" if self.dtype == np.longdouble and np.longdouble != np.float64 else self.dtype.name
         return "complex step" if self.dtype.kind == "c" else f"central differences in {name}"
 
-    def at_kinks(self):
+    def at_kinks(self) -> Self:
         """From now on the gaps count what decides between equals anywhere in the function; the same object."""
         self.turns = None
         return self
 
     @cached_property
-    def _real(self):
+    def _real(self) -> np.dtype[Any]:
         """The dtype of differences."""
         return self.dtype if self.dtype.kind == "f" else self._widest()
 
-    def elementwise(self, names=None, limit=LIMIT):
+    def elementwise(self, names: Iterable[str] | None = None, limit: int = LIMIT) -> Derivative:
         """The derivative by every entry of the named arrays, or along directions where they are many."""
         found = Derivative(self.method, self.why, stacked=bool(self.batched))
         for name in self.names if names is None else names:
@@ -115,21 +121,21 @@ class Differentiator:
                 found.values[name], found.errors[name], found.gaps[name] = self._entries(name)
         return found
 
-    def along(self, name, count):
+    def along(self, name: str, count: int) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
         """Derivatives along random directions of signs: vectors, values, errors."""
         return self._along(name, count)[:3]
 
-    def _along(self, name, count):
+    def _along(self, name: str, count: int) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]:
         shape = self.point[name].shape
         vectors = self.rng.choice((-1.0, 1.0), (count, *shape)) * self.rng.uniform(0.5, 1.5, (count, *shape))
         values, errors, gaps = np.array([self._direction({name: v}) for v in vectors]).reshape(count, 3).T
         return vectors, values, _unlucky(errors), gaps
 
-    def direction(self, vectors):
+    def direction(self, vectors: Arrays) -> tuple[float, float]:
         """The derivative along one direction in several arrays at once, and its estimated error."""
         return self._direction(vectors)[:2]
 
-    def _direction(self, vectors):
+    def _direction(self, vectors: Arrays) -> tuple[float, float, float]:
         if self.dtype.kind == "c":
             moved = {n: self.point[n] + 1j * IMAGINARY * v for n, v in vectors.items()}
             value, error, gap = float(self._loss(self._cast(np.complex128) | moved).imag / IMAGINARY), 0.0, 0.0
@@ -140,7 +146,7 @@ class Differentiator:
             gap = max(gap, 2 * away) if away > DOUBT * (error + doubt) else gap
         return value, error, np.inf if self.turns and self.turns.sorted_equals else gap
 
-    def _at_ties(self, vectors):
+    def _at_ties(self, vectors: Arrays) -> Iterator[tuple[float, float]]:
         """Derivative and error with all decisions between equals made one way, and the other; none without ties.
 
         Where two kinks meet, as in ``relu(x) - relu(-x)``, the slopes to both sides do not tell that there are any.
@@ -156,7 +162,7 @@ class Differentiator:
         finally:
             self.sign, self.array = 0, plain
 
-    def _recorded(self):
+    def _recorded(self) -> Turns | Literal[False]:
         """The decisions at the point; False where none of them is between equals."""
         turns = Turns()
         try:
@@ -167,7 +173,7 @@ class Differentiator:
             return False
         return turns if turns.tied() else False
 
-    def rounding(self, vectors):
+    def rounding(self, vectors: Arrays) -> float:
         """How far the rounding of the function's own arithmetic may take its derivative along a direction: a budget.
 
         Args:
@@ -195,7 +201,7 @@ class Differentiator:
             self.array = plain
         return FACTOR * (max((a for a in away if np.isfinite(a)), default=0.0) + sums)
 
-    def nearer(self, name, index, before):
+    def nearer(self, name: str, index: tuple[int, ...], before: float) -> tuple[float, float] | None:
         """The derivative by one entry from steps so short that a kink nearby is not within them.
 
         Args:
@@ -215,7 +221,7 @@ class Differentiator:
         finally:
             self.shrink = 1.0
 
-    def kinked(self, name, index):
+    def kinked(self, name: str, index: tuple[int, ...]) -> bool:
         """Whether the function has a kink, a tie or a jump at this entry: one-sided slopes that disagree."""
         dtype = self._widest()
         base = self._cast(dtype)
@@ -232,19 +238,19 @@ class Differentiator:
         noise = 256 * np.finfo(dtype).eps * (abs(float(here)) + 1) * 2**14 / self._scale({name: np.ones(1)})
         return gaps[1] > 0.5 * gaps[0] and gaps[1] > noise
 
-    def _step(self, vectors, dtype=None):
+    def _step(self, vectors: Arrays, dtype: Any = None) -> float:
         """The longest step of central differences along a direction."""
         dtype = dtype or self.dtype
         name = "longdouble" if dtype not in ("float32", "float64") else dtype.name
         return self.shrink * self._scale(vectors) * FIRST_STEP[name]
 
-    def _scale(self, vectors):
+    def _scale(self, vectors: Arrays) -> float:
         """How far a step along a direction may go: as far as the arrays that it moves are large."""
         sizes = [np.sqrt(np.mean(self.point[n] ** 2)) / np.abs(v).max(initial=1e-300)
                  for n, v in vectors.items() if v.size]
         return float(min((s for s in sizes if s > 0), default=1.0))
 
-    def _try_complex(self):
+    def _try_complex(self) -> None:
         point = self._cast(np.complex128)
         outputs = self.function(point)
         if not any(np.iscomplexobj(o) for o in outputs):
@@ -261,7 +267,7 @@ class Differentiator:
             self.why = f"along a random direction it gives {value:.6g}, central differences {rough:.6g}"
             raise ArithmeticError(self.why)
 
-    def _widest(self):
+    def _widest(self) -> np.dtype[Any]:
         """The widest real dtype in which every output comes back when everything is given in it."""
         large = sum(self.point[n].size for n in self.names) > WIDE
         for dtype in (np.longdouble, np.float64)[large:]:
@@ -274,21 +280,21 @@ class Differentiator:
                 return np.dtype(dtype)
         return np.dtype(np.float32)
 
-    def _cast(self, dtype):
+    def _cast(self, dtype: Any) -> Arrays:
         return {n: a.astype(dtype) if a.dtype.kind == "f" else a for n, a in self.point.items()}
 
-    def _outputs(self, arrays):
+    def _outputs(self, arrays: Arrays) -> tuple[Any, ...]:
         arrays = {n: a.view(self.array) if a.dtype.kind in "fc" else a for n, a in arrays.items()}
         with deciding(self.turns, self.sign) if self.sign else contextlib.nullcontext():
             return self.function(arrays)
 
-    def _loss(self, arrays):
+    def _loss(self, arrays: Arrays) -> Any:
         return self._weighed(self._outputs(arrays))
 
-    def _weighed(self, outputs):
+    def _weighed(self, outputs: Iterable[Any]) -> Any:
         return sum((c * o).sum() for c, o in zip(self.cotangents, outputs, strict=True))
 
-    def _ridders(self, vectors, dtype):
+    def _ridders(self, vectors: Arrays, dtype: Any) -> tuple[float, float, float]:
         """Derivative, estimated error and gap of the slopes to both sides, by the first steps that converge."""
         # where the code keeps only float32, give it float64: the inputs need not be rounded as well
         base = self._cast(np.float64 if dtype == np.float32 else dtype)
@@ -304,14 +310,15 @@ class Differentiator:
                 best = min(best, found, key=lambda one: one[1])
         return kinked or best
 
-    def _here(self, base):
+    def _here(self, base: Arrays) -> tuple[Any, ...]:
         """The outputs at the point."""
         dtype = next((a.dtype for a in base.values() if a.dtype.kind == "f"), None)
         if dtype not in self.outputs:
             self.outputs[dtype] = self.function(base)
         return self.outputs[dtype]
 
-    def _tableau(self, vectors, base, h, shorter):
+    def _tableau(self, vectors: Arrays, base: Arrays, h: float,
+                 shorter: bool) -> tuple[tuple[float, float, float], float]:
         """Ridders' extrapolation from steps ``h, h/2, ...``: best value, error, gap; and what the last one rounds."""
         here, tableau, gaps = self._here(base), [], []
         best, error = 0.0, np.inf
@@ -338,7 +345,7 @@ class Differentiator:
         kinked = gaps[-1] > gaps[0] / 4 and gaps[-1] > KINKED * rounding  # of a smooth function it is a sixteenth
         return (float(best), float(error), gaps[-1] if kinked else 0.0), rounding
 
-    def _entries(self, name):
+    def _entries(self, name: str) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
         a = self.point[name]
         values, errors, gaps = np.zeros(a.shape), np.zeros(a.shape), np.zeros(a.shape)
         if self.turns is None:
@@ -358,7 +365,7 @@ class Differentiator:
                 values[index], errors[index], gaps[index] = self._direction({name: unit})
         return values, _unlucky(errors), gaps
 
-    def _stacked(self, name):
+    def _stacked(self, name: str) -> NDArray[Any]:
         """Complex steps of many entries in one call, one copy of the batch an entry."""
         size, found = self.point[name].size, []
         for start in range(0, size, STACKED):
@@ -373,7 +380,7 @@ class Differentiator:
             found.append(total.imag / IMAGINARY)
         return np.concatenate(found) if found else np.zeros(0)
 
-    def _independent(self, batched):
+    def _independent(self, batched: Iterable[str]) -> bool:
         """Whether samples do not see each other: two batches at once give what each gives alone."""
         try:
             here = self._cast(np.complex128) if self.dtype.kind == "c" else self.point
@@ -386,6 +393,6 @@ class Differentiator:
             return False
 
 
-def _unlucky(errors):
+def _unlucky(errors: NDArray[Any]) -> NDArray[Any]:
     """Estimated errors, none less than their median."""
     return np.maximum(errors, np.median(errors)) if errors.size else errors

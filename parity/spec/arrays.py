@@ -1,10 +1,12 @@
 """What is known of one array: its axes, what its entries are, and how they are drawn."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 from ..errors import UsageError
 from .axes import axes
+
+Draw = Callable[..., Any]  # of a generator, a shape, and sizes and options by name
 
 
 class Array(str):
@@ -21,28 +23,28 @@ class Array(str):
         draw: function of (generator, shape, sizes and options by name) that gives its values; None for the pattern's.
     """
 
-    below: Any
+    below: str | int
     optional: bool
     constant: bool
     one_hot: bool
     ignored: str
     drawn: str
     lengths: str
-    draw: Callable[..., Any] | None
+    draw: Draw | None
 
-    def __new__(cls, text, below="", optional=False, one_hot=False, ignored="", drawn="", draw=None,
-                constant=False, lengths=""):
+    def __new__(cls, text: str, below: str | int = "", optional: bool = False, one_hot: bool = False, ignored: str = "",
+                drawn: str = "", draw: Draw | None = None, constant: bool = False, lengths: str = "") -> Self:
         self = super().__new__(cls, text)
         self.below, self.optional, self.one_hot, self.ignored = below, optional, one_hot, ignored
         self.drawn, self.draw, self.constant, self.lengths = drawn, draw, constant, lengths
         return self
 
-    def __getnewargs__(self):
+    def __getnewargs__(self) -> tuple[Any, ...]:
         return (str(self), self.below, self.optional, self.one_hot, self.ignored, self.drawn, self.draw, self.constant,
                 self.lengths)
 
 
-def floats(text, *, optional=False, constant=False, draw=None):
+def floats(text: str, *, optional: bool = False, constant: bool = False, draw: Draw | None = None) -> Array:
     """A floating array with these axes; a plain axis string means the same.
 
     Args:
@@ -57,18 +59,19 @@ def floats(text, *, optional=False, constant=False, draw=None):
     return _checked(Array(text, optional=optional, constant=constant, draw=draw))
 
 
-def ids(text, *, below, optional=False, one_hot=False, ignored="", draw=None):
+def ids(text: str, *, below: str | int, optional: bool = False, one_hot: bool = False, ignored: str = "",
+        draw: Draw | None = None) -> Array:
     """Integers from 0 to below ``below``: the size of that axis letter, or a number. Raises as ``floats``."""
     return _checked(Array(f"int {text}".strip(), below=below, optional=optional, one_hot=one_hot, ignored=ignored,
                           draw=draw))
 
 
-def mask(text, *, optional=False, drawn="", lengths="", draw=None):
+def mask(text: str, *, optional: bool = False, drawn: str = "", lengths: str = "", draw: Draw | None = None) -> Array:
     """A boolean array, seven entries of ten true, or none. Raises as ``floats``."""
     return _checked(Array(f"bool {text}".strip(), optional=optional, drawn=drawn, lengths=lengths, draw=draw))
 
 
-def _checked(made):
+def _checked(made: Array) -> Array:
     axes(made)
     if made.draw is not None and not callable(made.draw):
         raise UsageError(f"{str(made)!r}: draw is {made.draw!r}, expected a function of (generator, shape, sizes and "
@@ -78,13 +81,13 @@ def _checked(made):
     return made
 
 
-def _is_below(below):
+def _is_below(below: object) -> bool:
     if isinstance(below, str):
         return len(below) == 1 and below.isascii() and below.isalpha()
     return isinstance(below, int) and not isinstance(below, bool) and below >= 1
 
 
-def array(text):
+def array(text: object) -> Array:
     """An ``Array`` of an axis string or of an ``Array``.
 
     Raises:

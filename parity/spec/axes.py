@@ -1,9 +1,11 @@
 """Axis strings: a letter an axis, ``"4H"`` a multiple, ``...`` any leading axes."""
 
 import re
+from collections.abc import Iterable
+from typing import Any
 
 
-def axes(text):
+def axes(text: str) -> tuple[str, list[str]]:
     """Splits an axis string into its kind (``float``, ``int``, ``bool``) and its axes.
 
     Raises:
@@ -17,7 +19,7 @@ def axes(text):
     return kind, words
 
 
-def shape(text, sizes):
+def shape(text: str, sizes: dict[str, Any]) -> tuple[int, ...]:
     """The shape that an axis string means at given sizes; ``...`` is a tuple of sizes."""
     result = []
     for word in axes(text)[1]:
@@ -29,7 +31,7 @@ def shape(text, sizes):
     return tuple(result)
 
 
-def letters(texts):
+def letters(texts: Iterable[str]) -> tuple[str, ...]:
     """All axis letters of some axis strings, ``...`` among them, in order of appearance."""
     words = [word for text in texts for word in axes(text)[1]]
     return tuple(dict.fromkeys(word if word == "..." else word[-1] for word in words))

@@ -2,6 +2,10 @@
 
 from typing import Any
 
+from numpy.typing import NDArray
+
+Arrays = dict[str, NDArray[Any]]  # quantities, or what a call takes, by name
+
 
 def as_tuple(x: Any) -> tuple[Any, ...]:
     """What a forward of the protocol returned."""

@@ -2,10 +2,14 @@
 
 from collections import Counter
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
+from ..cases.case import Case
+from ..judge.budget import Yardstick
 from ..judge.compare import compare, worst
+from ..judge.lanes import Lane
 from .bounds import lower
 
 SCALED = 0.01  # relative error that a case has to notice, unless the lane's roundoff asks for more
@@ -21,7 +25,7 @@ WRONG = {
 }
 
 
-def blind(case, lane, yardstick):
+def blind(case: Case, lane: Lane, yardstick: Yardstick) -> tuple[tuple[str, str], ...] | None:
     """What a case would not notice in a lane, held to the yardstick as any side is.
 
     Returns:
@@ -59,10 +63,10 @@ class Vision:
     ordinary: int = 0
     blind: int = 0
     apart: int = 0
-    reasons: Counter = field(default_factory=Counter)
+    reasons: Counter[str] = field(default_factory=Counter)
     case_id: str | None = None
 
-    def add(self, case_id, found):
+    def add(self, case_id: str, found: tuple[tuple[str, str], ...] | None) -> None:
         """Takes in what ``blind`` gave for a case."""
         self.apart += found is None
         self.ordinary += found is not None
@@ -72,10 +76,10 @@ class Vision:
             self.case_id = case_id
 
     @property
-    def ok(self):
+    def ok(self) -> bool:
         """Whether so many blind cases are in keeping with a share of at most ``MOST``, at 95 % confidence."""
         return lower(self.blind, self.ordinary) <= MOST
 
-    def to_json(self):
+    def to_json(self) -> dict[str, Any]:
         return {"ordinary": self.ordinary, "blind": self.blind, "apart": self.apart, "reasons": dict(self.reasons),
                 "case_id": self.case_id}
