@@ -192,29 +192,31 @@ def check(layer: Layers = "*", lane: str = "*", *, catalogue: Catalogue | str | 
         UsageError: a glob that matches nothing, a number out of range, arguments that contradict each other, or
             pairs that other processes cannot load.
     """
-    catalogue, layer = _asked(layer, catalogue)
+    table, pattern = _asked(layer, catalogue)
     if sum(given is not None for given in (cases, minutes, only)) > 1:
         raise UsageError("expected one of cases, minutes and only")
     cases = CASES if cases is None else whole("cases", cases, 1)
     minutes = None if minutes is None else amount("minutes", minutes)
     seed, jobs = whole("seed", seed, 0), whole("jobs", jobs, 1)
-    specs, lanes = _select(catalogue, "layer", layer), _select(LANES, "lane", lane)
+    specs, lanes = _select(table, "layer", pattern), _select(LANES, "lane", lane)
     report, running = _report(seed, specs, lanes, _required(require, lanes, lane))
     if jobs > 1:
-        catalogue.__reduce__()  # before the work: whether other processes can load it
+        table.__reduce__()  # before the work: whether other processes can load it
+    tasks: Iterator[tuple[str, list[str]]]
+    total: int | None
     if only is not None:
-        chosen = _chosen(only, specs, running, catalogue)
+        chosen = _chosen(only, specs, running, table)
         report.asked = list(dict.fromkeys((case.spec.name, name) for case, name in chosen))
-        tasks, total = [(case.id, [name]) for case, name in chosen], len(chosen)
+        tasks, total = iter([(case.id, [name]) for case, name in chosen]), len(chosen)
     else:
         tasks = _drawn(specs, running, seed, cases, minutes)
         total = None if minutes else cases * len(specs) * len(running)
+    tasks = tasks if running else iter(())
     pool, start = Pool(), time.monotonic()
     if progress:
         progress(0, total, "starting")
     try:
-        for some in parallel(partial(_outcomes_of, catalogue), tasks if running else [], jobs,
-                             partial(_lost, catalogue)):
+        for some in parallel(partial(_outcomes_of, table), tasks, jobs, partial(_lost, table)):
             for outcome in some:
                 report.add(outcome)
                 pool.add(outcome)
@@ -224,7 +226,7 @@ def check(layer: Layers = "*", lane: str = "*", *, catalogue: Catalogue | str | 
                 progress(report.cases, total, some[-1].layer)
         _judge_pool(report, pool, seed)
         with one_thread():  # as in the run
-            _explain(report, catalogue)
+            _explain(report, table)
     except KeyboardInterrupt:
         report.interrupted = True
     report.seconds = time.monotonic() - start
@@ -342,13 +344,16 @@ def _required(require: str | Iterable[str], lanes: list[Lane], pattern: str) -> 
 @own_settings()
 def _explain(report: Report, catalogue: Catalogue) -> None:
     """Says of some findings who is wrong, of each layer and quantity before the same again: hearing all takes long."""
-    left, kinds = {}, {}
+    left: dict[tuple[str, str], dict[str, Shares]] = {}
+    kinds: dict[tuple[str, str], set[tuple[str, str]]] = {}
     for finding in report.findings:
         if finding.check in ("port", "reference") and not finding.verdict:
             key = finding.case_id, finding.lane
-            left.setdefault(key, {}).setdefault(finding.quantity, {})[finding.check] = finding.share
+            left.setdefault(key, {}).setdefault(finding.quantity, {})[finding.check] = finding.share or 0.0
             kinds.setdefault(key, set()).add((finding.layer, finding.quantity))
-    heard, seen, count = {}, set(), 0
+    heard: dict[tuple[str, str], dict[str, tuple[str, str]]] = {}
+    seen: set[tuple[str, str]] = set()
+    count = 0
     while len(heard) < min(len(left), 4 * EXPLAINED) and count < EXPLAINED:
         key = max((key for key in left if key not in heard), key=lambda key: bool(kinds[key] - seen))
         heard[key] = _heard(*key, left[key], catalogue)

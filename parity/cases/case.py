@@ -5,6 +5,7 @@ import itertools
 import math
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 from urllib.parse import quote
 
 import numpy as np
@@ -12,7 +13,9 @@ import numpy as np
 from ..errors import UsageError
 from ..spec.axes import axes, shape
 from ..spec.catalogue import default
+from ..spec.results import Arrays
 from ..spec.span import Span
+from ..spec.spec import Spec
 
 FORMAT = "p1"  # grows when the same text would mean other arrays; a golden case in the tests tells
 
@@ -131,11 +134,11 @@ class Data:
         sizes: size of each axis letter.
     """
 
-    params: dict
-    inputs: dict
-    states: dict
-    cotangents: dict
-    sizes: dict = field(default_factory=dict)
+    params: Arrays
+    inputs: Arrays
+    states: Arrays
+    cotangents: Arrays
+    sizes: dict[str, Any] = field(default_factory=dict)
 
     def map(self, function):
         """The same with the function applied to every floating array."""
@@ -166,12 +169,12 @@ class Case:
         seed: of the values.
     """
 
-    spec: object
-    sizes: dict
+    spec: Spec
+    sizes: dict[str, Any]
     pattern: str
     scale: float
     layout: str
-    options: dict
+    options: dict[str, Any]
     seed: int
 
     @cached_property  # every array asks for it

@@ -72,7 +72,7 @@ class Yardstick:
 def _along(vectors: NDArray[Any], gradient: NDArray[Any]) -> NDArray[Any]:
     """The sums of a gradient along directions, in the widest type: their own rounding would be the gradient's."""
     products = (vectors * np.asarray(gradient, np.float64)).reshape(len(vectors), -1)
-    return products.sum(axis=1, dtype=np.longdouble).astype(np.float64)
+    return np.asarray(products.sum(axis=1, dtype=np.longdouble), np.float64)
 
 
 def measure(case: Case, lane: Lane) -> Yardstick:

@@ -124,7 +124,7 @@ def _precision_switches() -> list[Any]:
     """Torch's ``fp32_precision`` switches; the older TF32 flags are left alone, since reading them can raise."""
     import torch
 
-    backends = torch.backends
+    backends: Any = torch.backends  # torch's own stubs know half of them
     return [backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn,
             backends.mkldnn.matmul, backends.mkldnn.conv, backends.mkldnn.rnn]
 

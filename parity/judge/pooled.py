@@ -163,8 +163,11 @@ class Pool:
 
     def leaning(self) -> dict[Key, Sum]:
         """The keys that lean, each with its ``Sum``; of the kinds of one quantity and side, the one that leans most."""
-        limit, found = self.limit, {}
+        limit = self.limit
+        found: dict[tuple[str, str, str, str], Key] = {}
         for key, one in self.sums.items():
-            if one.score > limit and one.score > found.get(key[:4], (None, Sum()))[1].score:
-                found[key[:4]] = key, one
-        return dict(found.values())
+            layer, lane, quantity, side, _ = key
+            before = found.get((layer, lane, quantity, side))
+            if one.score > max(limit, self.sums[before].score if before else 0.0):
+                found[layer, lane, quantity, side] = key
+        return {key: self.sums[key] for key in found.values()}

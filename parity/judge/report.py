@@ -164,11 +164,12 @@ class Report:
 
     def result(self, layer: str, lane: str) -> Result:
         """The result of a layer in a lane, made when first asked for."""
-        for result in self.results:
+        known: list[Result] = self.results
+        for result in known:
             if (result.name, result.lane) == (layer, lane):
                 return result
-        self.results.append(Result(layer, lane))
-        return self.results[-1]
+        known.append(Result(layer, lane))
+        return known[-1]
 
     def add(self, outcome: Any) -> None:
         """Takes in what came out of one case in one lane."""

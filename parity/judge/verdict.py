@@ -63,7 +63,10 @@ class _Hearing:
         self.case, self.lane = case, lane
         laid = case.data(lane.narrow).map(_widened)
         self.data = laid.map(lambda a: np.array(a, order="C"))
-        self.raised, self.contradictions, self.forced, self.exact = {}, {}, None, False
+        self.raised: dict[str, str] = {}
+        self.contradictions: dict[str, str] = {}
+        self.forced: NDArray[Any] | None = None
+        self.exact = False
         self.oracle = self._side("reference", self.data)
         self.forced = self.oracle.get(CHOSEN)
         self.port = self._side("port", self.data)
@@ -186,14 +189,14 @@ class _Hearing:
             doubt = ours.doubt(name) + lost.get(name, 0.0)  # cancellation in float64 contradicts nobody
             follows, agree = _agree(backward, right, doubt), _agree(backward, autograd, 0.0 if backward is not right
                                                                     else doubt)
-            if same:
+            if theirs is None:
                 found[name] = _shared(follows, _agree(autograd, right, doubt), agree)
                 if found[name][0] not in (NOBODY, UNDECIDED) and ours.kinked(name, np.abs(backward - autograd)):
                     found[name] = UNDECIDED, "here the function has a kink or a tie: each may be its derivative"
                 continue
             other = theirs.ask(name, remaining)
             known = not isinstance(other, str)
-            obeys = known and _agree(theirs.like(name, self.port[name]), other,
+            obeys = not isinstance(other, str) and _agree(theirs.like(name, self.port[name]), other,
                                      theirs.doubt(name) + lost.get(name, 0.0))
             found[name] = _apart(follows, obeys, known, agree)
         return found
@@ -278,16 +281,24 @@ class _Derivatives:
 
     def __init__(self, hearing: _Hearing, outputs: Callable[[Data], tuple[Any, ...]], limit: int = LIMIT) -> None:
         case, data = hearing.case, hearing.data
-        self.data, self.vectors, self.errors, self.left = data, {}, {}, WORK - PROBES * case.work
-        self.work, self.limit, self.witness, self.why = max(case.work, 1), limit, None, ""
+        self.data, self.left = data, WORK - PROBES * case.work
+        self.vectors: Arrays = {}
+        self.errors: Arrays = {}
+        self.work, self.limit, self.why = max(case.work, 1), limit, ""
+        self.made: Differentiator | None = None
         if self.left < 0:
             self.why = f"too large: one forward takes about {case.work:,} multiplications"
             return
         cotangents = tuple(c for _, given in parts(case.spec, case.options, data) for c in given.values())
         try:
-            self.witness = Differentiator(lambda here: outputs(_moved(data, here)), _point(data), cotangents, case.seed)
+            self.made = Differentiator(lambda here: outputs(_moved(data, here)), _point(data), cotangents, case.seed)
         except Exception as error:
             self.why = f"the numerical derivative raises {type(error).__name__}: {error}".splitlines()[0]
+
+    @property
+    def witness(self) -> Differentiator:
+        assert self.made is not None, self.why
+        return self.made
 
     def ask(self, quantity: str, remaining: int) -> NDArray[Any] | str:
         """The derivative by one array of so many, whole or along random directions; why not, as text."""
@@ -321,14 +332,15 @@ class _Derivatives:
         errors = self.errors[self._array(quantity)]
         if self.witness.dtype.kind == "c" or not errors.size:
             return 0.0
-        return DOUBT * errors
+        return np.asarray(DOUBT * errors)
 
     def kinked(self, quantity: str, gap: NDArray[Any]) -> bool:
         """Whether the forward has a kink, a tie or a jump at the largest entry of ``gap``."""
         name = self._array(quantity)
         if name in self.vectors or not gap.size:
             return False
-        return self.witness.kinked(name, np.unravel_index(int(np.nan_to_num(gap).argmax()), gap.shape))
+        place = np.unravel_index(int(np.nan_to_num(gap).argmax()), gap.shape)
+        return self.witness.kinked(name, tuple(map(int, place)))
 
     def _array(self, quantity: str) -> str:
         name = quantity.removeprefix("grad.")
@@ -366,8 +378,9 @@ def _point(data: Data) -> Arrays:
 
 def _moved(data: Data, point: Arrays) -> Data:
     """The data with other arrays in it."""
-    groups = ({name: point[name] for name in group} for group in (data.params, data.inputs, data.states))
-    return Data(*groups, data.cotangents, data.sizes)
+    params, inputs, states = ({name: point[name] for name in group} for group in
+                              (data.params, data.inputs, data.states))
+    return Data(params, inputs, states, data.cotangents, data.sizes)
 
 
 def _chosen(found: Arrays, forced: NDArray[Any] | None) -> NDArray[Any]:

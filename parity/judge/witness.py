@@ -82,10 +82,14 @@ class Differentiator:
                  batched: Iterable[str] = (), roundoff: float = 0.0) -> None:
         self.function, self.point, self.cotangents = function, point, cotangents
         self.rng = np.random.default_rng([seed, 3])
-        self.array, self.shrink, self.roundoff, self.outputs = np.ndarray, 1.0, roundoff, {}
-        self.turns, self.sign = False, 0  # see ``at_kinks``
+        self.array: type[NDArray[Any]] = np.ndarray
+        self.shrink, self.roundoff = 1.0, roundoff
+        self.outputs: dict[np.dtype[Any] | None, tuple[Any, ...]] = {}
+        self.turns: Turns | Literal[False] | None = False  # see ``at_kinks``
+        self.sign = 0
         self.names = [name for name, a in point.items() if a.dtype.kind == "f"]
-        self.dtype, self.why = np.dtype(np.complex128), ""
+        self.dtype: np.dtype[Any] = np.dtype(np.complex128)
+        self.why = ""
         try:
             with warnings.catch_warnings(), np.errstate(all="ignore"):
                 warnings.simplefilter("ignore")
@@ -116,7 +120,8 @@ class Differentiator:
         found = Derivative(self.method, self.why, stacked=bool(self.batched))
         for name in self.names if names is None else names:
             if self.point[name].size > limit:
-                *found.directions[name], found.gaps[name] = self._along(name, DIRECTIONS)
+                vectors, values, errors, found.gaps[name] = self._along(name, DIRECTIONS)
+                found.directions[name] = vectors, values, errors
             else:
                 found.values[name], found.errors[name], found.gaps[name] = self._entries(name)
         return found
@@ -299,20 +304,21 @@ class Differentiator:
         # where the code keeps only float32, give it float64: the inputs need not be rounded as well
         base = self._cast(np.float64 if dtype == np.float32 else dtype)
         longest = self._step(vectors, dtype)
-        best, kinked = (0.0, np.inf, 0.0), None
+        best: tuple[float, float, float] = (0.0, np.inf, 0.0)
+        kinked: tuple[float, float, float] | None = None
         with np.errstate(all="ignore"):
             for shorter in SHORTER:
                 found, rounding = self._tableau(vectors, base, longest * shorter, shorter < 1)
                 if found[1] <= CONVERGED * rounding:
                     if not found[2] or (kinked and abs(kinked[2] - found[2]) <= SAME * found[2]):
-                        return kinked if found[2] else found
+                        return kinked if kinked and found[2] else found
                     kinked = found  # or steps that fit evenly spaced jumps: shorter ones tell
                 best = min(best, found, key=lambda one: one[1])
         return kinked or best
 
     def _here(self, base: Arrays) -> tuple[Any, ...]:
         """The outputs at the point."""
-        dtype = next((a.dtype for a in base.values() if a.dtype.kind == "f"), None)
+        dtype: np.dtype[Any] | None = next((a.dtype for a in base.values() if a.dtype.kind == "f"), None)
         if dtype not in self.outputs:
             self.outputs[dtype] = self.function(base)
         return self.outputs[dtype]
@@ -320,7 +326,8 @@ class Differentiator:
     def _tableau(self, vectors: Arrays, base: Arrays, h: float,
                  shorter: bool) -> tuple[tuple[float, float, float], float]:
         """Ridders' extrapolation from steps ``h, h/2, ...``: best value, error, gap; and what the last one rounds."""
-        here, tableau, gaps = self._here(base), [], []
+        here, gaps = self._here(base), []
+        tableau: list[list[Any]] = []
         best, error = 0.0, np.inf
         unit = max(np.finfo(self._real).eps / 2, self.roundoff)
         for level in range(LEVELS):
@@ -351,8 +358,7 @@ class Differentiator:
         if self.turns is None:
             self.turns = self._recorded()
         if self.dtype.kind == "c" and name in self.batched:
-            values.flat = self._stacked(name)
-            return values, errors, gaps
+            return self._stacked(name).reshape(a.shape), errors, gaps
         base = self._cast(self.dtype if self.dtype.kind == "c" else np.float64)
         for index in np.ndindex(a.shape):
             if self.dtype.kind == "c" and self.turns is False:

@@ -26,8 +26,7 @@ def shape(text: str, sizes: dict[str, Any]) -> tuple[int, ...]:
         if word == "...":
             result += sizes["..."]
         else:
-            factor, letter = re.fullmatch(r"(\d*)(\w)", word).groups()
-            result.append(sizes[letter] * int(factor or 1))
+            result.append(sizes[word[-1]] * int(word[:-1] or 1))
     return tuple(result)
 
 
