@@ -20,7 +20,7 @@ import numpy as np
 from ..errors import UsageError, amount, whole
 from ..judge.finding import Finding
 from ..judge.report import Report
-from . import confirm, samples
+from . import canonical, confirm, samples
 from .answers import BACKWARD, FAILED, Audited, Policy, from_plain
 from .fit import GRADIENTS, methods_of
 from .recognise import NotTried, Planned, recognised
@@ -323,6 +323,9 @@ def _also(result, words, fit, named, seed):
         result.judged[name] = max(result.judged.get(name, 0.0), share)
     if not other.findings:
         result.remark(f"right with {words}")
+        said = confirm.as_named(result, base, quantities(subject, base)[0])
+        if said not in (None, canonical.RIGHT, canonical.OTHER):
+            result.findings.append(confirm.by_name(result.name, said, words=base.words))
 
 
 def _first(inputs, layer, subject, seed):

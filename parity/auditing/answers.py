@@ -18,6 +18,7 @@ PROTOCOL = "the textbook protocol is broken"
 STUB = "not implemented"
 FAILED = "it could not be run"
 UNJUDGED = "not judged"
+DIFFERS = "forward differs from what its name says"
 VERDICTS = (FORWARD, BACKWARD, FRAGILE, PROTOCOL, STUB, FAILED)
 
 # what fails only where it is asked to: by kind, what goes wrong because of it, and what to do
@@ -168,8 +169,9 @@ class Audited(Result):
         if {FORWARD, BACKWARD} <= found:
             return BOTH
         order = (STUB, BACKWARD, FORWARD, FAILED, PROTOCOL)
+        differs = any(f.kind == "name" and f.severity == WARNING for f in self.findings)
         return next((v for v in order if v in found), (self.skipped and UNAUDITED) or
-                    (self.unjudged and UNJUDGED) or RIGHT)
+                    (self.unjudged and UNJUDGED) or (differs and DIFFERS) or RIGHT)
 
     @property
     def answers(self) -> dict[str, str]:
@@ -187,7 +189,8 @@ class Audited(Result):
                                       for f in said[FORWARD]) else
             "unknown" if not self.shapes else "yes",
             "gradient right": "no" if no(BACKWARD) else "yes" if self.judged and not self.unjudged else UNJUDGED,
-            "protocol kept": "no" if any(f.kind in WARNINGS or f.verdict == PROTOCOL for f in self.findings) else
+            "protocol kept": "no" if any(f.kind != "name" and (f.kind in WARNINGS or f.verdict == PROTOCOL)
+                                         for f in self.findings) else
             "unknown" if gone else "yes",
             "implemented": "no" if said[STUB] else "yes",
             "could be run": "no" if gone and not said[STUB] else "yes",

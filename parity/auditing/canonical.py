@@ -22,6 +22,7 @@ from .adapted import softmax
 EPSILONS = (1e-5, 1e-8, 1e-7, 1e-6, 1e-3, 1e-12, 1e-4, 1e-2, 0.0)
 CLOSE = 1e-7  # relative
 NEAR = 0.2  # of its own size that an output may be away to be taken for the same function, gone wrong
+SIGMAS = 3  # that the share of entries that a dropout keeps may be away
 USUAL = (1.0, 0.5, 2.0, 0.3, 1.5, 0.1, 0.7)  # thresholds that nobody passed: a delta, a beta
 Candidates = Iterator[Any]
 Mistakes = Iterator[tuple[str, Any]]
@@ -93,14 +94,14 @@ def _dropout(x: Any, output: Any) -> Candidates:
     """Some entries zero, the others scaled by one over the share that is kept; or kept as they are."""
     kept, scale = output != 0, _constant(output, x, output != 0)
     share = 1 / scale if scale else 0.0
-    if scale == 1 or abs(np.mean(kept) - share) <= 4 * math.sqrt(max(share * (1 - share), 0.01) / kept.size):
+    if scale == 1 or abs(np.mean(kept) - share) <= SIGMAS * math.sqrt(max(share * (1 - share), 0.01) / kept.size):
         yield np.where(kept, scale * x, 0)
 
 
 def _wrong_dropout(x: Any, output: Any) -> Mistakes:
     kept, scale = output != 0, _constant(output, x, output != 0)
     share = 1 - 1 / scale if scale else 0.0
-    if abs(np.mean(kept) - share) <= 4 * math.sqrt(max(share * (1 - share), 0.01) / kept.size):
+    if abs(np.mean(kept) - share) <= SIGMAS * math.sqrt(max(share * (1 - share), 0.01) / kept.size):
         yield "what is kept is scaled by one over the share that is dropped", np.where(kept, scale * x, 0)
 
 
@@ -444,7 +445,7 @@ class Named:
     """A name that says what a forward computes.
 
     Attributes:
-        title: in words.
+        title: in words, with its article.
         pattern: of the name, in small letters and without underscores.
         forwards: of arrays, what they may give.
         mistakes: of the same, what is easily written instead, each in words.
@@ -457,46 +458,47 @@ class Named:
 
 
 TABLE: tuple[Named, ...] = (
-    Named("sigmoid", r"(sigmoid|logistic)", _of_one(_sigmoid),
+    Named("a sigmoid", r"(sigmoid|logistic)", _of_one(_sigmoid),
           _wrong_one(the_sign_of_its_argument_is_wrong=lambda x: _sigmoid(-x))),
-    Named("tanh", r"(tanh|hyperbolictangent)", _of_one(np.tanh),
+    Named("a tanh", r"(tanh|hyperbolictangent)", _of_one(np.tanh),
           _wrong_one(it_is_a_sigmoid=_sigmoid, its_sign_is_wrong=lambda x: -np.tanh(x))),
-    Named("ReLU", r"(relu|rectifiedlinear|rectifier)", _of_one(lambda x: np.maximum(x, 0)),
+    Named("a ReLU", r"(relu|rectifiedlinear|rectifier)", _of_one(lambda x: np.maximum(x, 0)),
           _wrong_one(it_passes_negative_numbers_on_instead_of_positive_ones=lambda x: np.minimum(x, 0),
                      it_gives_the_absolute_value=np.abs)),
-    Named("leaky ReLU", r"(leakyrelu|lrelu|leaky)", _fitted(lambda x: x)),
-    Named("ELU", r"elu", _fitted(np.expm1), _wrong_elu),
-    Named("SELU", r"selu", _of_one(lambda x: 1.0507009873554805 * np.where(
+    Named("a leaky ReLU", r"(leakyrelu|lrelu|leaky)", _fitted(lambda x: x)),
+    Named("an ELU", r"elu", _fitted(np.expm1), _wrong_elu),
+    Named("a SELU", r"selu", _of_one(lambda x: 1.0507009873554805 * np.where(
         x > 0, x, 1.6732632423543772 * np.expm1(np.minimum(x, 0))))),
-    Named("GELU", r"gelu(tanh|exact|erf)?", _gelus),
-    Named("swish", r"(swish|silu)", _swish),
-    Named("softplus", r"softplus", _of_one(lambda x: np.log1p(np.exp(x)))),
-    Named("softsign", r"softsign", _of_one(lambda x: x / (1 + np.abs(x)))),
-    Named("dropout", r"(inverted)?dropout", _dropout, _wrong_dropout),
+    Named("a GELU", r"gelu(tanh|exact|erf)?", _gelus),
+    Named("a swish", r"(swish|silu)", _swish),
+    Named("a softplus", r"softplus", _of_one(lambda x: np.log1p(np.exp(x)))),
+    Named("a softsign", r"softsign", _of_one(lambda x: x / (1 + np.abs(x)))),
+    Named("a dropout", r"(inverted)?dropout", _dropout, _wrong_dropout),
     Named("softmax", r"softmax", _softmax, _wrong_softmax),
     Named("log-softmax", r"logsoftmax", _log_softmax),
-    Named("matmul", r"matmul", _matmul),
-    Named("affine", r"(affine|linear|dense|fullyconnected|fc)", _affine, _wrong_affine),
-    Named("batch norm", r"(spatial)?(batchnorm(alization)?|bn)(1d|2d)?", _normalized(_batch_axes),
+    Named("a matrix product", r"matmul", _matmul),
+    Named("an affine layer", r"(affine|linear|dense|fullyconnected|fc)", _affine, _wrong_affine),
+    Named("a batch norm", r"(spatial)?(batchnorm(alization)?|bn)(1d|2d)?", _normalized(_batch_axes),
           _wrong_norm(_batch_axes)),
-    Named("layer norm", r"(layernorm(alization)?|ln)(1d|2d)?", _normalized(_layer_axes), _wrong_norm(_layer_axes)),
-    Named("RMS norm", r"rms(layer)?norm(alization)?", _rms(lambda q: q.mean(axis=-1, keepdims=True)), _wrong_rms),
-    Named("L2 norm", r"(l2norm(alize|alization)?|unitnorm)", _unit),
-    Named("embedding", r"(embedding|wordembedding|lookup(table)?)", _embedding),
+    Named("a layer norm", r"(layernorm(alization)?|ln)(1d|2d)?", _normalized(_layer_axes), _wrong_norm(_layer_axes)),
+    Named("an RMS norm", r"rms(layer)?norm(alization)?", _rms(lambda q: q.mean(axis=-1, keepdims=True)), _wrong_rms),
+    Named("an L2 norm", r"(l2norm(alize|alization)?|unitnorm)", _unit),
+    Named("an embedding", r"(embedding|wordembedding|lookup(table)?)", _embedding),
     Named("attention", r"(scaled)?(dotproduct|sdp)?attention", lambda q, k, v: itertools.chain(
         _attention()(q, k, v), _attention(0.0)(q, k, v)), _wrong_attention),
-    Named("LSTM", r"lstm(step|cell)?", _gated(np.tanh), _wrong_gated),
-    Named("RNN", r"(vanilla)?rnn(step|cell)?", _recurrent(), _wrong_recurrent),
-    Named("convolution", r"conv(olution)?(2d)?", _convolution, _wrong_convolution),
+    Named("an LSTM", r"lstm(step|cell)?", _gated(np.tanh), _wrong_gated),
+    Named("an RNN", r"(vanilla)?rnn(step|cell)?", _recurrent(), _wrong_recurrent),
+    Named("a convolution", r"conv(olution)?(2d)?", _convolution, _wrong_convolution),
     Named("max pooling", r"max_?pool(ing)?(2d)?", _pooling(np.max), _wrong_pooling(np.min, "it takes the smallest")),
     Named("average pooling", r"(avg|average|mean)_?pool(ing)?(2d)?", _pooling(np.mean),
           _wrong_pooling(np.sum, "it sums instead of taking the mean")),
-    Named("squared error", r"(mse|meansquarederror|squarederror|squaredloss|l2)(loss)?", _squares, _wrong_distance(2)),
-    Named("absolute error", r"(mae|meanabsoluteerror|absoluteerror|l1)(loss)?", _absolutes, _wrong_distance(1)),
-    Named("Huber loss", r"(huber|smoothl1)(loss)?", _hubers(_half, lambda r, d: d * (r - d / 2)), _wrong_huber),
-    Named("hinge loss", r"((multiclass)?(svm|hinge)(loss)?)", _hinge, _wrong_hinge),
-    Named("binary cross entropy", r"(bce|binarycrossentropy)(loss|withlogits)*", _binary, _wrong_binary),
-    Named("cross entropy", r"(softmax)?(categorical)?crossentropy(loss)?|softmaxloss|nll(loss)?", _crossentropy,
+    Named("a squared error", r"(mse|meansquarederror|squarederror|squaredloss|l2)(loss)?", _squares,
+          _wrong_distance(2)),
+    Named("an absolute error", r"(mae|meanabsoluteerror|absoluteerror|l1)(loss)?", _absolutes, _wrong_distance(1)),
+    Named("a Huber loss", r"(huber|smoothl1)(loss)?", _hubers(_half, lambda r, d: d * (r - d / 2)), _wrong_huber),
+    Named("a hinge loss", r"((multiclass)?(svm|hinge)(loss)?)", _hinge, _wrong_hinge),
+    Named("a binary cross entropy", r"(bce|binarycrossentropy)(loss|withlogits)*", _binary, _wrong_binary),
+    Named("a cross entropy", r"(softmax)?(categorical)?crossentropy(loss)?|softmaxloss|nll(loss)?", _crossentropy,
           _wrong_crossentropy))
 
 

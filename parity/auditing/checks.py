@@ -11,12 +11,12 @@ from dataclasses import replace
 import numpy as np
 
 from ..judge.compare import shares, worst
-from ..judge.finding import ERROR, NOTE, Finding
+from ..judge.finding import ERROR, NOTE, WARNING, Finding
 from ..judge.lanes import LANES
 from ..judge.witness import DOUBT, LIMIT, Differentiator
 from ..promises import calls
 from . import diagnose, samples
-from .answers import BACKWARD, FAILED, FORWARD, FRAGILE, PROTOCOL, STUB, WARNINGS, Audited
+from .answers import BACKWARD, DIFFERS, FAILED, FORWARD, FRAGILE, PROTOCOL, STUB, WARNINGS, Audited
 from .rounding import apart, blind, budgets, grainy
 from .scene import SAME, Measured, Scene
 from .subject import Function, Subject, draw_cotangents, gradients, kept_arrays, left_out, quantities
@@ -516,6 +516,10 @@ class Examination:
         if not diagnosis:
             diagnosis = words or "no known transformation of the canonical one explains it"
         share = None if index is None else float(abs(right[index] - got[index]) / unit[index])
+        if kind in ("axis", "unchanged") and not self.named and not sample.words and self.result.recipe is None:
+            self.tell("forward", name, FORWARD, f"{DIFFERS}: {diagnosis}", "name", sample, index, (right, got),
+                      ("yours", "canonical"), share=share, severity=WARNING)
+            return
         self.tell("forward", name, FORWARD, diagnosis, kind, sample, index, (right, got), ("yours", "canonical"),
                   share=share, severity=self.otherwise(),
                   breaks="" if self.named or kind in BREAKS else "The gradient is judged against your own forward.")

@@ -15,11 +15,11 @@ import numpy as np
 
 from ..cases.case import parse
 from ..judge.compare import worst
-from ..judge.finding import NOTE, Finding
+from ..judge.finding import NOTE, WARNING, Finding
 from ..judge.lanes import LANES
 from ..judge.witness import DOUBT, NEARER, Differentiator
 from . import canonical, samples
-from .answers import BACKWARD, FORWARD
+from .answers import BACKWARD, DIFFERS, FORWARD
 from .checks import ask_canonical
 from .rounding import NEARLY, apart, budgets, rms
 from .scene import Measured
@@ -146,7 +146,7 @@ def confirm_given(result, link):
                                      f"grad.{name}")]
             if found := asked.judge_by_differences(int(rng.integers(1 << 31))):
                 return [found]
-            says.add(_as_named(result, sample, asked.outputs))
+            says.add(as_named(result, sample, asked.outputs))
             count += 1
     result.remark(f"confirmed on {count} cases that it could not know")
     return _by_its_name(result, says)
@@ -159,16 +159,21 @@ def _by_its_name(result, says):
         return []
     result.canonical = named.title
     if says == {canonical.RIGHT}:
-        result.remark(f"its forward is that of a canonical {named.title}")
+        result.remark(f"its forward is that of {named.title}, as its name says")
         return []
     if len(says) == 1 and says != {canonical.OTHER}:
-        return [Finding("forward", "", FORWARD, f"the forward differs from what its name says, a {named.title}: "
-                        f"{says.pop()}", "name")]
-    return [Finding("forward", "", FORWARD, f"by its name it is a {named.title}, and gives something else",
+        return [result.policy.grade(by_name(result.name, says.pop()))]
+    return [Finding("forward", "", FORWARD, f"by its name it is {named.title}, and gives something else",
                     "canonical", NOTE, breaks="The gradient is judged against your own forward.")]
 
 
-def _as_named(result, sample, outputs):
+def by_name(name, wrong, words=""):
+    """The finding of a forward that is nearly what its name says, and what is wrong with it."""
+    return Finding("forward", "", FORWARD, f"{DIFFERS}, {canonical.called(name).title}: {wrong}", "name", WARNING,
+                   words=words)
+
+
+def as_named(result, sample, outputs):
     """What the outputs are by the layer's name; None where that says nothing."""
     constant = result.recipe.constant if result.recipe is not None else ()
     inputs = dict(sorted(sample.inputs.items(), key=lambda pair: pair[0] in constant))

@@ -417,6 +417,9 @@ def _changes(given: dict[str, str]) -> Iterator[dict[str, str]]:
                 if re.fullmatch(r"-?\d+", v)}
     for name, number in itertools.islice(options.items(), OPTIONS):  # at 1 and 0 a forgotten one does not show
         yield {name: repr(0.6 * number if number else 0.3)}
+    for name, value in named(r"(is_?|use_?)?(causal|masked?|mask_future)$").items():
+        if value == "False":
+            yield {name: "True"}
     for name, value in named(r"mode$|method$|pool_type$").items():
         if value == "'max'":
             for other in ("'average'", "'avg'", "'mean'"):
@@ -426,7 +429,7 @@ def _changes(given: dict[str, str]) -> Iterator[dict[str, str]]:
 def _literals(texts: dict[str, str], function: Any) -> dict[str, str]:
     """What a call is given in literals by name, in dictionaries too, and what it is given by default."""
     found = {p.name: repr(p.default) for p in _parameters(function)
-             if isinstance(p.default, (int, float, str, tuple)) and not isinstance(p.default, bool)}
+             if isinstance(p.default, (int, float, str, tuple))}
     for name, text in texts.items():
         if text.startswith("{"):
             found |= dict(re.findall(r"'(\w+)': ([^,{}]+|\([^)]*\))", text))
