@@ -5,6 +5,7 @@ random errors of the size of its roundoff in every operation. The budget is ``FA
 largest distance that such a copy kept from the oracle.
 """
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import reduce
@@ -21,8 +22,9 @@ from ..spec.results import Arrays
 from ..spec.spec import Spec
 from .compare import CHOSEN, shares, worst
 from .lanes import Lane
-from .noise import Noisy, Turns, deciding, noise, recording
+from .noise import Noisy, Turns, deciding, multiplying, noise, recording
 from .pooled import Gauge, gauge
+from .split import pays, product
 from .witness import DOUBT, Derivative, Differentiator
 
 FACTOR = 8  # one for all layers, dtypes and devices; right results stay below 3.4 without it
@@ -231,17 +233,21 @@ def eager(spec: Spec) -> bool:
 
 
 def exact(case: Case, data: Data, lane: Lane) -> Arrays:
-    """The quantities of a case by the reference in the oracle's dtype.
+    """The quantities of a case by the reference in the oracle's dtype; of large arrays, products by ``split.product``.
 
     Where a stateful sequence is cut, the outputs are those of the whole sequence; the gradients are
     those of the parts, which do not reach across the cut.
     """
     wide = data.map(lambda a: a.astype(lane.oracle))
-    oracle = {name: np.asarray(value) for name, value in run_reference(case, wide).items()}
-    if case.options.get("cut") and case.spec.states:
-        whole = run_reference(case.uncut(), wide)
-        oracle |= {name: whole[name] for name in (*case.spec.outputs, *case.spec.states)}
-    return oracle
+    arrays = [a for group in (wide.params, wide.inputs, wide.states, wide.cotangents) for a in group.values()]
+    split = pays(lane.oracle, sum(np.size(a) for a in arrays))
+    with multiplying(product) if split else contextlib.nullcontext():
+        wide = wide.map(lambda a: a.view(Noisy)) if split else wide
+        oracle = run_reference(case, wide)
+        if case.options.get("cut") and case.spec.states:
+            whole = run_reference(case.uncut(), wide)
+            oracle |= {name: whole[name] for name in (*case.spec.outputs, *case.spec.states)}
+    return _plain(oracle)
 
 
 def _gauges(oracle: Arrays, copies: list[Arrays], lane: Lane) -> dict[str, Gauge]:

@@ -172,11 +172,13 @@ class Noise:
         ties: ``Ties`` to record into or to go by; None for comparisons that see the noise.
         accumulator: u in which products and sums add up, where that is finer than the format; 0 for the same.
         turns: ``Turns`` to record into, or whose decisions to turn; None for neither.
+        product: how a contraction is computed, as ``split.product`` says; None for as it is called.
     """
 
     current = None
 
-    def __init__(self, unit_roundoff, seed, underflow=0.0, round=None, ties=None, accumulator=0.0, turns=None):
+    def __init__(self, unit_roundoff, seed, underflow=0.0, round=None, ties=None, accumulator=0.0, turns=None,
+                 product=None):
         self.unit_roundoff = unit_roundoff
         self.position = int.from_bytes(hashlib.blake2s(seed.encode(), digest_size=4).digest(), "little")
         self.underflow = underflow
@@ -184,6 +186,7 @@ class Noise:
         self.ties = ties
         self.accumulator = accumulator
         self.turns = turns
+        self.product = product
 
     def __call__(self, x, length=1):
         """The array, each entry off by its own relative error, as ``length`` roundings add up to; in its own dtype."""
@@ -249,6 +252,16 @@ def deciding(turns, sign=0):
     """Within it, ``Noisy`` arrays compute without noise, and decisions are recorded in ``turns``, or turned."""
     turns.start(sign)
     before, Noise.current = Noise.current, Noise(0.0, "", turns=turns)
+    try:
+        yield
+    finally:
+        Noise.current = before
+
+
+@contextlib.contextmanager
+def multiplying(product):
+    """Within it, ``Noisy`` arrays compute without noise, and contractions by ``product``, see ``split.product``."""
+    before, Noise.current = Noise.current, Noise(0.0, "", product=product)
     try:
         yield
     finally:
@@ -368,9 +381,14 @@ def _running(parts):
     return _perturbed(total) if Noise.current.accumulator else total
 
 
-def _contract(function, operands, along, length):
-    """A function that contracts axis ``along[i]`` of operand i (None: has it not) of so many entries, in blocks."""
+def _contract(function, operands, along, length, summed=None, terms=None):
+    """A function that contracts axes ``along[i]`` of operand i, all of one length, in blocks.
+
+    It may contract others too: ``summed[i]`` are all of operand i, and ``terms`` is the number of terms of a sum.
+    """
     operands = [_perturbed(np.asarray(x)) for x in operands]
+    if Noise.current and Noise.current.product:
+        return Noise.current.product(function, operands, summed or along, terms or length)
     if not (Noise.current and Noise.current.unit_roundoff) or length <= BLOCK:
         return _perturbed(function(*operands))
 
@@ -421,7 +439,8 @@ def _tensordot(a, b, axes=2):
         return _perturbed(np.tensordot(a, b, (first, second)))
     longest = max(range(len(first)), key=lambda i: a.shape[first[i]])
     return _contract(lambda a, b: np.tensordot(a, b, (first, second)), (a, b),
-                     ((first[longest],), (second[longest],)), a.shape[first[longest]])
+                     ((first[longest],), (second[longest],)), a.shape[first[longest]],
+                     (tuple(first), tuple(second)), math.prod(a.shape[i] for i in first))
 
 
 def _einsum(subscripts, *operands, optimize=False, **kwargs):
@@ -445,13 +464,17 @@ def _einsum(subscripts, *operands, optimize=False, **kwargs):
                     if (axes := places(term, x, letter)))
 
     def function(*xs):
-        return np.einsum(subscripts, *xs, optimize=optimize, **kwargs)
+        # of products in float64, by BLAS
+        fast = bool(Noise.current and Noise.current.product) and xs[0].dtype == np.float64
+        return np.einsum(subscripts, *xs, optimize=optimize or fast, **kwargs)
 
     if not summed:
         return _perturbed(function(*(_perturbed(x) for x in operands)))
     longest = max(summed, key=length)
-    return _contract(function, operands, [places(t, x, longest) for t, x in zip(terms, operands, strict=True)],
-                     length(longest))
+    axes = [{letter: places(t, x, letter) for letter in summed} for t, x in zip(terms, operands, strict=True)]
+    sizes = [max(x.shape[a] for x, of in zip(operands, axes, strict=True) for a in of[letter]) for letter in summed]
+    return _contract(function, operands, [of[longest] for of in axes], length(longest),
+                     [sum(of.values(), ()) for of in axes], math.prod(sizes))
 
 
 CONTRACTIONS = {np.dot: _dot, np.inner: _inner, np.vdot: _vdot, np.tensordot: _tensordot, np.einsum: _einsum,

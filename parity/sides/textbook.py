@@ -134,7 +134,7 @@ def _greedy(model: Any, data: Any, forced: Any, tensor: Any, concatenate: Any) -
     _, targets, *_ = data.inputs.values()
     xs, ts, *mask = (tensor(a) for a in data.inputs.values())
     start = int(targets[0, 0]) if len(targets) else 0
-    ids = forced if Noise.current else model.generate(xs, start, ts.shape[1], *mask)
+    ids = forced if Noise.current and forced is not None else model.generate(xs, start, ts.shape[1], *mask)
     first = tensor(np.full((len(targets), 1), start))
     fed = concatenate((first, (ids if forced is None else tensor(forced))[:, :-1]), 1)
     return {"ids": ids, "score": model.score(xs, fed, *mask)}
