@@ -5,8 +5,10 @@ broken; what both sides promise takes the side first. ``CHECKS`` lists them by t
 side; they serve the tests and the mutants.
 """
 
+from collections.abc import Callable
 from functools import partial
 
+from ..spec.spec import Spec
 from . import common
 from .both import BOTH
 from .common import SIZES, standard
@@ -17,13 +19,16 @@ from .reference import REFERENCE
 
 __all__ = ["CHECKS", "PORT", "REFERENCE", "SIZES", "standard"]
 
+Shared = dict[str, Callable[[common.Side, Spec], None]]
+Own = dict[str, Callable[[Spec], None]]
 # by the spec's side: what both sides promise, what the reference does, and what the port
-_PROMISES = {
+_PROMISES: dict[str, tuple[Shared, Own, Own]] = {
     "textbook": (BOTH, REFERENCE, PORT),
     "optimizer": ({"long run": check_long_run, "closed form": check_closed_form}, {"moments": check_kept_moments},
                   {"torch optimizer": check_optimizer, "refusals": check_refusals}),
     "clip": ({"clipping": check_clipping, "many": check_many}, {}, {"iterables": check_clip_port}),
 }
-CHECKS = {kind: {side.name: {name: partial(check, side) for name, check in both.items()} | own
-                 for side, own in ((common.REFERENCE, reference), (common.PORT, port))}
-          for kind, (both, reference, port) in _PROMISES.items()}
+CHECKS: dict[str, dict[str, Own]] = {
+    kind: {side.name: {name: partial(check, side) for name, check in both.items()} | own
+           for side, own in ((common.REFERENCE, reference), (common.PORT, port))}
+    for kind, (both, reference, port) in _PROMISES.items()}

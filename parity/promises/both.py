@@ -83,8 +83,7 @@ def check_bad_inputs(side: Side, spec: Spec) -> None:
     """Both sides refuse bad inputs with the same type of error, and name the argument."""
     case, data, wrong = bad_inputs(spec)
     for what, name, inputs, expected in wrong:
-        error = raised(lambda inputs=inputs: side.call(side.make(spec, case.options, data), "forward",
-                                                       *inputs.values()))
+        error = raised(side.call, side.make(spec, case.options, data), "forward", *inputs.values())
         assert isinstance(error, expected), f"{name} {what}: raises {error!r}, expected {expected.__name__}"
         if expected is IndexError:  # the business of the embedding or the loss inside
             assert "contains index" in str(error), f"{name} {what}: {error} does not say which index"
@@ -111,7 +110,8 @@ def check_state(side: Side, spec: Spec) -> None:
     kept, other = (side.make(spec, case.options | {"stateful": stateful}, data) for stateful in (True, False))
 
     def said(layer: Any) -> Array:
-        return side.call(layer, "forward", *data.inputs.values())
+        found: Array = side.call(layer, "forward", *data.inputs.values())
+        return found
 
     first = said(kept)
     assert not np.array_equal(said(kept), first), "the state is not kept"
@@ -121,7 +121,7 @@ def check_state(side: Side, spec: Spec) -> None:
         assert np.array_equal(said(other), first), "a state is kept that should not be"
     if not hasattr(kept, "set_state"):
         return
-    error = raised(lambda: kept.set_state(*[None] * (len(spec.port_class.states) + 1)))
+    error = raised(kept.set_state, *[None] * (len(spec.port_class.states) + 1))
     assert isinstance(error, TypeError) and "states given" in str(error), f"too many states raise {error!r}"
 
 
@@ -167,7 +167,7 @@ def check_generate(side: Side, spec: Spec) -> None:
     if floating:
         wrong += [(f"{source} with one {letter} more", (np.concatenate((given, given[..., :1]), -1), 1, 1), ValueError)]
     for what, arguments, expected in wrong:
-        error = raised(lambda arguments=arguments: side.call(layer, "generate", *arguments))
+        error = raised(side.call, layer, "generate", *arguments)
         assert isinstance(error, expected), f"generate from {what} raises {error!r}, expected {expected.__name__}"
         assert not floating or str(error).startswith(f"{spec.name}.generate: "), f"{what}: {error} does not say where"
 
@@ -255,15 +255,15 @@ def _hold_search(side: Side, spec: Spec, layer: Any, given: Array, greedy: Array
             assert len(before) == len(asked) or end is not None, f"{name} of {len(before)} steps, not {len(asked)}"
             assert all(a.shape == b.shape and np.abs(a - b).max() <= bound
                        for a, b in zip(before, asked, strict=False)), f"{name} are those of another answer"
-    for what, how, expected in (("end id out of range", {"end_id": V}, IndexError),
+    for what, wrong, kind in (("end id out of range", {"end_id": V}, IndexError),
                                 ("negative end id", {"end_id": -1}, IndexError),
                                 ("end id that is no integer", {"end_id": 1.0}, TypeError),
                                 ("beam of none", {"beam_width": 0}, ValueError),
                                 ("half a beam", {"beam_width": 1.5}, TypeError),
                                 ("negative length penalty", {"length_penalty": -1.0}, ValueError),
                                 ("length penalty that is no number", {"length_penalty": np.nan}, ValueError)):
-        error = raised(lambda how=how: side.call(layer, "generate", given, 1, 2, **how))
-        assert isinstance(error, expected) and next(iter(how)) in str(error), f"{what}: {error!r}"
+        error = raised(side.call, layer, "generate", given, 1, 2, **wrong)
+        assert isinstance(error, kind) and next(iter(wrong)) in str(error), f"{what}: {error!r}"
 
 
 def _kept(spec: Spec, layer: Any) -> dict[str, list[Array]]:
@@ -275,7 +275,7 @@ def _beam(side: Side, layer: Any, given: Array, end: int, width: int, penalty: f
     """The best answers ``(N, steps)`` of a beam, one sample and one answer at a time."""
     chosen = []
     for n in range(len(given)):
-        beam = [((), 0.0)]
+        beam: list[tuple[tuple[int, ...], float]] = [((), 0.0)]
         for _ in range(steps):
             grown = []
             for ids, total in beam:
@@ -335,7 +335,7 @@ def check_labels(side: Side, spec: Spec) -> None:
                 found = side.call(layer, "forward", *(data.inputs | {name: (size * rows).astype(dtype)}).values())
                 assert np.array_equal(found, expected), f"one-hot {name} of {dtype} give another result"
             short = data.inputs | {name: rows[..., :-1]}
-            error = raised(lambda short=short: side.call(layer, "forward", *short.values()))
+            error = raised(side.call, layer, "forward", *short.values())
             assert isinstance(error, ValueError), f"one-hot {name} with too few columns raise {error!r}"
 
 
@@ -386,12 +386,12 @@ def _answers_of_their_own_length(side: Side, spec: Spec, name: str, place: str) 
     labels[:, -1] = ignored
     labels[1, 2:] = ignored
     found = side.quantities(case, data.params, data.inputs, data.cotangents)
-    counted, total = 0, {}
+    counted, total = 0, {quantity: np.zeros_like(a) for quantity, a in found.items()}
     for n, length in ((0, labels.shape[1] - 1), (1, 2)):
         one = {given: a[n : n + 1] for given, a in data.inputs.items()} | {name: labels[n : n + 1, :length]}
         counted += length - 1
         for quantity, a in side.quantities(case, data.params, one, data.cotangents).items():
-            total[quantity] = total.get(quantity, 0) + (length - 1) * a
+            total[quantity] = total[quantity] + (length - 1) * a
     for quantity, a in found.items():  # a mean over the labels of both
         bound = 2.0**-53 * 64 * (SIZES["T"] + SIZES["U"]) * (SIZES["D"] + SIZES["H"])
         assert np.abs(a - total[quantity] / counted).max() <= bound * max(1.0, np.abs(a).max()), \
@@ -481,7 +481,7 @@ def _as_the_mask(spec: Spec, of: Callable[..., Any], mask: str, lengths: str, si
         ("has dtype float64", {lengths: np.ones(rows)}, TypeError),
         ("are given", {lengths: some, mask: np.ones((rows, T), bool)}, ValueError),
     ):
-        error = raised(lambda wrong=wrong: of(**wrong))
+        error = raised(of, **wrong)
         said = str(error).startswith(f"{spec.name}.") and f"{lengths} {what}" in str(error)
         assert isinstance(error, kind) and said, \
             f"{wrong} raises {error!r}, expected {kind.__name__}: {spec.name}. ... {lengths} {what}"

@@ -27,7 +27,8 @@ def standard(spec: Spec, seed: int = 0, **options: Any) -> Case:
 
 
 def arrays_of(case: Case, dtype: str = "float64") -> Data:
-    return case.data(lambda a: a.astype(dtype))
+    found: Data = case.data(lambda a: a.astype(dtype))
+    return found
 
 
 def forward(layer: Any, data: Data) -> tuple[Any, ...]:
@@ -52,10 +53,10 @@ def with_state(spec: Spec) -> dict[str, Any]:
     return {"stateful": True} if "stateful" in spec.options else {}
 
 
-def raised(call: Callable[[], object]) -> Exception | None:
-    """The exception that a call ends with; None where it ends without one."""
+def raised(call: Callable[..., object], *arguments: Any, **how: Any) -> Exception | None:
+    """The exception that a call with these arguments ends with; None where it ends without one."""
     try:
-        call()
+        call(*arguments, **how)
     except Exception as error:
         return error
     return None

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..cases.case import Case, Data
 from ..judge.lanes import LANES
+from ..spec.span import Span
 from ..spec.spec import Spec
 from .common import REFERENCE, Array, Side
 
@@ -93,7 +94,7 @@ def check_long_run(side: Side, spec: Spec) -> None:
     """
     usual = {name: values[0] for name, values in spec.options.items()}
     edges = [dict(zip(spec.options, chosen, strict=True)) for chosen in itertools.product(*spec.options.values())]
-    extremes = [usual | {name: bound} for name, values in spec.options.items()
+    extremes = [usual | {name: bound} for name, values in spec.options.items() if isinstance(values, Span)
                 for bound in ((values.low, values.high) if name == "lr" else (0.0, values.high))]
     for options, steps, dtype in ((usual, STEPS, "float64"), (usual, STEPS, "float32"),
                                   *((chosen, EDGES, "float64") for chosen in (*edges, *extremes))):

@@ -1,15 +1,21 @@
 """What optimizers and clipping owe their users."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
+from ..spec.spec import Spec
 from .common import raised
 
+if TYPE_CHECKING:
+    import torch
 
-def check_optimizer(spec):
+
+def check_optimizer(spec: Spec) -> None:
     """An optimizer leaves parameters without gradient alone, takes closures, and refuses what cannot be."""
     import torch
 
-    def parameter(*gradient):
+    def parameter(*gradient: float) -> "torch.Tensor":
         p = torch.zeros(2, requires_grad=True)
         p.grad = torch.tensor(gradient) if gradient else None
         return p
@@ -19,7 +25,7 @@ def check_optimizer(spec):
     assert first.any() and not bare.any(), "a parameter without gradient moves, or one with a gradient does not"
     assert spec.port_class([bare]).step() is None, "a step without any gradient gives something"
 
-    def closure():
+    def closure() -> float:
         assert torch.is_grad_enabled(), "the closure runs without gradients"
         second.grad = torch.tensor([1.0, -1.0])
         return 7.0
@@ -27,35 +33,34 @@ def check_optimizer(spec):
     assert spec.port_class([second]).step(closure) == 7.0, "the loss of the closure is lost"
     assert torch.equal(first, second), "a step with a closure is another one"
     for name in spec.options:
-        error = raised(lambda name=name: spec.port_class([parameter()], **{name: -0.5}))
+        error = raised(spec.port_class, [parameter()], **{name: -0.5})
         assert isinstance(error, ValueError), f"{name}=-0.5 raises {error!r}, expected ValueError"
         assert spec.port_class([parameter()], **{name: 0.0}), f"{name}=0 is refused"
         if name != "lr":
-            error = raised(lambda name=name: spec.port_class([parameter()], **{name: 1.0}))
+            error = raised(spec.port_class, [parameter()], **{name: 1.0})
             assert isinstance(error, ValueError), f"{name}=1 raises {error!r}, expected ValueError"
     defaults, given = (spec.port_class([parameter()], **chosen).defaults for chosen in
                        ({}, {name: getattr(spec.reference(), name) for name in spec.options}))
     assert defaults == given, f"defaults {defaults}, those of the reference {given}"
 
 
-def check_refusals(spec):
+def check_refusals(spec: Spec) -> None:
     """An optimizer refuses what torch's takes besides, wrong groups and sparse gradients, before anything moves."""
     import torch
 
     first, second = torch.ones(2, requires_grad=True), torch.ones(3, 2, requires_grad=True)
-    for where in ("constructor", "group"):
-        error = raised(lambda where=where: spec.port_class([first], weight_decay=0.5) if where == "constructor" else
-                       spec.port_class([{"params": [first], "weight_decay": 0.5}]))
-        assert isinstance(error, TypeError) and "takes no weight_decay" in str(error), f"{where}: {error!r}"
-    error = raised(lambda: spec.port_class([first], one=1, another=2))
+    decay = {"weight_decay": 0.5}
+    for error in (raised(spec.port_class, [first], **decay), raised(spec.port_class, [{"params": [first]} | decay])):
+        assert isinstance(error, TypeError) and "takes no weight_decay" in str(error), repr(error)
+    error = raised(spec.port_class, [first], one=1, another=2)
     assert isinstance(error, TypeError) and "takes no another, one," in str(error), f"two of them: {error!r}"
     group = {"params": [first]} | dict.fromkeys(spec.options, 0.25)
-    assert raised(lambda: spec.port_class([group])) is None, "a group has no arguments of its own"
+    assert raised(spec.port_class, [group]) is None, "a group has no arguments of its own"
     decays = [name for name in spec.options if name != "lr"]
     for name in spec.options:
-        error = raised(lambda name=name: spec.port_class([group | {name: -1}]))
+        error = raised(spec.port_class, [group | {name: -1}])
         assert isinstance(error, ValueError) and f"{name} is -1" in str(error), f"{name}=-1 of a group: {error!r}"
-    error = raised(lambda: spec.port_class([first], **dict.fromkeys(decays, 1.0)))
+    error = raised(spec.port_class, [first], **dict.fromkeys(decays, 1.0))
     assert not decays or f": {decays[0]} is 1.0" in str(error), f"the first of the wrong is {decays[0]}: {error!r}"
     first.grad = torch.ones(2)
     second.grad = torch.ones(3, 2).to_sparse()
@@ -65,7 +70,7 @@ def check_refusals(spec):
     assert torch.equal(first, torch.ones(2)), "something moves before a sparse gradient is refused"
 
 
-def check_kept_moments(spec):
+def check_kept_moments(spec: Spec) -> None:
     """What an optimizer keeps from step to step is what the port keeps, under the same names."""
     import torch
 
@@ -82,19 +87,20 @@ def check_kept_moments(spec):
         assert np.abs(found - kept.numpy()).max() <= 2.0**-53 * 6 * 64, f"{name} is {found}, the port's {kept.numpy()}"
 
 
-def check_clip_port(spec):
+def check_clip_port(spec: Spec) -> None:
     """Clipping takes any iterable; parameters without gradient do no harm; NaN clips nothing, inf all."""
     import torch
 
-    def parameter(values):
-        p = torch.zeros(len(values), dtype=torch.float64, requires_grad=True)
-        p.grad = torch.tensor(values, dtype=torch.float64)
+    def parameter(gradient: "torch.Tensor") -> "torch.Tensor":
+        p = torch.zeros_like(gradient, requires_grad=True)
+        p.grad = gradient
         return p
 
-    alone, beside = parameter([3.0, 4.0]), parameter([3.0, 4.0])
-    norms = spec.port_class(alone, 4.0), spec.port_class(iter([beside, torch.zeros(3, requires_grad=True)]), 4.0)
-    assert torch.equal(*norms) and torch.equal(alone.grad, beside.grad), f"beside one without gradient: {beside.grad}"
+    alone, beside = (torch.tensor([3.0, 4.0], dtype=torch.float64) for _ in range(2))
+    norms = (spec.port_class(parameter(alone), 4.0),
+             spec.port_class(iter([parameter(beside), torch.zeros(3, requires_grad=True)]), 4.0))
+    assert torch.equal(*norms) and torch.equal(alone, beside), f"beside one without gradient: {beside}"
     for value, expected in ((torch.nan, 3.0), (torch.inf, 0.0)):
-        first, second = parameter([3.0]), parameter([value])
-        spec.port_class([first, second], 1.0)
-        assert first.grad.item() == expected, f"beside a gradient of {value}, 3 becomes {first.grad.item()}"
+        first = torch.tensor([3.0], dtype=torch.float64)
+        spec.port_class([parameter(first), parameter(torch.tensor([value], dtype=torch.float64))], 1.0)
+        assert first.item() == expected, f"beside a gradient of {value}, 3 becomes {first.item()}"

@@ -1,19 +1,22 @@
 """What a torch module owes its users, and the layer that it was made from."""
 
 import inspect
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 from unittest import mock
 
 import numpy as np
 
 from ..sides.textbook import build
 from ..spec.results import as_tuple
+from ..spec.spec import Spec
 from .common import SIZES, arrays_of, forward, misfits, raised, standard, twin
 from .sampling import check_sampling
 from .transforms import check_forward_mode, check_vectorized
 
 
-def check_generate_on_meta(spec):
+def check_generate_on_meta(spec: Spec) -> None:
     """``generate`` makes its ids where the model is, and leaves the mode alone."""
     import torch
 
@@ -27,7 +30,7 @@ def check_generate_on_meta(spec):
     assert module.train().generate(source.to("meta"), 1, 2) is not None and module.training, "the mode changes"
 
 
-def check_state_along(spec):
+def check_state_along(spec: Spec) -> None:
     """A module's state has no history, follows the layer that it came from, and dtype and device of the module."""
     import torch
 
@@ -63,21 +66,21 @@ def check_state_along(spec):
     assert {getattr(moved, name).device.type for name in moved.states} == {"meta"}, "the state stays where it was"
 
 
-def check_load(spec):
+def check_load(spec: Spec) -> None:
     """``load_reference_params`` refuses what does not fit, and then changes nothing."""
     case = standard(spec)
     module, others = twin(spec, case.options, arrays_of(case)), list(arrays_of(standard(spec, seed=1)).params.values())
     before = module.reference_params()
     wrong = misfits(others) if others else [("one array too many", [np.zeros(1)], ValueError)]
     for what, arrays, expected in wrong:
-        error = raised(lambda arrays=arrays: module.load_reference_params(arrays))
+        error = raised(module.load_reference_params, arrays)
         assert isinstance(error, expected), f"{what} raise {error!r}, expected {expected.__name__}"
         assert str(error).startswith(f"{spec.name}.load_reference_params: "), f"{what}: {error} does not say where"
         after = module.reference_params()
         assert all(np.array_equal(a, b) for a, b in zip(before, after, strict=True)), f"{what} change something"
 
 
-def check_from_reference(spec):
+def check_from_reference(spec: Spec) -> None:
     """``from_reference`` takes options, mode, dtype and device, and refuses another kind of layer."""
     import torch
 
@@ -93,16 +96,15 @@ def check_from_reference(spec):
         assert spec.attributes or module.training, "the module is not in training mode"
     taken = inspect.signature(spec.port_class).parameters
     for open_ in (True, False):
-        found = {}
+        found: dict[str, Any] = {}
 
-        class Recorder(spec.port_class):
-            __signature__ = inspect.Signature([p for p in taken.values() if open_ or p.name not in spec.options])
+        def recorded(self: Any, *args: Any, found: dict[str, Any] = found, **given: Any) -> None:
+            found.update(given)
+            spec.port_class.__init__(self, *args, **given)
 
-            def __init__(self, *args, found=found, **given):
-                found.update(given)
-                super().__init__(*args, **given)
-
-        module = Recorder.from_reference(build(spec, case.options, arrays_of(case)))
+        signature = inspect.Signature([p for p in taken.values() if open_ or p.name not in spec.options])
+        recorder: Any = type("Recorder", (spec.port_class,), {"__signature__": signature, "__init__": recorded})
+        module = recorder.from_reference(build(spec, case.options, arrays_of(case)))
         assert all(getattr(module, name) == case.options[name] for name in spec.options), "an option is lost"
         expected = {name: case.options[name] for name in spec.options if open_}
         assert {n: v for n, v in found.items() if n in spec.options} == expected, \
@@ -126,18 +128,18 @@ def check_from_reference(spec):
     moved = spec.port_class.from_reference(layer, device="meta", dtype=torch.float32)
     assert {p.device.type for p in moved.parameters()} == {"meta"}, "device= is not taken"
     if np.dtype(np.longdouble) != np.float64:
-        error = raised(lambda: spec.port_class.from_reference(layer))
+        error = raised(spec.port_class.from_reference, layer)
         assert isinstance(error, TypeError), f"longdouble without dtype= raises {error!r}, expected TypeError"
     flat = [p.ravel().astype("float64") for p in layer.params]
     for what, arrays in (("no parameters", []), ("one parameter", flat[:1]), ("flat parameters", flat)):
         if [a.shape for a in arrays] == [p.shape for p in layer.params]:
             continue
         other = type("Other", (), {"params": arrays})()
-        error = raised(lambda other=other: spec.port_class.from_reference(other))
+        error = raised(spec.port_class.from_reference, other)
         assert isinstance(error, ValueError) and str(error).startswith(f"{spec.name}."), f"{what} raises {error!r}"
 
 
-def check_kept_port(spec):
+def check_kept_port(spec: Spec) -> None:
     """What a module keeps aside is None before ``forward``, and then has no graph."""
     import torch
 
@@ -151,7 +153,7 @@ def check_kept_port(spec):
         assert not any(k.requires_grad for k in (kept if isinstance(kept, list) else [kept])), f"{name} has a graph"
 
 
-def check_low_precision(spec):
+def check_low_precision(spec: Spec) -> None:
     """Modules work in bfloat16 and under autocast, and results have the dtype that they should."""
     import torch
 
@@ -183,7 +185,7 @@ def check_low_precision(spec):
         assert loss.dtype == torch.float16 and loss.isfinite(), f"the loss of many rows is {loss}"
 
 
-def check_round_trip(spec):
+def check_round_trip(spec: Spec) -> None:
     """Weights go to the port and come back bit for bit, in every dtype that both have."""
     import torch
 
@@ -204,7 +206,7 @@ def check_round_trip(spec):
         assert all(p.dtype == getattr(torch, dtype) for p in parameters), f"a parameter is not {dtype}"
 
 
-def check_buffers(spec):
+def check_buffers(spec: Spec) -> None:
     """Where the numbers of a parameter also stand in a buffer, as torch's second bias does, both count."""
     import torch
 
@@ -224,7 +226,7 @@ def check_buffers(spec):
     assert (first - second).abs().max() <= bound, "what stands in a buffer is lost or counted twice"
 
 
-def check_second_derivatives(spec):
+def check_second_derivatives(spec: Spec) -> None:
     """Second derivatives are finite, also beside a row in which nothing is valid."""
     import torch
 
@@ -241,12 +243,12 @@ def check_second_derivatives(spec):
     with torch.autograd.set_detect_anomaly(True):  # nor is anything on the way to them NaN
         outputs = module(*inputs)
         outputs = [o for o in as_tuple(outputs) if o.is_floating_point()]
-        first = torch.autograd.grad(sum((o + o * o).sum() for o in outputs), leaves, create_graph=True)
-        second = torch.autograd.grad(sum((f * f).sum() for f in first), leaves, allow_unused=True)
+        first = torch.autograd.grad([(o + o * o).sum() for o in outputs], leaves, create_graph=True)
+        second = torch.autograd.grad([(f * f).sum() for f in first], leaves, allow_unused=True)
     assert all(s is None or s.isfinite().all() for s in second), "a second derivative is not finite"
 
 
-def check_reference_grads(spec):
+def check_reference_grads(spec: Spec) -> None:
     """``reference_grads`` before any backward is a RuntimeError; afterwards it reads gradients with a graph too."""
     import torch
 
@@ -265,7 +267,7 @@ def check_reference_grads(spec):
         first.grad = None
 
 
-def check_leaves(spec):
+def check_leaves(spec: Spec) -> None:
     """Weights go only into parameters that hold values: not computed ones, not those of the meta device."""
     import torch
     from torch.nn.utils import prune
@@ -275,32 +277,32 @@ def check_leaves(spec):
     if not layer.params:
         other = type("Other", (), {"params": [np.ones((2, 2))]})()
         if not spec.port_class.sizes:
-            error = raised(lambda: spec.port_class.from_reference(other, device="meta"))
+            error = raised(spec.port_class.from_reference, other, device="meta")
             assert isinstance(error, ValueError), f"parameters of another layer, for the meta device, raise {error!r}"
         return
 
-    def refused(call, words):
-        error = raised(call)
+    def refused(words: str, call: Callable[..., object], *arguments: Any) -> bool:
+        error = raised(call, *arguments)
         where = f"{spec.name}.load_reference_params: "
         assert isinstance(error, RuntimeError) and words in str(error), f"{error!r}, expected a RuntimeError: {words}"
         return str(error).startswith(where)
 
     with torch.device("meta"):
-        assert refused(lambda: spec.port_class.from_reference(layer), "is on the meta device"), "it does not say where"
+        assert refused("is on the meta device", spec.port_class.from_reference, layer), "it does not say where"
     module = spec.port_class.from_reference(layer)
     params = [p + 1 for p in module.reference_params()]
     for slot in {slot.path: slot for slot in module.all_slots().values()}.values():
         module = spec.port_class.from_reference(layer)
         owner, _, name = slot.path.rpartition(".")
-        prune.identity(module.get_submodule(owner), name)
+        prune.Identity.apply(module.get_submodule(owner), name)
         words = f"{slot.path} is computed from other parameters"
-        assert refused(lambda module=module: module.load_reference_params(params), words), "it does not say where"
-        refused(module.reference_grads, words)
+        assert refused(words, module.load_reference_params, params), "it does not say where"
+        refused(words, module.reference_grads)
     module = spec.port_class.from_reference(layer, device="meta")
-    assert refused(lambda: module.load_reference_params(params), "is on the meta device"), "it does not say where"
+    assert refused("is on the meta device", module.load_reference_params, params), "it does not say where"
 
 
-def check_own_weights(spec):
+def check_own_weights(spec: Spec) -> None:
     """Weights of a time layer that do not fit each other are named, each with its own shape."""
     import torch
 
@@ -313,11 +315,11 @@ def check_own_weights(spec):
     owner, _, name = slot.path.rpartition(".")
     short = slot.of(module).detach()[:-1].clone()
     setattr(module.get_submodule(owner), name, torch.nn.Parameter(short))
-    error = raised(lambda: module(torch.from_numpy(np.array(*data.inputs.values()))))
+    error = raised(module, torch.from_numpy(np.array(*data.inputs.values())))
     assert isinstance(error, ValueError) and f"{slot.path} has shape {tuple(short.shape)}" in str(error), f"{error!r}"
 
 
-def check_recomputed(spec):
+def check_recomputed(spec: Spec) -> None:
     """A stateful module refuses to be run again within a backward, unless a compiler reads it."""
     import torch
     from torch.utils.checkpoint import checkpoint
@@ -339,7 +341,7 @@ def check_recomputed(spec):
                 f"a stateful layer under activation checkpointing raises {error!r}"
 
 
-def check_ignored_id(spec):
+def check_ignored_id(spec: Spec) -> None:
     """A model of one id alone takes answers with padding in them."""
     import torch
 
@@ -352,7 +354,7 @@ def check_ignored_id(spec):
     assert loss == 0, f"with one id the loss is {loss}"
 
 
-PORT = {
+PORT: dict[str, Callable[[Spec], None]] = {
     "round trip": check_round_trip,
     "buffers": check_buffers,
     "second derivatives": check_second_derivatives,

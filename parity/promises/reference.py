@@ -1,17 +1,24 @@
 """What a NumPy layer owes its users."""
 
 import re
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
+from typing import Any
 
 import numpy as np
 
+from ..cases.case import Data
+from ..judge.finding import Finding
 from ..sides.textbook import build
 from ..spec.axes import axes
 from ..spec.results import gradients_of
+from ..spec.spec import Spec
 from . import calls
 from .common import (
     FLOATS,
     SIZES,
+    Array,
     arrays_of,
     backward,
     floating,
@@ -24,12 +31,12 @@ from .common import (
 )
 
 
-def _hold(check, spec, **options):
+def _hold(check: Callable[[calls.Calls], Iterator[Finding]], spec: Spec, **options: Any) -> None:
     """Holds a layer of ours to a promise about calls, bit for bit."""
     case = standard(spec, **options)
     data = arrays_of(case)
 
-    def gradients(layer, cotangents):
+    def gradients(layer: Any, cotangents: list[Any]) -> dict[str, Any]:
         returned = gradients_of(layer.backward(*cotangents))
         return dict(zip((*spec.differentiable(), *layer.param_names), (*returned, *layer.grads), strict=True))
 
@@ -39,23 +46,23 @@ def _hold(check, spec, **options):
         raise AssertionError(f"{finding.quantity}: {finding.diagnosis}")
 
 
-def check_backward_twice(spec):
+def check_backward_twice(spec: Spec) -> None:
     """``backward`` may be called again, and says the same."""
     _hold(calls.check_backward_twice, spec)
 
 
-def check_repeats(spec):
+def check_repeats(spec: Spec) -> None:
     """A second forward and backward overwrite what the first left behind, and know nothing of it."""
     _hold(calls.check_overwritten, spec)
     _hold(calls.check_repeats, spec)
 
 
-def check_nothing_changed(spec):
+def check_nothing_changed(spec: Spec) -> None:
     """Inputs, cotangents, parameters and earlier results stay as they are."""
     _hold(calls.check_nothing_changed, spec, **with_state(spec))
 
 
-def check_same_arrays(spec):
+def check_same_arrays(spec: Spec) -> None:
     """Gradients are written into the arrays in ``grads``, which stay those that a model gathered."""
     _hold(calls.check_same_arrays, spec)
     case = standard(spec)
@@ -69,7 +76,7 @@ def check_same_arrays(spec):
         assert grad.any(), f"the gradient of {name} was not written"
 
 
-def check_dtypes(spec):
+def check_dtypes(spec: Spec) -> None:
     """Results have the dtype of NumPy's promotion; a gradient that of the array it belongs to."""
     for value in (0, -1):
         case = standard(spec, **{name: values[value] for name, values in spec.attributes.items()})
@@ -92,7 +99,7 @@ def check_dtypes(spec):
         assert kinds == expected, f"gradients of {kinds}, their arrays of {expected}"
 
 
-def check_bind(spec):
+def check_bind(spec: Spec) -> None:
     """``bind`` takes other arrays of the same shapes, with zero gradients, and refuses what does not fit."""
     case = standard(spec)
     layer, others = build(spec, case.options, arrays_of(case)), list(arrays_of(standard(spec, seed=1)).params.values())
@@ -110,12 +117,12 @@ def check_bind(spec):
     first = build(spec, case.options, arrays_of(standard(spec, seed=1)))
     assert np.array_equal(forward(layer, data)[0], forward(first, data)[0]), "another result after bind"
     for what, wrong, expected in misfits(others):
-        error = raised(lambda wrong=wrong: layer.bind(wrong))
+        error = raised(layer.bind, wrong)
         named = str(error).startswith(f"{spec.name}: ")
         assert isinstance(error, expected) and named, f"bind to {what} raises {error!r}"
 
 
-def check_set_state(spec):
+def check_set_state(spec: Spec) -> None:
     """A state left out is zero, its gradient has its dtype, and that of a former state is forgotten."""
     if not spec.states:
         return
@@ -133,7 +140,7 @@ def check_set_state(spec):
     assert all(getattr(kept, f"d{name}") is None for name in spec.states), "the gradient of a former state is kept"
 
 
-def check_default_cotangent(spec):
+def check_default_cotangent(spec: Spec) -> None:
     """Where the output is a scalar, ``backward()`` is ``backward(1)``."""
     if list(spec.outputs.values()) != [""]:
         return
@@ -144,7 +151,7 @@ def check_default_cotangent(spec):
     assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True)), "backward() is not backward(1)"
 
 
-def check_masked(spec):
+def check_masked(spec: Spec) -> None:
     """What is masked is zero, has no gradient, and its cotangent has no influence: NaN changes nothing of that."""
     masks = [name for name in spec.optional if spec.inputs[name].startswith("bool")]
     for mask in masks:
@@ -176,7 +183,7 @@ def check_masked(spec):
             assert np.allclose(found, expected, rtol=2.0**-50, atol=0), f"{name} of equal scores far below 0 is {found}"
 
 
-def check_quiet(spec):
+def check_quiet(spec: Spec) -> None:
     """Nothing to do is no reason for a warning, and gives finite numbers: nothing valid, all ignored, no batch."""
     edges = [("masked", name) for name, text in spec.inputs.items() if text.startswith("bool")]
     edges += [("ignored", name) for name, text in spec.inputs.items() if text.ignored] + [("empty", "")]
@@ -200,19 +207,19 @@ def check_quiet(spec):
             assert all(np.isfinite(r).all() for r in results), f"{edge} {name}: not finite"
 
 
-def check_parameters(spec):
+def check_parameters(spec: Spec) -> None:
     """A parameter that does not fit the others is refused by name."""
     for name in spec.params:
         data = arrays_of(standard(spec))
         wrong = data.params | {name: data.params[name][None]}
         options = {option: values[0] for option, values in spec.options.items()}
-        error = raised(lambda wrong=wrong, options=options: spec.reference(*wrong.values(), **options))
+        error = raised(spec.reference, *wrong.values(), **options)
         assert isinstance(error, ValueError), f"{name} with one axis more raises {error!r}, expected ValueError"
         assert re.search(rf"\b{name.rstrip('12')}\d? has shape {re.escape(str(wrong[name].shape))}", str(error)), \
             f"{name} with one axis more: {error} does not name it"
 
 
-def check_generate_leaves_nothing(spec):
+def check_generate_leaves_nothing(spec: Spec) -> None:
     """``generate`` leaves nothing to go back through."""
     if hasattr(spec.reference, "generate"):
         case = standard(spec)
@@ -220,12 +227,12 @@ def check_generate_leaves_nothing(spec):
         forward(layer, data)
         source = next(iter(spec.differentiable() or spec.inputs))
         layer.generate(data.inputs[source], 1, 2)
-        error = raised(lambda: layer.backward(*data.cotangents.values()))
+        error = raised(layer.backward, *data.cotangents.values())
         assert isinstance(error, RuntimeError) and f"{spec.name}.backward: " in str(error), \
             f"backward after generate raises {error!r}"
 
 
-def check_dropped(spec):
+def check_dropped(spec: Spec) -> None:
     """What a layer drops it drops whatever the size, and nothing at a ratio of 0."""
     for mask, output in spec.drawn.items():
         option, values = next(iter(spec.options.items()))
@@ -239,23 +246,23 @@ def check_dropped(spec):
         data.inputs[spec.differentiable()[0]][...] = largest
         (dropped,) = forward(layer, data)
         assert not dropped[~kept].any() and not gradient[~kept].any(), "what is dropped is not zero where it is large"
-        case = standard(spec, **{option: 0.0})
+        case = standard(spec, 0, **{option: 0.0})
         layer = build(spec, case.options, data)
         layer.rng = type("Zeros", (), {"random": staticmethod(np.zeros)})()
         rest = [a for name, a in data.inputs.items() if name != mask]
         assert layer.forward(*rest).all(), f"{option} = 0 drops what a draw of 0 falls on"
 
 
-def check_backward_before_forward(spec):
+def check_backward_before_forward(spec: Spec) -> None:
     """``backward`` before any ``forward`` is a RuntimeError."""
     case = standard(spec)
     data = arrays_of(case)
-    error = raised(lambda: build(spec, case.options, data).backward(*data.cotangents.values()))
+    error = raised(build(spec, case.options, data).backward, *data.cotangents.values())
     assert isinstance(error, RuntimeError) and str(error).startswith(f"{spec.name}.backward: called before forward"), \
         f"backward before forward raises {error!r}"
 
 
-def _parts(layer):
+def _parts(layer: Any) -> Iterator[tuple[str, Any]]:
     """The layers that a layer is made of, and theirs, by dotted names."""
     for name, part in vars(layer).items():
         if hasattr(part, "forward") and hasattr(part, "backward"):
@@ -263,22 +270,23 @@ def _parts(layer):
             yield from ((f"{name}.{inner}", p) for inner, p in _parts(part))
 
 
-def _calls(layer, data):
+def _calls(layer: Any, data: Data) -> list[tuple[str, tuple[Any, ...]]]:
     """What each part of a layer is called with in a forward: (name of the part, its inputs)."""
-    calls = []
+    calls: list[tuple[str, tuple[Any, ...]]] = []
 
-    def recorded(name, forward):
-        return lambda *inputs: calls.append((name, inputs)) or forward(*inputs)
+    def recorded(name: str, forward: Callable[..., Any], *inputs: Any) -> Any:
+        calls.append((name, inputs))
+        return forward(*inputs)
 
     for name, part in (parts := list(_parts(layer))):
-        part.forward = recorded(name, part.forward)
+        part.forward = partial(recorded, name, part.forward)
     forward(layer, data)
     for _, part in parts:
         del part.forward
     return calls
 
 
-def check_one_forward(spec):
+def check_one_forward(spec: Spec) -> None:
     """``backward`` is that of one forward, the last of the whole layer, or refused: never of a mixture.
 
     A part that ran by itself, a method of the layer that runs parts, a forward that failed halfway, and
@@ -290,32 +298,33 @@ def check_one_forward(spec):
     forward(layer, data)
     expected = backward(layer, data)
 
-    def changed(param):
-        param.flat[0] += 1
+    def bound(part: Any) -> None:
+        part.bind([p.copy() for p in part.params])
 
-    def failing(part):
+    def changed(number: int) -> None:
+        layer.params[number].flat[0] += 1
+
+    def failing(part: Any) -> None:
         part.forward = lambda *inputs: 1 / 0
-        assert isinstance(raised(lambda: forward(layer, other)), ZeroDivisionError), "an error inside is lost"
+        assert isinstance(raised(forward, layer, other), ZeroDivisionError), "an error inside is lost"
         del part.forward
 
     parts = dict(_parts(layer))
-    between = {f"{name} ran": lambda name=name, inputs=inputs: parts[name].forward(*inputs)
-               for name, inputs in _calls(layer, other)}
-    between |= {f"{name} was bound": lambda part=part: part.bind([p.copy() for p in part.params])
-                for name, part in parts.items() if part.params}
-    between |= {f"{name} changed": lambda i=i: changed(layer.params[i]) for i, name in enumerate(layer.param_names)}
-    between |= {f"{name} failed": lambda part=part: failing(part) for name, part in parts.items()}
+    between: dict[str, Callable[[], object]] = {
+        f"{name} ran": partial(parts[name].forward, *inputs) for name, inputs in _calls(layer, other)}
+    between |= {f"{name} was bound": partial(bound, part) for name, part in parts.items() if part.params}
+    between |= {f"{name} changed": partial(changed, number) for number, name in enumerate(layer.param_names)}
+    between |= {f"{name} failed": partial(failing, part) for name, part in parts.items()}
     for method in ("score", "generate"):
         if hasattr(layer, method):
             source = next(iter(spec.differentiable() or spec.inputs))
-            rest = (1, 2) if method == "generate" else list(other.inputs.values())[1:2]
-            between[method] = lambda method=method, source=source, rest=rest: getattr(layer, method)(
-                other.inputs[source], *rest)
+            rest = [1, 2] if method == "generate" else list(other.inputs.values())[1:2]
+            between[method] = partial(getattr(layer, method), other.inputs[source], *rest)
     for what, act in between.items():
         forward(layer, data)
         act()
-        found = []
-        error = raised(lambda found=found: found.extend(backward(layer, data)))
+        found: list[Array] = []
+        error = raised(lambda: found.extend(backward(layer, data)))  # noqa: B023  # called here and now
         refused = isinstance(error, RuntimeError) and str(error).startswith(f"{spec.name}.backward: ")
         nothing_ran = what.endswith("failed") and found and all(map(np.array_equal, found, expected))
         assert refused or nothing_ran, f"{what} between forward and backward: {error!r}, expected a RuntimeError"
@@ -328,7 +337,7 @@ def check_one_forward(spec):
         array.flat[0] = np.nan
     unchanging = build(spec, case.options, unchanged)
     forward(unchanging, data)
-    assert raised(lambda: backward(unchanging, data)) is None, "a parameter that is NaN is taken for one that changed"
+    assert raised(backward, unchanging, data) is None, "a parameter that is NaN is taken for one that changed"
     forward(layer, data)
     for part in parts.values():
         if hasattr(part, "reset_state"):
@@ -337,7 +346,7 @@ def check_one_forward(spec):
         "a state that is reset between forward and backward changes the gradients"
 
 
-def check_cotangent_shapes(spec):
+def check_cotangent_shapes(spec: Spec) -> None:
     """A cotangent of another shape than its output is refused, by name of the layer and with both shapes."""
     case = standard(spec)
     for name in spec.with_cotangents():
@@ -345,7 +354,7 @@ def check_cotangent_shapes(spec):
         layer = build(spec, case.options, data)
         forward(layer, data)
         wrong = data.cotangents | {name: data.cotangents[name][None]}
-        error = raised(lambda layer=layer, wrong=wrong: layer.backward(*wrong.values()))
+        error = raised(layer.backward, *wrong.values())
         assert isinstance(error, ValueError) and isinstance(error, RuntimeError), \
             f"cotangent of {name} of a wrong shape raises {error!r}, expected a ValueError that is a RuntimeError"
         assert f"has shape {wrong[name].shape}" in str(error), f"{error} does not say which shape came"
@@ -353,7 +362,7 @@ def check_cotangent_shapes(spec):
         assert not spec.outputs[name] or str(error).startswith(f"{spec.name}.backward: "), f"{error} does not say where"
 
 
-REFERENCE = {
+REFERENCE: dict[str, Callable[[Spec], None]] = {
     "backward twice": check_backward_twice,
     "repeats": check_repeats,
     "nothing changed": check_nothing_changed,

@@ -5,13 +5,14 @@ from typing import Any
 import numpy as np
 
 from ..sides.textbook import build
+from ..spec.spec import Spec
 from .common import SIZES, arrays_of, raised, standard
 
 ROWS = 4096
 NARROW = 1e-50  # a temperature that is zero in float32: the largest logit alone is left
 
 
-def check_sampling(spec: Any) -> Any:
+def check_sampling(spec: Spec) -> None:
     """``sample`` draws from the softmax that it is asked for, and is ``generate`` in all else."""
     import torch
 
@@ -56,5 +57,5 @@ def check_sampling(spec: Any) -> Any:
     for name, value, kind in (("temperature", 0.0, ValueError), ("temperature", -0.5, ValueError),
                               ("temperature", np.nan, ValueError), ("temperature", np.inf, ValueError),
                               ("top_k", 0, ValueError), ("top_k", -1, ValueError), ("top_k", 1.5, TypeError)):
-        error = raised(lambda name=name, value=value: draw(source, **{name: value}))
+        error = raised(draw, source, **{name: value})
         assert isinstance(error, kind) and f"{name} is {value}" in str(error), f"{name} {value}: {error!r}"

@@ -7,18 +7,19 @@ from unittest import mock
 import numpy as np
 
 from ..spec.results import as_tuple
+from ..spec.spec import Spec
 from .common import SIZES, arrays_of, standard, twin
 
 TERMS = 64 * (SIZES["T"] + SIZES["U"]) * (SIZES["D"] + SIZES["H"])  # of sums over D or H, over T or U steps
 
 
-def _same(found: Any, expected: Any, what: Any) -> None:
+def _same(found: Any, expected: Any, what: str) -> None:
     assert found.dtype == expected.dtype and found.shape == expected.shape, f"{what}: {found.shape} of {found.dtype}"
     assert not found.numel() or (found - expected).abs().max() <= 2.0**-53 * TERMS * max(1.0, expected.abs().max()), \
         f"{what} a module says something else"
 
 
-def check_forward_mode(spec: Any) -> Any:
+def check_forward_mode(spec: Spec) -> None:
     """Under ``torch.func`` a module says the same; its J t in forward mode fits J' c of a plain backward."""
     import torch
     from torch.func import functional_call, jvp
@@ -59,7 +60,7 @@ def check_forward_mode(spec: Any) -> Any:
     assert abs(one - other) <= bound, f"forward mode gives {one}, backward {other}"
 
 
-def check_vectorized(spec: Any) -> Any:
+def check_vectorized(spec: Spec) -> None:
     """Under ``vmap`` a module gives each entry what it gives it alone; it alone does without the fused kernels.
 
     The second biases are not zero here, as in weights of torch's own modules.
