@@ -1,11 +1,18 @@
 """``parity audit --spec``: grades submissions by an assignment."""
 
 import json
+from argparse import ArgumentParser, Namespace
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from ..judge.report import Report
 
 
-def arguments(parser):
+def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--spec", metavar="FILE", help="an assignment (TOML): grades submissions, a row a function")
     parser.add_argument("--baseline", metavar="FILE",
                         help="the official solution: what it has too is hidden, another forward than its is told")
@@ -13,7 +20,7 @@ def arguments(parser):
     parser.add_argument("--junit", metavar="FILE", help="with --spec: write the rows as JUnit's XML")
 
 
-def run(args, console):
+def run(args: Namespace, console: "Console") -> int:
     """Grades every submission; gives the exit code: 0 all right, 1 something wrong, 2 nothing could be audited.
 
     With ``--json`` the rows are kept after each submission, and a later run leaves out those that have not changed.
@@ -33,9 +40,10 @@ def run(args, console):
     for path in (*paths, *([args.baseline] if args.baseline else [])):
         a_file(path)
 
-    def graded(path):
-        return audit_file(path, seed=args.seed, seconds=args.seconds, memory=args.memory, autograd=False,
-                          strict=args.strict, allow=args.allow, setup=args.setup, tasks=asked.tasks)
+    def graded(path: Path) -> "Report":
+        found: Report = audit_file(path, seed=args.seed, seconds=args.seconds, memory=args.memory, autograd=False,
+                                   strict=args.strict, allow=args.allow, setup=args.setup, tasks=asked.tasks)
+        return found
 
     baseline, digest = None, ""
     if args.baseline:
@@ -80,7 +88,7 @@ def run(args, console):
     return 1 if any(r.judged for r in found) else 2
 
 
-def _submissions(path):
+def _submissions(path: Path) -> list[Path]:
     if path.is_dir():
         return sorted(p for p in path.rglob("*") if p.suffix in (".py", ".ipynb") and p.name != "__init__.py"
                       and ".ipynb_checkpoints" not in p.parts)

@@ -1,13 +1,22 @@
 """``parity audit``: judges the hand-written gradients of files and notebooks."""
 
+from argparse import ArgumentParser, Namespace
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from . import assignment
 
+if TYPE_CHECKING:
+    from rich.console import Console
 
-def arguments(parser):
+    from ..judge.report import Report
+
+    Target = tuple[Path, tuple[str, ...], Path | None]  # a file, classes of it or none for all, the root of its folder
+
+
+def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("targets", nargs="+", metavar="FILE[:CLASS]",
                         help="a .py file, a notebook or a folder with all below it; of one class behind a colon")
     parser.add_argument("--like", metavar="NAME", help="the layer of the catalogue that it is meant to be")
@@ -29,7 +38,7 @@ def arguments(parser):
     parser.add_argument("--script", metavar="FILE", help="write a program that shows the first finding")
 
 
-def run(args):
+def run(args: Namespace) -> int:
     """Audits every target; gives the exit code: 0 all right, 1 something wrong, 2 nothing could be audited."""
     from reference.data import write_atomically
 
@@ -54,10 +63,12 @@ def run(args):
     for path in filter(None, (args.json, args.html, args.script)):
         check_writable(path)
 
-    def one(pair):
+    def one(pair: "Target") -> "Report":
         path, names, root = pair
-        return audit_file(path, names, like=args.like, seed=args.seed, seconds=args.seconds, memory=args.memory,
-                          autograd=False, strict=args.strict, allow=args.allow, root=root, setup=args.setup)
+        found: Report = audit_file(path, names, like=args.like, seed=args.seed, seconds=args.seconds,
+                                   memory=args.memory, autograd=False, strict=args.strict, allow=args.allow, root=root,
+                                   setup=args.setup)
+        return found
 
     console = screen()
     pairs = [pair for target in args.targets for pair in _files(target)]
@@ -101,7 +112,7 @@ def run(args):
     return whole.exit_code
 
 
-def _files(target):
+def _files(target: str) -> "list[Target]":
     """The paths and class names of one target."""
     from ..auditing.repository import files
 
@@ -114,7 +125,7 @@ def _files(target):
     return [(path, (), None)]
 
 
-def _rows(console, report):
+def _rows(console: "Console", report: "Report") -> None:
     """A line a layer, and what could not be run of the file."""
     for r in report.results:
         judged = ", ".join(r.judged)

@@ -1,13 +1,27 @@
 """``parity calibrate``."""
 
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterable
 from functools import partial
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 from .check import cores
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from ..judge.report import Report
+    from ..trust.calibration import Trial
+    from ..trust.growth import Row
+
+    Plain = dict[str, Any]
 
 CASES = 40_000
 
 
-def arguments(parser):
+def arguments(parser: ArgumentParser) -> None:
     """Adds the command's arguments."""
     parser.add_argument("pairs", nargs="?", metavar="FILE",
                         help="Python file with right pairs, which is run (this project's own layers)")
@@ -23,7 +37,7 @@ def arguments(parser):
     parser.add_argument("--json", metavar="FILE", help="write the figures there")
 
 
-def run(args):
+def run(args: Namespace) -> int:
     """Measures, prints tables, and gives the exit code: 1 where right results raised an alarm."""
     from ..errors import whole
 
@@ -33,7 +47,7 @@ def run(args):
     return _growth(args) if args.growth else _rates(args, CASES if args.cases is None else args.cases)
 
 
-def _rates(args, cases):
+def _rates(args: Namespace, cases: int) -> int:
     from ..engine import TURN
     from ..errors import UsageError
     from ..judge.lanes import LANES, select
@@ -85,7 +99,7 @@ def _rates(args, cases):
     return 130 if interrupted else 1 if bad else 0
 
 
-def _print(c, figures, reasons, bad):
+def _print(c: ModuleType, figures: "Plain", reasons: dict[str, str], bad: list[str]) -> None:
     from ..screen import console, show
 
     screen = console()
@@ -100,7 +114,7 @@ def _print(c, figures, reasons, bad):
                  style="bold", highlight=False, soft_wrap=True)
 
 
-def _figures(c, results, seed):
+def _figures(c: ModuleType, results: "list[Trial]", seed: int) -> "Plain":
     import platform
 
     import numpy as np
@@ -136,7 +150,7 @@ def _figures(c, results, seed):
     }
 
 
-def _tables(c, figures):
+def _tables(c: ModuleType, figures: "Plain") -> "tuple[Table, ...]":
     from ..screen import table
 
     columns = next(iter(figures["rules"].values()))
@@ -157,7 +171,7 @@ def _tables(c, figures):
     return first, second, third
 
 
-def _growth(args):
+def _growth(args: Namespace) -> int:
     from ..judge.report import check_writable, write_json
     from ..screen import console
     from ..trust import growth as g
@@ -172,15 +186,15 @@ def _growth(args):
         _print_growth(console(), report, worst)
     finally:  # though nobody reads the tables
         if args.json:
-            rows = [{"layer": name, "length": length} | shares for (name, length), shares in worst.items()]
+            rows = [{"layer": name, "length": length, **shares} for (name, length), shares in worst.items()]
             write_json(args.json, report.to_json() | {"growth": rows})
     return report.exit_code
 
 
-def _print_growth(screen, report, worst):
+def _print_growth(screen: "Console", report: "Report", worst: "dict[Row, dict[str, float | None]]") -> None:
     from ..screen import show, table
 
-    def cells(shares):
+    def cells(shares: Iterable[float | None]) -> list[str]:
         return ["" if share is None else f"{share:.0%}" for share in shares]
 
     lanes = list(next(iter(worst.values())))
@@ -191,9 +205,9 @@ def _print_growth(screen, report, worst):
         shares = [[worst[name, size][lane] for name in names] for lane in lanes]
         sums.add_row(f"{size:,}", *cells(max((x for x in some if x is not None), default=None) for some in shares))
     sizes = table("and at sizes in real use", "layer", **columns)
-    for (name, length), shares in worst.items():
+    for (name, length), by_lane in worst.items():
         if not length:
-            sizes.add_row(name, *cells(shares.values()))
+            sizes.add_row(name, *cells(by_lane.values()))
     if names:
         show(screen, sums)
         screen.print(f"(sums of {', '.join(names)})", highlight=False, soft_wrap=True)

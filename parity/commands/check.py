@@ -2,9 +2,15 @@
 
 import contextlib
 import os
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..engine import Progress
 
 
-def arguments(parser):
+def arguments(parser: ArgumentParser) -> None:
     """Adds the command's arguments."""
     parser.add_argument("pairs", nargs="?", metavar="FILE",
                         help="Python file with pairs of your own, which is run (this project's own layers)")
@@ -21,7 +27,7 @@ def arguments(parser):
                         help="fail where the lanes of this device cannot run")
 
 
-def run(args):
+def run(args: Namespace) -> int:
     """Checks, prints, remembers what failed, and gives the exit code."""
     from ..engine import check
     from ..judge.report import check_writable, write_json
@@ -47,13 +53,13 @@ def run(args):
     return report.exit_code
 
 
-def cores():
+def cores() -> int:
     """Number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextlib.contextmanager
-def progress(ends=True):
+def progress(ends: bool = True) -> "Iterator[Progress]":
     """A progress bar on standard error, so that a pipe gets the table alone.
 
     Args:
@@ -77,7 +83,7 @@ def progress(ends=True):
                    TimeElapsedColumn(), *left, console=Console(stderr=True), transient=True)
     task = bar.add_task("", total=None)
 
-    def advance(done, total, layer):
+    def advance(done: int, total: int | None, layer: str) -> None:
         bar.start()  # not before: wrong usage ends with one line
         bar.update(task, completed=done, total=total, description=f"{layer:<20}")
 

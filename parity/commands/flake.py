@@ -1,9 +1,17 @@
 """``parity flake``."""
 
+from argparse import ArgumentParser, Namespace
+from typing import TYPE_CHECKING
+
 from .check import cores
 
+if TYPE_CHECKING:
+    from rich.console import Console
 
-def arguments(parser):
+    from ..trust.flake import Alarms
+
+
+def arguments(parser: ArgumentParser) -> None:
     """Adds the command's arguments."""
     parser.add_argument("pairs", nargs="?", metavar="FILE",
                         help="Python file with right pairs, which is run (this project's own layers)")
@@ -16,7 +24,7 @@ def arguments(parser):
     parser.add_argument("--json", metavar="FILE", help="write the counts and every alarm there")
 
 
-def run(args):
+def run(args: Namespace) -> int:
     """Counts, prints, and gives the exit code: 1 for any alarm."""
     from ..judge.report import check_writable, write_json
     from ..screen import console
@@ -36,7 +44,7 @@ def run(args):
     return 0 if total.ok else 130 if total.interrupted and not total.findings else 1
 
 
-def _print(screen, total, seed):
+def _print(screen: "Console", total: "Alarms", seed: int) -> None:
     for finding in total.findings[:10]:
         screen.print(f"{finding}\n", highlight=False, markup=False, soft_wrap=True)
     for lane, (share, case_id) in total.worst.items():

@@ -1,20 +1,23 @@
 """``parity list``."""
 
+from argparse import ArgumentParser, Namespace
+from collections.abc import Mapping
 
-def arguments(parser):
+
+def arguments(parser: ArgumentParser) -> None:
     """Adds the command's arguments."""
     parser.add_argument("pairs", nargs="?", metavar="FILE",
                         help="Python file with pairs of your own, which is run (this project's own layers)")
     parser.add_argument("--layer", default="*", metavar="GLOB", help="layers to show (all)")
 
 
-def run(args):
+def run(args: Namespace) -> int:
     """Prints the catalogue and the lanes."""
     from ..judge.lanes import LANES, select
     from ..screen import console, show, table
     from ..spec.catalogue import Catalogue
 
-    def text(group):
+    def text(group: Mapping[str, str]) -> str:
         return ", ".join(f"{name} ({axes})" if axes else name for name, axes in group.items())
 
     screen = console()

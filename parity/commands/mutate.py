@@ -3,6 +3,7 @@
 import os
 import sys
 import time
+from argparse import ArgumentParser, Namespace
 
 from ..errors import UsageError
 from .check import cores
@@ -10,7 +11,7 @@ from .check import cores
 WIDTH = 170  # of the matrix, which has a column a check
 
 
-def arguments(parser):
+def arguments(parser: ArgumentParser) -> None:
     """Adds the command's arguments."""
     parser.add_argument("--layer", default="*", metavar="GLOB", help="layers, or shared modules, to break (all)")
     parser.add_argument("--fast", action="store_true", help="stop at the first check that notices")
@@ -22,7 +23,7 @@ def arguments(parser):
     parser.add_argument("--json", metavar="FILE", help="write every mutant with its verdict there")
 
 
-def run(args):
+def run(args: Namespace) -> int:
     """Mutates, prints, and gives the exit code: 1 for an unexplained survivor or an explanation that is wrong."""
     if not hasattr(os, "fork"):
         raise UsageError("mutants run in forked processes, which this platform has not")
@@ -43,7 +44,7 @@ def run(args):
         task = bar.add_task("surveying the layers", total=None)
         bar.refresh()
 
-        def progress(done, total):
+        def progress(done: int, total: int) -> None:
             bar.update(task, description="mutants", completed=done, total=total)
             if done % 20 == 0:
                 bar.refresh()

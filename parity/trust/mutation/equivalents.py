@@ -4,6 +4,8 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
+from .mutants import Key
+
 PATH = Path(__file__).with_name("equivalents.toml")
 
 
@@ -22,15 +24,15 @@ class Equivalent:
     where: str
     operator: str
     before: str
-    after: tuple
+    after: tuple[str, ...]
     reason: str
 
-    def mutants(self):
+    def mutants(self) -> list[Key]:
         """The mutants meant, as ``Mutant.key`` has them."""
         return [(self.where, self.operator, self.before, after) for after in self.after]
 
 
-def load(path=PATH):
+def load(path: Path = PATH) -> list[Equivalent]:
     """The entries of a file.
 
     Raises:
@@ -38,7 +40,7 @@ def load(path=PATH):
     """
     entries = [Equivalent(**entry | {"after": tuple(entry["after"])})
                for entry in tomllib.loads(path.read_text(encoding="utf-8"))["mutant"]]
-    seen = set()
+    seen: set[Key] = set()
     for entry in entries:
         if not entry.reason.strip():
             raise ValueError(f"{path}: {entry.where}: no reason given for {entry.before!r}")

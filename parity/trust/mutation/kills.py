@@ -3,21 +3,23 @@
 import hashlib
 import time
 from collections import defaultdict
+from collections.abc import Callable, Container, Iterator
 
 from ...catalogue import CATALOGUE
 from ...errors import UsageError, amount, whole
 from ...judge.lanes import select
+from ...processes import Died
 from .equivalents import load
-from .mutants import SIDES, StillbornError, mutants, planted
+from .mutants import SIDES, Key, Mutant, StillbornError, mutants, planted
 from .summary import KILLED, STILLBORN, TIMEOUT, Summary, Verdict
-from .trials import CHECKS, surveyed
-from .workers import Died, forked
+from .trials import CHECKS, Trial, surveyed
+from .workers import forked
 
 DEGENERATE = 10  # a degenerate case is tried as late as one that takes so many times as long
 BELIEVED = 30  # trials that a mutant with an explanation meets, where the first kill is enough
 
 
-def _rank(trial):
+def _rank(trial: Trial) -> float:
     return trial.seconds * (DEGENERATE if trial.case is not None and trial.case.degenerate else 1)
 
 
@@ -31,34 +33,35 @@ class Arena:
         explained: keys of mutants that are said to be the same function.
     """
 
-    def __init__(self, mutants, trials, fast, explained=()):
+    def __init__(self, mutants: list[Mutant], trials: list[Trial], fast: bool, explained: Container[Key] = ()) -> None:
         self.mutants = mutants
         self.fast = fast
         self.explained = explained
         self.trials = sorted(trials, key=_rank)
-        self.lately = {}  # by function, the trial that killed there last
-        self.by_line, self.by_module = defaultdict(list), defaultdict(list)
+        self.lately: dict[tuple[str, str], Trial] = {}  # by function, the trial that killed there last
+        self.by_line: dict[tuple[str, str, int], list[int]] = defaultdict(list)
+        self.by_module: dict[tuple[str, str], list[int]] = defaultdict(list)
         for number, trial in enumerate(self.trials):
             for module, lines in trial.lines.items():
                 self.by_module[trial.side, module].append(number)
                 for line in lines:
                     self.by_line[trial.side, module, line].append(number)
 
-    def candidates(self, mutant):
+    def candidates(self, mutant: Mutant) -> list[Trial]:
         """The trials that run through a mutant, the most promising first."""
         side, module = mutant.side, mutant.source.name
         first, last = mutant.lines or (0, -1)
-        numbers = {n for line in range(first, last + 1) for n in self.by_line.get((side, module, line), ())}
-        numbers = numbers or self.by_module[side, module]  # what importing runs concerns all that use the module
+        own_lines = {n for line in range(first, last + 1) for n in self.by_line.get((side, module, line), ())}
+        numbers = own_lines or self.by_module[side, module]  # what importing runs concerns all that use the module
         own = mutant.function.split(".")[0]
         lately = self.lately.get((module, mutant.function))
 
-        def order(trial):
+        def order(trial: Trial) -> tuple[bool, bool, float]:
             return trial is not lately, trial.layer != own and mutant.lines is None, _rank(trial)
 
         return sorted((self.trials[n] for n in numbers), key=order)
 
-    def meet(self, index):
+    def meet(self, index: int) -> Verdict:
         """The verdict on one mutant; what a worker does."""
         mutant, verdict = self.mutants[index], Verdict()
         candidates = self.candidates(mutant)
@@ -84,7 +87,7 @@ class Arena:
             verdict.kind, verdict.kills = STILLBORN, {STILLBORN: str(error)}
         return verdict
 
-    def run(self, jobs):
+    def run(self, jobs: int) -> Iterator[tuple[Mutant, Verdict]]:
         """Sets the trials on all mutants; yields each with its verdict as it is known."""
         for index, verdict in forked(self.meet, list(range(len(self.mutants))), jobs):
             if isinstance(verdict, Died):
@@ -92,16 +95,17 @@ class Arena:
             yield self.mutants[index], verdict
 
 
-def _drawn(mutants, share, seed):
+def _drawn(mutants: list[Mutant], share: float, seed: int) -> list[Mutant]:
     """A share of the mutants, by what they are and a seed: the same ones, whatever else there is."""
-    def place(mutant):
+    def place(mutant: Mutant) -> float:
         digest = hashlib.blake2s("\n".join((str(seed), *mutant.key)).encode(), digest_size=8).digest()
         return int.from_bytes(digest, "little") / 2**64
 
     return [mutant for mutant in mutants if place(mutant) < share]
 
 
-def mutate(layer="*", *, fast=False, hidden=False, share=1.0, seed=0, jobs=1, progress=None):
+def mutate(layer: str = "*", *, fast: bool = False, hidden: bool = False, share: float = 1.0, seed: int = 0,
+           jobs: int = 1, progress: Callable[[int, int], object] | None = None) -> Summary:
     """Breaks the layers and sets the checks on them.
 
     Args:
@@ -142,7 +146,7 @@ def mutate(layer="*", *, fast=False, hidden=False, share=1.0, seed=0, jobs=1, pr
     return summary
 
 
-def _concerned(places):
+def _concerned(places: list[str]) -> list[str]:
     """The layers that run code of some layers: they and what is derived from them; all, for shared code."""
     if not CATALOGUE.keys() >= set(places):
         return list(CATALOGUE)

@@ -5,15 +5,19 @@ import contextlib
 import fnmatch
 import functools
 import sys
-import types
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import CodeType, ModuleType
 
 from ...catalogue import CATALOGUE
 from ...spec.axes import axes
-from .operators import HELPERS, HIDDEN, OPERATORS, SILENT, TORCH
+from .operators import HELPERS, HIDDEN, OPERATORS, SILENT, TORCH, Operator
 from .same import same
 
+Key = tuple[str, str, str, str]  # what a mutant is known by: place, operator, statement before and after
+Slot = tuple[ast.AST, str, int | None]  # parent, field, index
+Change = tuple[tuple[str, ...], ast.stmt, str, str, str, Slot, ast.AST]  # see ``changes``
 REFERENCE, PORT = SIDES = ("reference", "port")
 
 # functions that no mutants are made in, by module and dotted name, and why; ``*`` where the name itself,
@@ -51,10 +55,10 @@ class Source:
     name: str
     path: str
     tree: ast.Module = field(repr=False)
-    needs: tuple
+    needs: tuple[str, ...]
 
     @functools.cached_property
-    def code(self):
+    def code(self) -> CodeType:
         return compile(self.tree, self.path, "exec")
 
 
@@ -77,33 +81,33 @@ class Mutant:
     operator: str
     before: str
     after: str
-    lines: tuple | None
-    slot: tuple = field(repr=False)
+    lines: tuple[int, int] | None
+    slot: Slot = field(repr=False)
     node: ast.AST = field(repr=False)
 
     @property
-    def key(self):
+    def key(self) -> Key:
         """What a mutant is known by, whatever its line."""
         return f"{self.source.name}:{self.function}", self.operator, self.before, self.after
 
     @property
-    def layer(self):
+    def layer(self) -> str:
         """The layer of the catalogue whose own code this is, or the module that layers share."""
         top = self.function.split(".")[0]
         return top if top in CATALOGUE else self.source.name.rpartition(".")[2]
 
     @property
-    def diff(self):
+    def diff(self) -> str:
         return f"{self.source.name}: {self.function or 'module'} ({self.operator})\n- {self.before}\n+ {self.after}"
 
-    def compile(self):
+    def compile(self) -> CodeType:
         """The module's code with the mistake in it."""
         with _set(self.slot, self.node):
             return compile(self.source.tree, self.source.path, "exec")
 
 
 @contextlib.contextmanager
-def _set(slot, node):
+def _set(slot: Slot, node: ast.AST) -> Iterator[None]:
     """Within it, the node stands in the slot: (parent, field, index or None)."""
     parent, name, index = slot
     target = getattr(parent, name)
@@ -122,18 +126,18 @@ def _set(slot, node):
 
 
 @functools.cache
-def sources(side):
+def sources(side: str) -> dict[str, Source]:
     """The modules of one side's layers by name, each after those that it imports."""
     if side == REFERENCE:
         wanted = {spec.reference.__module__ for spec in CATALOGUE.values()}
     else:
         wanted = {spec.port_class.__module__ for spec in CATALOGUE.values()}
-    found = {}
+    found: dict[str, Source] = {}
 
-    def visit(name):
+    def visit(name: str) -> None:
         if name in found:
             return
-        path = sys.modules[name].__file__
+        path = _file(name)
         tree = ast.parse(Path(path).read_text(encoding="utf-8"))
         package = name.rpartition(".")[0]
         needs = tuple(f"{package}.{node.module}" for node in ast.walk(tree)
@@ -147,14 +151,14 @@ def sources(side):
     return found
 
 
-def mutants(side, hidden=False):
+def mutants(side: str, hidden: bool = False) -> list[Mutant]:
     """All mutants of one side, in the order of the sources; none of two with the same text in one place.
 
     With ``hidden`` those too that are wrong from a size or a call on, in one mode or layout, or by very little.
 
     None that is the same function by a rule of ``same``.
     """
-    unique = {}
+    unique: dict[tuple[object, ...], Mutant] = {}
     for source in sources(side).values():
         if source.name.rpartition(".")[2] in LEFT_OUT:
             continue
@@ -170,7 +174,8 @@ def mutants(side, hidden=False):
     return list(unique.values())
 
 
-def changes(tree, module="", operators=OPERATORS):
+def changes(tree: ast.Module, module: str = "",
+            operators: Mapping[str, Operator] = OPERATORS) -> Iterator[Change]:
     """Every wrong version of every statement: (function, statement, operator, before, after, slot, wrong node)."""
     for function, statement, slot, node in _places(tree, module, (), None):
         before = _text(statement)
@@ -178,7 +183,7 @@ def changes(tree, module="", operators=OPERATORS):
             for wrong in replacements(node):
                 ast.fix_missing_locations(ast.copy_location(wrong, node))
                 with _set(slot, wrong):
-                    after = _text(wrong if node is statement else statement)
+                    after = _text(wrong if node is statement and isinstance(wrong, ast.stmt) else statement)
                 if after != before:
                     yield function, statement, operator, before, after, slot, wrong
 
@@ -186,7 +191,8 @@ def changes(tree, module="", operators=OPERATORS):
 DEFINITIONS = (ast.FunctionDef, ast.ClassDef)
 
 
-def _places(node, module, function, statement):
+def _places(node: ast.AST, module: str, function: tuple[str, ...],
+            statement: ast.stmt | None) -> Iterator[tuple[tuple[str, ...], ast.stmt, Slot, ast.AST]]:
     """Every node that may be changed: (function around it, its statement, its slot, the node)."""
     for name, value in ast.iter_fields(node):
         if name in (UNSEEN if isinstance(node, DEFINITIONS) else NEVER):
@@ -198,20 +204,22 @@ def _places(node, module, function, statement):
             if not isinstance(child, ast.AST) or _skipped(child, f"{module}:{'.'.join(within)}"):
                 continue
             inner = child if isinstance(child, ast.stmt) else statement
-            child.of_class = isinstance(node, ast.ClassDef) and name == "body"
-            if not isinstance(child, DEFINITIONS) or child.of_class:
+            of_class = isinstance(node, ast.ClassDef) and name == "body"
+            child.of_class = of_class  # type: ignore[attr-defined]  # a mark for ``operators.attribute``
+            if inner is not None and (not isinstance(child, DEFINITIONS) or of_class):
                 yield function, inner, (node, name, index), child
             yield from _places(child, module, within, inner)
 
 
-def excluded(function):
+def excluded(function: str) -> str | None:
     """The entry by which no mutants are made in a function, ``module:dotted.name``; None where they are."""
     return next((pattern for pattern in EXCLUDED if fnmatch.fnmatchcase(function, pattern)), None)
 
 
-def _skipped(node, function):
+def _skipped(node: ast.AST, function: str) -> bool:
     if isinstance(node, ast.FunctionDef):
-        return excluded(function) or any(isinstance(d, ast.Name) and d.id == "overload" for d in node.decorator_list)
+        overloads = any(isinstance(d, ast.Name) and d.id == "overload" for d in node.decorator_list)
+        return overloads or excluded(function) is not None
     if isinstance(node, ast.Expr):
         return isinstance(node.value, ast.Constant)  # a docstring
     if isinstance(node, ast.keyword):
@@ -221,7 +229,7 @@ def _skipped(node, function):
     return isinstance(node, (ast.Raise, ast.JoinedStr, ast.Import, ast.ImportFrom))
 
 
-def _text(statement):
+def _text(statement: ast.stmt) -> str:
     """A statement's source in one line; of a compound one, its head."""
     if hasattr(statement, "body"):
         changed = {"body": [ast.Pass()]}
@@ -234,14 +242,19 @@ def _text(statement):
     return ast.unparse(statement)
 
 
-def _lines(statement, function, tree):
+def _lines(statement: ast.stmt, function: tuple[str, ...], tree: ast.Module) -> tuple[int, int] | None:
     """Lines of which one has to run; None for what importing runs."""
     if isinstance(statement, ast.FunctionDef):
-        return statement.body[0].lineno, statement.end_lineno
-    if not any(isinstance(n, ast.FunctionDef) and n.lineno <= statement.lineno <= n.end_lineno for n in ast.walk(tree)):
+        return statement.body[0].lineno, _end(statement)
+    if not any(isinstance(n, ast.FunctionDef) and n.lineno <= statement.lineno <= _end(n) for n in ast.walk(tree)):
         return None
-    last = statement.body[0].lineno - 1 if hasattr(statement, "body") else statement.end_lineno
+    last = statement.body[0].lineno - 1 if hasattr(statement, "body") else _end(statement)
     return statement.lineno, max(last, statement.lineno)
+
+
+def _end(statement: ast.stmt) -> int:
+    """The last line of a statement that was read from a file."""
+    return statement.end_lineno or statement.lineno
 
 
 class StillbornError(Exception):
@@ -249,7 +262,7 @@ class StillbornError(Exception):
 
 
 @contextlib.contextmanager
-def planted(mutant):
+def planted(mutant: Mutant) -> Iterator[None]:
     """Within it, the mutant's package is imported with the mistake in it, under its own name.
 
     Raises:
@@ -277,8 +290,8 @@ def planted(mutant):
         sys.modules.update(saved)
 
 
-def _execute(name, original, code):
-    module = types.ModuleType(name)
+def _execute(name: str, original: ModuleType, code: CodeType) -> None:
+    module = ModuleType(name)
     for attribute in ("__file__", "__package__", "__path__"):
         if hasattr(original, attribute):
             setattr(module, attribute, getattr(original, attribute))
@@ -288,7 +301,14 @@ def _execute(name, original, code):
     exec(code, module.__dict__)
 
 
-@functools.cache
-def _code(module):
+def _file(module: str) -> str:
+    """Where a module that was imported came from."""
     path = sys.modules[module].__file__
+    assert path is not None, f"{module} has no file"
+    return path
+
+
+@functools.cache
+def _code(module: str) -> CodeType:
+    path = _file(module)
     return compile(Path(path).read_text(encoding="utf-8"), path, "exec")

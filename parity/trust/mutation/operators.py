@@ -3,9 +3,15 @@
 import ast
 import copy
 import weakref
+from collections.abc import Callable, Iterator
+from typing import Any, TypeGuard, TypeVar
+
+Node = TypeVar("Node", bound=ast.AST)
+Wrong = Iterator[ast.AST]  # versions of a node
+Operator = Callable[[ast.AST], Wrong]
 
 
-def _like(node, **fields):
+def _like(node: Node, **fields: Any) -> Node:
     """A copy of a node with other fields."""
     changed = copy.copy(node)
     for name, value in fields.items():
@@ -13,39 +19,46 @@ def _like(node, **fields):
     return changed
 
 
-def _named(node, *names):
+def _named(node: ast.AST | None, *names: str) -> TypeGuard[ast.Call]:
     """Whether a node is a call of a function or method of one of these names."""
-    return isinstance(node, ast.Call) and _name(node.func) in names
+    return isinstance(node, ast.Call) and name_of(node.func) in names
 
 
-def _name(node):
+def name_of(node: ast.AST | None) -> str:
+    """Of a name or of an attribute, the last part; empty of anything else."""
     return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
 
 
-def _receiver(node):
+def _receiver(node: ast.Call) -> ast.expr | None:
     """What a method is called on, or the first argument of a function of a module such as ``np``."""
-    if isinstance(node.func, ast.Attribute) and _name(node.func.value) not in ("np", "torch", "F"):
+    if isinstance(node.func, ast.Attribute) and name_of(node.func.value) not in ("np", "torch", "F"):
         return node.func.value
     return node.args[0] if node.args and not isinstance(node.args[0], ast.Starred) else None
 
 
-def _number(node):
+def _number(node: ast.AST | None) -> float | None:
     """The value of a literal number, negative ones included; None for anything else."""
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
         value = _number(node.operand)
         return None if value is None else -value
-    literal = isinstance(node, ast.Constant) and isinstance(node.value, (int, float))
-    return node.value if literal and not isinstance(node.value, bool) else None
+    value = node.value if isinstance(node, ast.Constant) and isinstance(node.value, (int, float)) else None
+    return None if isinstance(value, bool) else value
 
 
-def _swapped(items):
+def _integer(node: ast.AST | None) -> int | None:
+    """The same of a whole number."""
+    number = _number(node)
+    return number if isinstance(number, int) else None
+
+
+def _swapped(items: list[Node]) -> Iterator[list[Node]]:
     """The list with two neighbours exchanged, for all that differ."""
     for i in range(len(items) - 1):
         if ast.dump(items[i]) != ast.dump(items[i + 1]):
             yield [*items[:i], items[i + 1], items[i], *items[i + 2 :]]
 
 
-def stabilisation(node):
+def stabilisation(node: ast.AST) -> Wrong:
     """The maximum is not subtracted."""
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Sub) and any(
             _named(n, "max", "amax") for n in ast.walk(node.right)):
@@ -56,7 +69,7 @@ ARITHMETIC = {ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: as
               ast.Pow: ast.Mult, ast.BitAnd: ast.BitOr, ast.BitOr: ast.BitAnd}
 
 
-def arithmetic(node):
+def arithmetic(node: ast.AST) -> Wrong:
     """Another operation: ``+`` for ``-``, ``*`` for ``/``."""
     if isinstance(node, (ast.BinOp, ast.AugAssign)) and type(node.op) in ARITHMETIC:
         yield _like(node, op=ARITHMETIC[type(node.op)]())
@@ -68,7 +81,7 @@ COMPARISON = {ast.Lt: (ast.LtE, ast.Gt), ast.LtE: (ast.Lt, ast.Gt),
               ast.In: (ast.NotIn,), ast.NotIn: (ast.In,)}
 
 
-def comparison(node):
+def comparison(node: ast.AST) -> Wrong:
     """Another comparison: ``<=`` or ``>`` for ``<``."""
     if isinstance(node, ast.Compare):
         for i, op in enumerate(node.ops):
@@ -76,7 +89,7 @@ def comparison(node):
                 yield _like(node, ops=[*node.ops[:i], other(), *node.ops[i + 1 :]])
 
 
-def condition(node):
+def condition(node: ast.AST) -> Wrong:
     """Always, or never; one branch for both; ``and`` for ``or``, and one operand for both."""
     if isinstance(node, ast.If):
         for value in (True, False):
@@ -92,32 +105,32 @@ def condition(node):
         yield _like(node, ifs=[])
 
 
-def axis(node):
+def axis(node: ast.AST) -> Wrong:
     """Another axis, or all of them; axes not kept."""
     if isinstance(node, ast.Call):
         for i, keyword in enumerate(node.keywords):
             rest = node.keywords[:i], node.keywords[i + 1 :]
             if keyword.arg in ("axis", "dim", "keepdims", "keepdim"):
                 yield _like(node, keywords=[*rest[0], *rest[1]])
-            if keyword.arg in ("axis", "dim") and _number(keyword.value) is not None:
-                other = ast.Constant({0: 1, -1: 0}.get(_number(keyword.value), 0))
+            if keyword.arg in ("axis", "dim") and (number := _integer(keyword.value)) is not None:
+                other = ast.Constant({0: 1, -1: 0}.get(number, 0))
                 yield _like(node, keywords=[*rest[0], _like(keyword, value=other), *rest[1]])
 
 
-def reverse(node):
+def reverse(node: ast.AST) -> Wrong:
     """A reversal left out."""
     if _named(node, "reversed"):
         yield node.args[0]
 
 
-def slices(node):
+def slices(node: ast.AST) -> Wrong:
     """Another index; a bound or a step of a slice left out."""
     if isinstance(node, ast.Subscript):
         for part in _parts(node.slice):
             yield _like(node, slice=part)
 
 
-def _parts(part):
+def _parts(part: ast.expr) -> Iterator[ast.expr]:
     if isinstance(part, ast.Tuple):
         for i, element in enumerate(part.elts):
             for other in _parts(element):
@@ -126,25 +139,25 @@ def _parts(part):
         for bound in ("lower", "upper", "step"):
             if getattr(part, bound):
                 yield _like(part, **{bound: None})
-    elif isinstance(_number(part), int):
-        yield ast.Constant({0: -1, -1: 0}.get(_number(part), 0))
+    elif (number := _integer(part)) is not None:
+        yield ast.Constant({0: -1, -1: 0}.get(number, 0))
 
 
-def transpose(node):
+def transpose(node: ast.AST) -> Wrong:
     """A transposition left out."""
     if isinstance(node, ast.Attribute) and node.attr in ("T", "mT") and isinstance(node.ctx, ast.Load):
         yield node.value
-    if _named(node, "transpose"):
-        yield _receiver(node)
+    if _named(node, "transpose") and (receiver := _receiver(node)):
+        yield receiver
 
 
-def copies(node):
+def copies(node: ast.AST) -> Wrong:
     """A copy, or a detachment, left out."""
-    if _named(node, "copy", "clone", "detach") and not node.args:
-        yield _receiver(node)
+    if _named(node, "copy", "clone", "detach") and not node.args and (receiver := _receiver(node)):
+        yield receiver
 
 
-def constant(node):
+def constant(node: ast.AST) -> Wrong:
     """Another number: one more, one less; a fraction doubled or left out; true for false."""
     if isinstance(node, ast.Constant):
         if isinstance(node.value, bool):
@@ -155,13 +168,13 @@ def constant(node):
             yield from (ast.Constant(2 * node.value), ast.Constant(0.0))
 
 
-def negation(node):
+def negation(node: ast.AST) -> Wrong:
     """A sign or a negation left out."""
     if isinstance(node, ast.UnaryOp) and not isinstance(_number(node), (int, float)):
         yield node.operand
 
 
-def term(node):
+def term(node: ast.AST) -> Wrong:
     """A term, or a factor, left out."""
     if isinstance(node, ast.BinOp) and isinstance(node.op, (ast.Add, ast.Mult, ast.Sub, ast.Div, ast.Pow)):
         yield node.left
@@ -173,7 +186,7 @@ UNWRAPPED = ("tanh", "exp", "log", "sqrt", "sigmoid", "like", "long", "byte", "c
              "abs", "max", "to", "bind", "expand", "repeat")
 
 
-def call(node):
+def call(node: ast.AST) -> Wrong:
     """A function left out."""
     if _named(node, *UNWRAPPED) and (receiver := _receiver(node)):
         yield receiver
@@ -183,7 +196,7 @@ RENAMED = {"zeros": "ones", "zeros_like": "ones_like", "new_zeros": "new_ones", 
            "any": "all", "all": "any", "tanh": "sin", "sum": "mean", "ones": "zeros", "stack": "concatenate"}
 
 
-def function(node):
+def function(node: ast.AST) -> Wrong:
     """Another function: ones for zeros, the smallest for the largest."""
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in RENAMED:
         yield _like(node, func=_like(node.func, attr=RENAMED[node.func.attr]))
@@ -193,10 +206,10 @@ def function(node):
 SILENT = {"strict", "copy", "order"}
 
 
-def arguments(node):
+def arguments(node: ast.AST) -> Wrong:
     """Two arguments exchanged; a keyword argument left out."""
     if isinstance(node, ast.Call):
-        if not any(isinstance(arg, ast.Starred) or _name(arg) == "where" for arg in node.args):  # a message's words
+        if not any(isinstance(arg, ast.Starred) or name_of(arg) == "where" for arg in node.args):  # a message's words
             for args in _swapped(node.args):
                 yield _like(node, args=args)
         for keyword in node.keywords:
@@ -204,14 +217,14 @@ def arguments(node):
                 yield _like(node, keywords=[k for k in node.keywords if k is not keyword])
 
 
-def returns(node):
+def returns(node: ast.AST) -> Wrong:
     """Two results exchanged."""
     if isinstance(node, ast.Return) and isinstance(node.value, ast.Tuple):
         for elements in _swapped(node.value.elts):
             yield _like(node, value=_like(node.value, elts=elements))
 
 
-def order(node):
+def order(node: ast.AST) -> Wrong:
     """Two neighbours exchanged in a tuple, a list or a table: gates, parts of a concatenation, results unpacked."""
     if isinstance(node, (ast.Tuple, ast.List)):
         for elements in _swapped(node.elts):
@@ -221,7 +234,7 @@ def order(node):
             yield _like(node, values=values)
 
 
-def accumulation(node):
+def accumulation(node: ast.AST) -> Wrong:
     """``=`` for ``+=``, and ``+=`` for ``=`` into an array."""
     if isinstance(node, ast.AugAssign):
         yield ast.Assign(targets=[node.target], value=node.value)
@@ -232,13 +245,13 @@ def accumulation(node):
 STATE = ("set_state", "reset_state", "setattr")
 
 
-def state(node):
+def state(node: ast.AST) -> Wrong:
     """A state that is not set, or not reset."""
     if isinstance(node, ast.Expr) and _named(node.value, *STATE):
         yield ast.Pass()
 
 
-def store(node):
+def store(node: ast.AST) -> Wrong:
     """A store into an array or an attribute left out."""
     if isinstance(node, (ast.Assign, ast.AugAssign)):
         target = node.targets[0] if isinstance(node, ast.Assign) else node.target
@@ -246,7 +259,7 @@ def store(node):
             yield ast.Pass()
 
 
-def attribute(node):
+def attribute(node: ast.AST) -> Wrong:
     """A table, a method or another attribute of a class left out, so that its base's holds."""
     table = isinstance(node, (ast.Assign, ast.AnnAssign)) and node.value
     method = isinstance(node, ast.FunctionDef) and not all(isinstance(s, (ast.Expr, ast.Raise)) for s in node.body)
@@ -254,7 +267,7 @@ def attribute(node):
         yield ast.Pass()
 
 
-def statement(node):
+def statement(node: ast.AST) -> Wrong:
     """A call or a step of a computation left out."""
     if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
         yield ast.Pass()
@@ -271,14 +284,14 @@ FLOATING = ("matmul", "bmm", "addmm", "linear", "tanh", "exp", "log", "sqrt", "s
 NARROW = "_narrow"  # the name under which mutated modules find ``narrow``
 
 
-def cast(node):
+def cast(node: ast.AST) -> Wrong:
     """A result that goes through float32."""
     if isinstance(node, (ast.Assign, ast.Return)) and node.value and any(
             _named(n, *FLOATING) for n in ast.walk(node.value)):
         yield _like(node, value=ast.Call(ast.Name(NARROW, ast.Load()), [node.value], []))
 
 
-def narrow(x):
+def narrow(x: Any) -> Any:
     """Floating arrays and tensors rounded to float32, in their own dtype; anything else as it is."""
     if isinstance(x, (tuple, list)):
         return type(x)(narrow(y) for y in x)
@@ -290,9 +303,9 @@ def narrow(x):
     return x.float().to(x.dtype)
 
 
-def _changed(condition, size=0.01):
+def _changed(condition: Callable[[Any, str], bool], size: float = 0.01) -> Callable[[Any], Any]:
     """A function of a value that scales what meets a condition, in its own dtype; nested values too."""
-    def change(x):
+    def change(x: Any) -> Any:
         if isinstance(x, (tuple, list)):
             return type(x)(change(y) for y in x)
         kind = f"{getattr(x, 'dtype', '')}".removeprefix("torch.")
@@ -301,21 +314,21 @@ def _changed(condition, size=0.01):
     return change
 
 
-def _contiguous(x):
-    return x.flags.c_contiguous if hasattr(x, "flags") else x.is_contiguous()
+def _contiguous(x: Any) -> bool:
+    return bool(x.flags.c_contiguous if hasattr(x, "flags") else x.is_contiguous())
 
 
-def _recorded(x):
+def _recorded(x: Any) -> bool:
     import torch
 
     return not isinstance(x, torch.Tensor) or torch.is_grad_enabled()
 
 
-def _later():
+def _later() -> Callable[[Any, Any], Any]:
     """A function of an object and a value that is wrong from the object's third call on."""
-    calls = weakref.WeakKeyDictionary()
+    calls: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
 
-    def change(owner, x):
+    def change(owner: Any, x: Any) -> Any:
         calls[owner] = calls.get(owner, 0) + 1
         return _changed(lambda y, kind: calls[owner] > 2)(x)
 
@@ -334,9 +347,9 @@ HELPERS = {
 }
 
 
-def _wrapped(helper, *arguments):
+def _wrapped(helper: str, *arguments: str) -> Operator:
     """An operator: a computed result that goes through a helper."""
-    def operator(node):
+    def operator(node: ast.AST) -> Wrong:
         if isinstance(node, (ast.Assign, ast.Return)) and node.value and any(
                 _named(n, *FLOATING) for n in ast.walk(node.value)):
             own = any(isinstance(n, ast.Name) and n.id == "self" for n in ast.walk(node))

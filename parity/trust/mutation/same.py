@@ -5,12 +5,16 @@ order, the larger of two numbers is found in either; a size may be read off any 
 """
 
 import ast
+from collections.abc import Sequence
 
+from .operators import name_of
+
+Sizes = Sequence[Sequence[str]]  # of a class's table of sizes: the axis letters of each parameter
 EXCHANGES = ("swapaxes", "swapdims", "transpose")
 SYMMETRIC = ("array_equal", "maximum", "minimum", "promote_types", "max", "min")
 
 
-def same(before, after, numpy, sizes=None):
+def same(before: str, after: str, numpy: bool, sizes: Sizes | None = None) -> bool:
     """Whether two statements are one by rule.
 
     Args:
@@ -21,7 +25,7 @@ def same(before, after, numpy, sizes=None):
     return _rewritten(before, numpy, sizes) == _rewritten(after, numpy, sizes)
 
 
-def _rewritten(text, numpy, sizes):
+def _rewritten(text: str, numpy: bool, sizes: Sizes | None) -> str:
     for whole in (text, f"{text}:\n    pass"):
         try:
             return ast.dump(_Rules(numpy, sizes).visit(ast.parse(whole)))
@@ -33,13 +37,13 @@ def _rewritten(text, numpy, sizes):
 class _Rules(ast.NodeTransformer):
     """One spelling for each of those that mean the same."""
 
-    def __init__(self, numpy, sizes):
+    def __init__(self, numpy: bool, sizes: Sizes | None) -> None:
         self.numpy, self.sizes = numpy, sizes
 
-    def visit_Call(self, node):
+    def visit_Call(self, node: ast.Call) -> ast.AST:
         self.generic_visit(node)
         method = isinstance(node.func, ast.Attribute)
-        name = node.func.attr if method else node.func.id if isinstance(node.func, ast.Name) else ""
+        name = name_of(node.func)
         numbers = [_number(arg) for arg in node.args]
         if name == "reshape" and self.numpy:
             node.args = [ast.Constant(-1) if number is not None and number < 0 else arg
@@ -51,17 +55,17 @@ class _Rules(ast.NodeTransformer):
             node.args = sorted(node.args, key=ast.dump)
         return node
 
-    def visit_Assign(self, node):
+    def visit_Assign(self, node: ast.Assign) -> ast.AST:
         if not self.sizes or not isinstance(node.targets[0], ast.Name) or node.targets[0].id != "sizes":
             return self.generic_visit(node)
         try:
             read = tuple(self.sizes[parameter][axis] for parameter, axis in ast.literal_eval(node.value))
         except (ValueError, TypeError, IndexError):
             return node
-        return ast.Assign(node.targets, ast.Constant(read))
+        return ast.Assign(node.targets, ast.Constant(str(read)))
 
 
-def _number(node):
+def _number(node: ast.AST) -> int | None:
     try:
         value = ast.literal_eval(node)
     except ValueError:

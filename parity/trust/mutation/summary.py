@@ -1,10 +1,15 @@
 """What became of the mutants: the kill matrix, what each check costs and kills alone, and the survivors."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from ...catalogue import CATALOGUE
-from .mutants import SIDES
+from .mutants import SIDES, Key, Mutant
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
 
 KILLED, TIMEOUT, SURVIVED, STILLBORN = "killed", "time-out", "survived", "stillborn"
 
@@ -22,13 +27,13 @@ class Verdict:
     """
 
     kind: str = SURVIVED
-    kills: dict = field(default_factory=dict)
+    kills: dict[str, str] = field(default_factory=dict)
     layer: str = ""
-    seconds: Counter = field(default_factory=Counter)
-    met: tuple = ()
+    seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    met: tuple[str, ...] = ()
 
     @property
-    def dead(self):
+    def dead(self) -> bool:
         return self.kind in (KILLED, TIMEOUT)
 
 
@@ -47,14 +52,14 @@ class Summary:
     """
 
     fast: bool
-    explained: dict
-    unmade: list
-    results: list = field(default_factory=list)
+    explained: dict[Key, str]
+    unmade: list[Key]
+    results: list[tuple[Mutant, Verdict]] = field(default_factory=list)
     stillborn: int = 0
     seconds: float = 0.0
     interrupted: bool = False
 
-    def add(self, mutant, verdict):
+    def add(self, mutant: Mutant, verdict: Verdict) -> None:
         """Takes in one verdict."""
         if verdict.kind == STILLBORN:
             self.stillborn += 1
@@ -62,24 +67,24 @@ class Summary:
             self.results.append((mutant, verdict))
 
     @property
-    def survivors(self):
+    def survivors(self) -> list[Mutant]:
         """Mutants that no check noticed and nobody explained."""
         return [m for m, v in self.results if v.kind == SURVIVED and m.key not in self.explained]
 
     @property
-    def contradicted(self):
+    def contradicted(self) -> list[tuple[Mutant, Verdict]]:
         """Mutants that are said to be the same function and were noticed."""
         return [(m, v) for m, v in self.results if v.dead and m.key in self.explained]
 
     @property
-    def ok(self):
+    def ok(self) -> bool:
         """Whether there are mutants, all were tried, and each is killed or rightly explained."""
         return (bool(self.results) and not self.interrupted and not self.survivors and not self.contradicted
                 and not self.unmade)
 
-    def matrix(self, side):
+    def matrix(self, side: str) -> dict[str, Counter[str]]:
         """By layer, or module that layers share: counts of mutants, of verdicts and of kills by check."""
-        rows = {}
+        rows: dict[str, Counter[str]] = {}
         for mutant, verdict in self.results:
             if mutant.side == side:
                 row = rows.setdefault(mutant.layer, Counter())
@@ -88,23 +93,23 @@ class Summary:
         order = [*CATALOGUE, *sorted(set(rows) - set(CATALOGUE))]
         return {layer: rows[layer] for layer in order if layer in rows}
 
-    def met(self, side):
+    def met(self, side: str) -> Counter[str]:
         """By layer of the catalogue, the number of mutants in code that it runs, its own and shared."""
         return Counter(layer for m, v in self.results if m.side == side for layer in v.met)
 
     @property
-    def families(self):
+    def families(self) -> dict[str, dict[str, int]]:
         """By kind of mistake: mutants, killed, the same function, and unexplained survivors."""
-        rows = {}
+        rows: dict[str, dict[str, int]] = {}
         for mutant, verdict in self.results:
             row = rows.setdefault(mutant.operator, {"mutants": 0, "killed": 0, "same function": 0, "unexplained": 0})
             row["mutants"] += 1
             row["killed" if verdict.dead else "same function" if mutant.key in self.explained else "unexplained"] += 1
         return rows
 
-    def checks(self, side):
+    def checks(self, side: str) -> dict[str, dict[str, float]]:
         """By check: mutants killed, mutants killed by nothing else, and CPU seconds."""
-        rows = {}
+        rows: dict[str, dict[str, float]] = {}
         for mutant, verdict in self.results:
             if mutant.side == side:
                 for check in (*verdict.seconds, *verdict.kills):
@@ -116,7 +121,7 @@ class Summary:
                     rows[check]["alone"] += len(verdict.kills) == 1
         return rows
 
-    def to_json(self):
+    def to_json(self) -> dict[str, Any]:
         """Everything as plain values, for ``json.dumps``."""
         kinds = Counter(v.kind for _, v in self.results)
         return {
@@ -136,7 +141,7 @@ class Summary:
             } for m, v in self.results],
         }
 
-    def _tables(self, side):
+    def _tables(self, side: str) -> "tuple[Table, Table]":
         """The checks with what they cost, each under a number, and the matrix with a column a number."""
         from rich.table import Table
 
@@ -155,13 +160,13 @@ class Summary:
         for column in ("layer or module", "met", "made", "killed", "time-out", "same", *numbers):
             matrix.add_column(column, justify="left" if column == "layer or module" else "right")
         met = self.met(side)
-        for layer, row in self.matrix(side).items():
-            cells = (met.get(layer, 0), row["mutants"], row[KILLED], row[TIMEOUT], row["same"],
-                     *(row[check] for check, _ in checks))
+        for layer, counts in self.matrix(side).items():
+            cells = (met.get(layer, 0), counts["mutants"], counts[KILLED], counts[TIMEOUT], counts["same"],
+                     *(counts[check] for check, _ in checks))
             matrix.add_row(layer, *(f"{cell:,}" if cell else "" for cell in cells))
         return costs, matrix
 
-    def _families(self):
+    def _families(self) -> "Table":
         from rich.table import Table
 
         shown = Table(title="kill rate by kind of mistake", title_justify="left", box=None, padding=(0, 1))
@@ -174,7 +179,7 @@ class Summary:
                           rate)
         return shown
 
-    def print(self, console):
+    def print(self, console: "Console") -> None:
         """Writes the matrix, the cost of the checks and the survivors to a ``rich`` console."""
         for side in SIDES:
             for table in self._tables(side):

@@ -4,20 +4,26 @@ import itertools
 import sys
 import time
 import warnings
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from types import FrameType
+from typing import Any
 
 import numpy as np
 
 from ... import promises as protocol
-from ...cases.case import draw
+from ...cases.case import Case, Data, draw
 from ...catalogue import CATALOGUE
 from ...engine import run_case
-from ...judge.budget import measure
+from ...judge.budget import Yardstick, measure
 from ...judge.compare import compare, worst
-from ...judge.lanes import LANES
+from ...judge.lanes import LANES, Lane
+from ...processes import Died
 from ...sides import run_port, run_reference
+from ...spec.results import Arrays
+from ...spec.spec import Spec
 from .mutants import PORT, REFERENCE, SIDES, sources
-from .workers import Died, forked, limit
+from .workers import forked, limit
 
 DRAWN = 240  # cases per layer, those of four runs of ``parity check``, of which ``cases`` chooses
 MATRIX = ("cpu-float32", "cpu-float64")  # lanes
@@ -43,11 +49,11 @@ class Trial:
     side: str
     check: str
     layer: str
-    case: object = None
-    lines: dict = field(default_factory=dict, repr=False)
+    case: Case | None = None
+    lines: dict[str, set[int]] = field(default_factory=dict, repr=False)
     seconds: float = 0.0
 
-    def __call__(self):
+    def __call__(self) -> str:
         """Runs it on the code as it is imported now; gives what it finds, empty where all is well."""
         limit(SECONDS)
         spec = CATALOGUE[self.layer]
@@ -58,13 +64,13 @@ class Trial:
                 if self.case is None:
                     PROTOCOL[self.side][self.check](spec)
                     return ""
-                return self._matrix(spec, LANES[self.check])
+                return self._matrix(self.case, spec, LANES[self.check])
         except (Exception, MemoryError) as error:
             return f"{type(error).__name__}: {error}"
 
-    def _matrix(self, spec, lane):
+    def _matrix(self, case: Case, spec: Spec, lane: Lane) -> str:
         """What the matrix finds; the yardstick comes from the right code, once for all mutants."""
-        yardstick, case = _yardstick(self.case, lane), replace(self.case, spec=spec)
+        yardstick, case = _yardstick(case, lane), replace(case, spec=spec)
         if self.side == PORT:
             return _beyond(yardstick, run_port(case, yardstick.data, lane, yardstick.forced))
         try:
@@ -76,27 +82,28 @@ class Trial:
         return found and "; ".join(f"{f.check} {f.quantity}" for f in run_case(case, [lane])[0].findings)
 
 
-def _beyond(yardstick, quantities):
+def _beyond(yardstick: Yardstick, quantities: Arrays) -> str:
     return ", ".join(name for name, share in compare(yardstick, quantities).items() if worst(share)[0] > 1)
 
 
-_measured: dict = {}  # by case and lane, the yardstick of the right code, without its data
-_whole: dict = {}  # the same with its data
+_measured: dict[tuple[str, str], Yardstick] = {}  # by case and lane, the yardstick of the right code, without its data
+_whole: dict[tuple[str, str], Yardstick] = {}  # the same with its data
 
 
-def _yardstick(case, lane):
+def _yardstick(case: Case, lane: Lane) -> Yardstick:
     key = case.id, lane.name
     if key not in _measured:
-        _measured[key] = replace(measure(case, lane), data=None)
+        _measured[key] = replace(measure(case, lane), data=Data({}, {}, {}, {}))
     if key not in _whole:
         _whole[key] = replace(_measured[key], data=case.data(lane.narrow).frozen())
     return _whole[key]
 
 
-def cases(spec):
+def cases(spec: Spec) -> list[Case]:
     """Few of a layer's drawn cases, cheap ones first, that show all that is in many: every pair of choices."""
     drawn = [draw(spec, 0, index) for index in range(DRAWN)]
-    seen, chosen = set(), []
+    seen: set[frozenset[tuple[str, object]]] = set()
+    chosen = []
     for case in sorted(drawn, key=lambda case: (case.degenerate, sum(np.prod(s) for s in case.sizes.values()))):
         batch = min(case.sizes.get("N", 2), 2)  # none, one, several
         facts = {("pattern", case.pattern), ("layout", case.layout), ("degenerate", case.degenerate), ("batch", batch),
@@ -108,7 +115,7 @@ def cases(spec):
     return chosen
 
 
-def trials(layers):
+def trials(layers: Iterable[str]) -> Iterator[Trial]:
     """All trials of some layers of the catalogue, with what they run and what they cost still unknown."""
     for name in layers:
         spec = CATALOGUE[name]
@@ -120,7 +127,7 @@ def trials(layers):
                 yield Trial(side, check, name)
 
 
-def survey(layer):
+def survey(layer: str) -> tuple[list[Trial], dict[tuple[str, str], Yardstick], list[str]]:
     """Runs all trials of a layer on the right code.
 
     Returns:
@@ -139,19 +146,19 @@ def survey(layer):
     return done, _measured, wrong
 
 
-def _traced(trial, files):
+def _traced(trial: Trial, files: dict[str, str]) -> dict[str, set[int]]:
     """The lines of some files that a trial runs, by module; none of those that only its class comes from."""
     spec = CATALOGUE[trial.layer]
     classes = getattr(spec.reference if trial.side == REFERENCE else spec.port_class, "__mro__", ())
-    lines = {cls.__module__: set() for cls in classes}
+    lines: dict[str, set[int]] = {cls.__module__: set() for cls in classes}
 
-    def enter(frame, event, argument):
+    def enter(frame: FrameType, event: str, argument: Any) -> Callable[..., Any] | None:
         module = files.get(frame.f_code.co_filename)
         if module is None:
             return None
         seen = lines.setdefault(module, set())
 
-        def step(frame, event, argument):
+        def step(frame: FrameType, event: str, argument: Any) -> Callable[..., Any]:
             seen.add(frame.f_lineno)
             return step
 
@@ -166,7 +173,7 @@ def _traced(trial, files):
     return lines
 
 
-def surveyed(layers, jobs):
+def surveyed(layers: Iterable[str], jobs: int) -> list[Trial]:
     """All trials of some layers, surveyed in forked workers.
 
     Raises:

@@ -10,7 +10,9 @@ import contextlib
 import os
 import resource
 import signal
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from typing import Any
 
 from ...processes import Died, Raised, pool
 
@@ -19,7 +21,7 @@ PATIENCE = 12
 TIMERS = (signal.SIGALRM, signal.SIGPROF)
 
 
-def limit(seconds):
+def limit(seconds: int) -> None:
     """From now on the worker has so much CPU time until the next call of this; then it is killed.
 
     One that waits is killed too, after ``PATIENCE`` times as long by the clock: the machine may be busy.
@@ -28,7 +30,7 @@ def limit(seconds):
     signal.setitimer(signal.ITIMER_REAL, PATIENCE * seconds)
 
 
-def forked(work, tasks, jobs):
+def forked(work: Callable[[Any], Any], tasks: Sequence[Any], jobs: int) -> Iterator[tuple[Any, Any]]:
     """Does tasks in forked processes.
 
     Args:
@@ -44,7 +46,7 @@ def forked(work, tasks, jobs):
     share = -(-len(tasks) // jobs) or 1
     queues = [collections.deque(tasks[i : i + share]) for i in range(0, len(tasks), share)]
 
-    def take(place):
+    def take(place: int) -> tuple[int, Any] | None:
         own = queues[place]
         source = own or max(queues, key=len)
         if not source:
@@ -62,14 +64,14 @@ def forked(work, tasks, jobs):
         yield task, result
 
 
-def _once(work, task):
+def _once(work: Callable[[Any], Any], task: Any) -> Iterator[Any]:
     try:
         yield work(task)
     finally:
         limit(0)
 
 
-def _confine():
+def _confine() -> None:
     for stream in (1, 2):  # what a mutant, or torch about it, has to say belongs to nobody's terminal
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
     for timer in TIMERS:
@@ -78,6 +80,6 @@ def _confine():
         resource.setrlimit(resource.RLIMIT_AS, (_allocated() + MEMORY, resource.RLIM_INFINITY))
 
 
-def _allocated():
+def _allocated() -> int:
     with open("/proc/self/statm") as file:
         return int(file.read().split()[0]) * resource.getpagesize()
