@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from ..cases.case import Case, Data
 from ..errors import UsageError
 from ..sides import blamed, run_reference
+from ..spec.pair import Pair
 from ..spec.results import Arrays
 from ..spec.spec import Spec
 from .compare import CHOSEN, shares, worst
@@ -142,14 +143,15 @@ def derivative(case: Case, data: Data) -> Derivative:
     """The numerical derivative of a pair's reference by each of its floating inputs; a ``witness.Derivative``."""
     from ..sides.functions import forward
 
+    spec = case.spec
+    assert isinstance(spec, Pair), f"{spec.name} has a backward of its own"
     wide = data.map(lambda a: np.array(a, np.float64))
     wanted = {*case.spec.differentiable(), *wide.params}
     point = {n: a for n, a in (wide.inputs | wide.params).items() if n in wanted}
 
     def function(point: Arrays) -> tuple[Any, ...]:
-        return forward(case.spec, case.options, replace(wide, inputs=wide.inputs | {n: point[n] for n in wide.inputs
-                                                                                    if n in wanted},
-                                                        params={n: point[n] for n in wide.params}))
+        inputs = wide.inputs | {n: point[n] for n in wide.inputs if n in wanted}
+        return forward(spec, case.options, replace(wide, inputs=inputs, params={n: point[n] for n in wide.params}))
 
     witness = Differentiator(function, point, tuple(wide.cotangents.values()), case.seed)
     return witness.at_kinks().elementwise()
@@ -198,9 +200,12 @@ def _in_torch(case: Case, data: Data, lane: Lane) -> tuple[Arrays, Arrays, list[
     from ..sides.functions import torch_run
     from .noise_torch import TorchNoise, Widened
 
+    spec = case.spec
+    assert isinstance(spec, Pair), f"{spec.name} is made of NumPy's operations"
+
     def run(dtype: str, device: str, mode: Any) -> Arrays:
         with blamed("reference"):
-            return torch_run(case.spec, case.spec.reference, case.options, data, dtype, device, mode=mode)
+            return torch_run(spec, spec.reference, case.options, data, dtype, device, mode=mode)
 
     turns = Turns()
 
@@ -225,7 +230,7 @@ def _in_torch(case: Case, data: Data, lane: Lane) -> tuple[Arrays, Arrays, list[
 
 def eager(spec: Spec) -> bool:
     """Whether a spec's reference is made of torch's operations."""
-    if spec.side != "functions":
+    if not isinstance(spec, Pair):
         return False
     from ..sides.functions import kind
 

@@ -1,22 +1,37 @@
 """Pairs: functions, modules and layers of anybody's, on either side."""
 
+from __future__ import annotations
+
 import contextlib
 import copy
 import importlib.util
 import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import UsageError
-from ..spec.pair import Built, clean, is_module, style
-from ..spec.results import listed
+from ..spec.pair import Built, Pair, clean, is_module, style
+from ..spec.results import Arrays, listed
 from . import NoGradient, blamed
 from .textbook import as_array
 
+if TYPE_CHECKING:
+    import torch
 
-def reference(spec, options, data, forced=None):
+    from ..cases.case import Case, Data
+    from ..judge.lanes import Lane
+
+Leaves = dict[str, tuple["torch.Tensor", Callable[[Any], Any]]]  # with the way back
+Before = dict[str, tuple["torch.Tensor", "torch.Tensor"]]  # an input, and a copy of it
+Places = Mapping[str, tuple[Any, ...]]  # by the reference's name: that on the other side, the way there, the way back
+
+
+def reference(spec: Pair, options: dict[str, Any], data: Data, forced: Any = None) -> Arrays:
     """The quantities of a reference, in whatever dtype, or array type where it is NumPy's, the data has.
 
     Raises:
@@ -38,7 +53,7 @@ def reference(spec, options, data, forced=None):
     return found
 
 
-def port(spec, options, data, lane, forced=None):
+def port(spec: Pair, options: dict[str, Any], data: Data, lane: Lane, forced: Any = None) -> Arrays:
     """The quantities of a pair's port in a lane."""
     if spec.port_kind == "torch":
         return torch_run(spec, spec.port, options, data, lane.torch_dtype, lane.device, spec.places)
@@ -54,14 +69,14 @@ def port(spec, options, data, lane, forced=None):
     return found
 
 
-def _dtype(data):
+def _dtype(data: Data) -> np.dtype[Any] | None:
     """The dtype of the floating arrays of a case; None where there is none, or they are complex."""
     kinds = {a.dtype for group in (data.params, data.inputs) for a in group.values() if a.dtype.kind in "fc"}
     return kinds.pop() if len(kinds) == 1 and next(iter(kinds)).kind == "f" else None
 
 
 @contextlib.contextmanager
-def _unchanged():
+def _unchanged() -> Iterator[None]:
     """NumPy refuses to write to the inputs, which are read-only: says so in fewer words."""
     try:
         yield
@@ -71,7 +86,7 @@ def _unchanged():
         raise
 
 
-def untested(spec, lane):
+def untested(spec: Pair, lane: Lane) -> str:
     """Why a pair cannot run in a lane that can, in one sentence; empty where it can."""
     if spec.port_kind != "torch" and lane.device != "cpu":
         return f"a port of {spec.port_kind} functions runs on the CPU only"
@@ -80,7 +95,7 @@ def untested(spec, lane):
     return ""
 
 
-def kind(spec):
+def kind(spec: Pair) -> str:
     """``numpy`` or ``torch``: what the reference of a pair computes in.
 
     Raises:
@@ -90,7 +105,7 @@ def kind(spec):
 
 
 @lru_cache(maxsize=256)
-def _kind(spec):
+def _kind(spec: Pair) -> str:
     if isinstance(spec.reference, Built):
         return "torch"
     if spec.textbook or spec.backward is not None:
@@ -112,7 +127,7 @@ def _kind(spec):
     raise UsageError(f"Pair {spec.name}: the reference runs neither on NumPy arrays nor on tensors; {'; '.join(said)}")
 
 
-def output_shapes(spec, options, data):
+def output_shapes(spec: Pair, options: dict[str, Any], data: Data) -> dict[str, tuple[int, ...]]:
     """Shape of each floating output by name, as the reference gives it in float64."""
     with blamed("reference"):
         outputs = _arrays(name_outputs(spec, _reference_outputs(spec, options, data)))
@@ -120,13 +135,13 @@ def output_shapes(spec, options, data):
     return {n: tuple(y.shape) for n, y in outputs.items() if y.dtype.kind == "f"}
 
 
-def _refuse_complex(outputs):
+def _refuse_complex(outputs: Arrays) -> None:
     wrong = next((name for name, y in outputs.items() if y.dtype.kind == "c"), None)
     if wrong:
         raise ValueError(f"it gives {outputs[wrong].dtype} for {wrong}, expected a real dtype")
 
 
-def _reference_outputs(spec, options, data):
+def _reference_outputs(spec: Pair, options: dict[str, Any], data: Data) -> tuple[Any, ...] | list[Any]:
     """The outputs of the reference alone, arrays or tensors, in float64."""
     if kind(spec) == "torch":
         import torch
@@ -138,7 +153,7 @@ def _reference_outputs(spec, options, data):
     return _outputs(spec, _call(spec, spec.reference, data, options))
 
 
-def name_outputs(spec, outputs):
+def name_outputs(spec: Pair, outputs: Sequence[Any]) -> dict[str, Any]:
     """Outputs of either side by name; where nobody names them, the reference says how many there are.
 
     Raises:
@@ -150,11 +165,11 @@ def name_outputs(spec, outputs):
     return dict(zip(names, outputs, strict=True))
 
 
-def _names(count):
+def _names(count: int) -> tuple[str, ...]:
     return ("y",) if count == 1 else tuple(f"y{i}" for i in range(count))
 
 
-def _first(spec):
+def _first(spec: Pair) -> tuple[Case, Data]:
     """A case with something in it, to find out about a pair by, and its arrays."""
     from ..cases.case import draw
 
@@ -163,7 +178,7 @@ def _first(spec):
 
 
 @lru_cache(maxsize=256)
-def _steady(spec):
+def _steady(spec: Pair) -> None:
     """Refuses a reference that gives something else when it is run again: its budget would be as wide as that."""
     case, data = _first(spec)
     first, second = (_reference_outputs(spec, case.options, data) for _ in range(2))
@@ -174,41 +189,43 @@ def _steady(spec):
 
 
 @lru_cache(maxsize=256)
-def _count(spec):
+def _count(spec: Pair) -> int:
     """Number of outputs of a pair's reference, which names none."""
     case, data = _first(spec)
     return len(_reference_outputs(spec, case.options, data))
 
 
-def given(spec, data):
+def given(spec: Pair, data: Data) -> list[Any]:
     """The inputs in order; None for one that is left out."""
     return [data.inputs.get(name) for name in spec.inputs]
 
 
-def forward(spec, options, data):
+def forward(spec: Pair, options: dict[str, Any], data: Data) -> tuple[NDArray[Any], ...]:
     """The floating outputs of a NumPy reference, a tuple, in whatever dtype the data has."""
     outputs = name_outputs(spec, _outputs(spec, _call(spec, spec.reference, data, options)))
     return tuple(np.asarray(y) for name, y in outputs.items() if name in data.cotangents)
 
 
-def noisy_port(case, data, lane):
+def noisy_port(case: Case, data: Data, lane: Lane) -> tuple[Arrays, list[Arrays], str]:
     """What the port gives, how far noise moves it each time, and why that does not tell; empty where it does.
 
     Moves, not values: a port with a wrong gradient has wrong copies, and must not be measured by its own mistake.
     """
-    if case.spec.port_kind != "torch":
-        return {}, [], (f"the reference has no backward, and a port of {case.spec.port_kind} has no noise: give "
-                        "backward=")
+    spec = case.spec
+    if not isinstance(spec, Pair) or spec.port_kind != "torch":
+        what = getattr(spec, "port_kind", spec.side)
+        return {}, [], f"the reference has no backward, and a port of {what} has no noise: give backward="
     from ..judge.budget import turned
     from ..judge.noise import Turns
     from ..judge.noise_torch import TorchNoise
 
-    spec, turns, unknown = case.spec, Turns(), set()
+    turns = Turns()
+    unknown: set[str] = set()
 
-    def run(mode, dtype=lane.torch_dtype):
+    def run(mode: Any, dtype: str = lane.torch_dtype) -> Arrays:
         return torch_run(spec, spec.port, case.options, data, dtype, lane.device, spec.places, mode)
 
-    def copy(number, sign=0):
+    def copy(number: int, sign: int = 0) -> Arrays:
         turns.start(sign)
         mode = TorchNoise(f"{case.id} {number}", turns, 0.0 if number else lane.flushed)
         found = run(mode)
@@ -233,7 +250,7 @@ def noisy_port(case, data, lane):
     return plain, moves, ""
 
 
-def _opaque(spec, case, data, lane):
+def _opaque(spec: Pair, case: Case, data: Data, lane: Lane) -> bool:
     """Whether a port's graph has nodes of somebody's own: one of exact operations alone does not move either."""
     import torch
 
@@ -250,29 +267,28 @@ def _opaque(spec, case, data, lane):
     return False
 
 
-def _call(spec, function, data, options, places=None):
+def _call(spec: Pair, function: Any, data: Data, options: dict[str, Any], places: Places | None = None) -> Any:
     """Calls a function with the inputs in order, and the parameters and options by name."""
     params = {(places or {}).get(name, (name,))[0]: array for name, array in data.params.items()}
     return function(*given(spec, data), **params, **{name: options[name] for name in spec.options})
 
 
-def _outputs(spec, found):
+def _outputs(spec: Pair, found: Any) -> tuple[Any, ...]:
     """The results of a NumPy reference without its cache."""
-    found = listed(found)
-    if spec.backward is not None and _cached(spec, spec.backward, found):
-        return found[:-1]
-    return found
+    results = listed(found)
+    return results[:-1] if spec.backward is not None and _cached(spec, spec.backward, results) else results
 
 
-def _cached(spec, backward, found):
+def _cached(spec: Pair, backward: Any, found: Any) -> bool:
     return style(backward, found, len(spec.inputs) + len(spec.params)) == "cache"
 
 
-def _numpy(spec, function, backward, options, data, places=None):
+def _numpy(spec: Pair, function: Any, backward: Any, options: dict[str, Any], data: Data,
+           places: Places | None = None) -> Arrays:
     """The quantities of a NumPy function and its backward, as the reference names and lays them out."""
     ways = {name: way for name, way in (places or {}).items() if len(way) == 3}
 
-    def there(group):
+    def there(group: Arrays) -> Arrays:
         return {n: ways[n][1](a) if n in ways and ways[n][1] else a for n, a in group.items()}
 
     data = replace(data, params=there(data.params), inputs=there(data.inputs))
@@ -292,7 +308,7 @@ def _numpy(spec, function, backward, options, data, places=None):
     return outputs | gradients
 
 
-def _cotangents(spec, outputs, data):
+def _cotangents(spec: Pair, outputs: Arrays, data: Data) -> list[NDArray[Any]]:
     """The cotangents in the order of the outputs.
 
     Raises:
@@ -305,7 +321,7 @@ def _cotangents(spec, outputs, data):
     return found
 
 
-def _refuse_output(name, kind, dtype, shape, data):
+def _refuse_output(name: str, kind: str, dtype: object, shape: Sequence[int], data: Data) -> None:
     wanted = np.shape(data.cotangents[name])
     if kind not in "fc":
         raise ValueError(f"output {name} has dtype {dtype}, expected a floating one")
@@ -313,7 +329,7 @@ def _refuse_output(name, kind, dtype, shape, data):
         raise ValueError(f"output {name} has shape {tuple(shape)}, expected {wanted}")
 
 
-def _gradients(spec, data, gradients, params=()):
+def _gradients(spec: Pair, data: Data, gradients: Sequence[Any], params: Iterable[str] = ()) -> Arrays:
     """The gradients that a backward returned, by name; those of integers, None or left out, are passed over."""
     names = [*spec.differentiable(), *params]
     every = [*spec.inputs, *params]
@@ -334,7 +350,7 @@ def _gradients(spec, data, gradients, params=()):
     return _arrays(found)
 
 
-def _arrays(quantities):
+def _arrays(quantities: Mapping[str, Any]) -> Arrays:
     found = {name: q if isinstance(q, np.ndarray) else np.asarray(q) for name, q in quantities.items()}
     for name, array in found.items():
         if array.dtype.kind not in "fiubc":
@@ -342,7 +358,7 @@ def _arrays(quantities):
     return found
 
 
-def _made(spec, options, data):
+def _made(spec: Pair, options: dict[str, Any], data: Data) -> Any:
     named = {name: options[name] for name in spec.options}
     if isinstance(spec.reference, type):
         return spec.reference(*data.params.values(), **named)
@@ -356,7 +372,7 @@ def _made(spec, options, data):
     return layer
 
 
-def _layer(spec, options, data):
+def _layer(spec: Pair, options: dict[str, Any], data: Data) -> Arrays:
     layer = _made(spec, options, data)
     outputs = _arrays(name_outputs(spec, listed(layer.forward(*given(spec, data)))))
     gradients = layer.backward(*_cotangents(spec, outputs, data))
@@ -371,7 +387,8 @@ def _layer(spec, options, data):
 # --- torch -----------------------------------------------------------------------------------------
 
 
-def torch_run(spec, function, options, data, dtype, device, places=None, mode=None):
+def torch_run(spec: Pair, function: Any, options: dict[str, Any], data: Data, dtype: str, device: str,
+              places: Places | None = None, mode: Any = None) -> Arrays:
     """The quantities of a torch function or module.
 
     Args:
@@ -410,7 +427,7 @@ def torch_run(spec, function, options, data, dtype, device, places=None, mode=No
     return found
 
 
-def _compiling():
+def _compiling() -> contextlib.AbstractContextManager[Any]:
     """What is compiled is compiled for every case anew: past some number torch would run it uncompiled, and say so
     to nobody."""
     dynamo = sys.modules.get("torch._dynamo")
@@ -418,16 +435,17 @@ def _compiling():
         recompile_limit=1 << 20, accumulated_recompile_limit=1 << 20)
 
 
-def _torch_forward(spec, function, options, data, dtype, device, places):
+def _torch_forward(spec: Pair, function: Any, options: dict[str, Any], data: Data, dtype: str, device: str,
+                   places: Places) -> tuple[tuple[torch.Tensor, ...], Leaves, Before]:
     """Outputs, the leaves by the reference's names, each with its way back, and the inputs with copies of them."""
     import torch
 
-    dtype = getattr(torch, dtype)
+    kind: torch.dtype = getattr(torch, dtype)
 
-    def tensor(array, name):
+    def tensor(array: NDArray[Any], name: str) -> torch.Tensor:
         if not isinstance(array, np.ndarray) or array.dtype.kind != "f":
             return torch.from_numpy(np.array(array)).to(device)
-        t = torch.from_numpy(np.ascontiguousarray(array).copy()).to(device, dtype)
+        t = torch.from_numpy(np.ascontiguousarray(array).copy()).to(device, kind)
         return _strided(t, array).requires_grad_(name in wanted)
 
     wanted = {*spec.differentiable(), *data.params}
@@ -438,13 +456,15 @@ def _torch_forward(spec, function, options, data, dtype, device, places):
         module = module.apply
     holds = isinstance(module, torch.nn.Module)
     if holds:
-        module = copy.deepcopy(module).to(device, dtype)
+        module = copy.deepcopy(module).to(device, kind)
     own = {clean(name): p for name, p in module.named_parameters()} if holds else {}
     unknown = [name for name in places if name not in data.params and name not in spec.inputs]
     if unknown:
         raise ValueError(f"params[{unknown[0]!r}]: the reference has no such parameter, it has "
                          f"{', '.join(data.params) or 'none'}")
-    leaves, arguments, named = {}, [], {}
+    leaves: Leaves = {}
+    arguments: list[str] = []
+    named: dict[str, Any] = {}
     for name, array in {**data.params, **dict.fromkeys(spec.inputs), **data.inputs}.items():
         place, forth, back = (*places.get(name, (name,)), None, None)[:3]
         if place in own and array is not None:
@@ -462,15 +482,16 @@ def _torch_forward(spec, function, options, data, dtype, device, places):
     loose = [n for n, p in own.items() if p.requires_grad and not any(p is leaf for leaf, _ in leaves.values())]
     if loose:
         raise ValueError(f"the module's parameter {loose[0]!r} is none of the reference's: say in params= which it is")
-    passed = {}
+    passed: dict[str, torch.Tensor | None] = {}
     for name in arguments:
         array = (data.params | data.inputs).get(name)
         place, forth, back = (*places.get(name, (name,)), None, None)[:3]
         passed[name] = None if array is None else tensor(array if forth is None else forth(np.asarray(array)), name)
         if name in data.params:
             named[place] = passed[name]
-        if passed[name] is not None and passed[name].requires_grad:
-            leaves[name] = passed[name], back or (lambda g: g)
+        leaf = passed[name]
+        if leaf is not None and leaf.requires_grad:
+            leaves[name] = leaf, back or (lambda g: g)
     before = {name: (t, t.detach().clone()) for name, t in passed.items() if t is not None}
     if not isinstance(function, Built):  # which has been given them
         named |= {name: options[name] for name in spec.options}
@@ -479,27 +500,28 @@ def _torch_forward(spec, function, options, data, dtype, device, places):
     if wrong:
         raise ValueError(f"an output is a {wrong[0]}, expected a tensor")
     for y in outputs:
-        if (y.is_floating_point() or y.is_complex()) and y.dtype != dtype:
-            raise ValueError(f"an output has dtype {y.dtype}, expected {dtype}, that of the inputs")
+        if (y.is_floating_point() or y.is_complex()) and y.dtype != kind:
+            raise ValueError(f"an output has dtype {y.dtype}, expected {kind}, that of the inputs")
     return outputs, leaves, before
 
 
-def _torch_call(spec, data, options):
+def _torch_call(spec: Pair, data: Data, options: dict[str, Any]) -> Any:
     import torch
 
-    def tensors(group):
+    def tensors(group: Arrays) -> dict[str, Any]:
         return {n: torch.from_numpy(np.array(a)) for n, a in group.items()}
 
     return _call(spec, spec.reference, replace(data, params=tensors(data.params), inputs=tensors(data.inputs)), options)
 
 
-def _strided(tensor, array):
+def _strided(tensor: torch.Tensor, array: NDArray[Any]) -> torch.Tensor:
     from .textbook import in_layout
 
-    return in_layout(tensor, array)
+    found: torch.Tensor = in_layout(tensor, array)
+    return found
 
 
-def parameters(spec, sizes):
+def parameters(spec: Pair, sizes: dict[str, Any]) -> dict[str, tuple[int, ...]]:
     """Shapes by name of the parameters of a reference that is a module."""
     if not is_module(spec.reference) and not isinstance(spec.reference, Built):
         return {}

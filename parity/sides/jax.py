@@ -1,13 +1,24 @@
 """Ports that are JAX functions: compiled together with their gradient, on the CPU."""
 
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
 from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .functions import name_outputs
 
+if TYPE_CHECKING:
+    from ..cases.case import Data
+    from ..judge.lanes import Lane
+    from ..spec.pair import Pair
+    from ..spec.results import Arrays
 
-def run(spec, options, data, lane):
+
+def run(spec: Pair, options: dict[str, Any], data: Data, lane: Lane) -> Arrays:
     """The quantities of a JAX function in a lane.
 
     The inputs come by position, what a reference keeps as parameters and the options by name; options
@@ -27,7 +38,9 @@ def run(spec, options, data, lane):
     dtype = jax.numpy.dtype(lane.torch_dtype)
     arrays = {**data.params, **data.inputs}
     places = {name: (*spec.places.get(name, (name,)), None, None)[:3] for name in arrays}
-    leaves, constants, wanted = {}, {}, {*spec.differentiable(), *data.params}
+    leaves: dict[str, NDArray[Any]] = {}
+    constants: dict[str, NDArray[Any]] = {}
+    wanted = {*spec.differentiable(), *data.params}
     for name, array in arrays.items():
         array, forth = np.asarray(array), places[name][1]
         if array.dtype.kind == "f":
@@ -48,7 +61,8 @@ def run(spec, options, data, lane):
 
 
 @lru_cache(maxsize=64)
-def _differentiated(spec, params, options, dtype):
+def _differentiated(spec: Pair, params: tuple[tuple[str, str], ...], options: tuple[tuple[str, Any], ...],
+                    dtype: Any) -> Callable[..., tuple[dict[str, Any], dict[str, Any]]]:
     """The port and its gradient as one compiled function: JAX keeps it for the next case of the same sizes.
 
     Args:
@@ -60,8 +74,9 @@ def _differentiated(spec, params, options, dtype):
     import jax
     import jax.numpy as jnp
 
-    def differentiated(leaves, constants, cotangents):
-        def forward(leaves):
+    def differentiated(leaves: dict[str, Any], constants: dict[str, Any],
+                       cotangents: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        def forward(leaves: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
             given = leaves | constants
             named = {place: given[name] for name, place in params}
             found = spec.port(*(given.get(name) for name in spec.inputs), **named, **dict(options))
@@ -74,10 +89,11 @@ def _differentiated(spec, params, options, dtype):
         wanted, back, others = jax.vjp(forward, leaves, has_aux=True)
         return wanted | others, back(cotangents)[0]
 
-    return jax.jit(differentiated)
+    compiled: Callable[..., tuple[dict[str, Any], dict[str, Any]]] = jax.jit(differentiated)
+    return compiled
 
 
-def _refuse(name, y, dtype, cotangents):
+def _refuse(name: str, y: Any, dtype: Any, cotangents: Mapping[str, Any]) -> None:
     import jax
 
     if not isinstance(y, (jax.Array, np.ndarray)):
@@ -88,7 +104,7 @@ def _refuse(name, y, dtype, cotangents):
         raise ValueError(f"output {name} has shape {y.shape}, expected {cotangents[name].shape}")
 
 
-def _as_array(y):
+def _as_array(y: Any) -> NDArray[Any]:
     """A JAX array as NumPy's; bfloat16, which NumPy has not, as float32."""
     y = np.asarray(y)
     return y.astype(np.float32) if y.dtype == "bfloat16" else np.array(y)
