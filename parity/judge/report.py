@@ -312,7 +312,8 @@ class Report:
         """An audit as one HTML page, with heat maps; asks for Jinja2."""
         from ..auditing.html import page
 
-        return page(self)
+        made: str = page(self)
+        return made
 
     def table(self) -> Any:
         """A ``rich`` table: a row a layer, a column a lane, in each cell the largest share used."""
