@@ -18,9 +18,41 @@ IDS = ("duplicates", *EDGES)
 AT_LEAST_TWO = (2, 3, 4, 6) * 6 + (24,)  # a long one now and then
 RESET_AFTER = "the reset gate is applied after the matrix product, as in torch.nn.GRU"
 
+# by axis, how results follow from those of smaller cases, see promises.relations
+APART, CAUSAL, TURNED = "among tiled", "causal", "symmetric"
+ROWS = {"N": APART}
+FEATURES = ROWS | {"D": TURNED, "H": TURNED}
+ATTENTION = ROWS | {"T": TURNED, "H": TURNED}
+STEPS = {"D": APART, "T": CAUSAL}
+MEAN = {"N": "mean"}
+RELATIONS = {
+    "Softmax": {"...": APART, "V": TURNED},
+    "Affine": FEATURES,
+    "Embedding": ROWS | {"D": TURNED, "V": TURNED},
+    "SoftmaxWithLoss": {"N": "mean", "V": TURNED},
+    **dict.fromkeys(("RNN", "LSTM", "GRU", "TimeBiLSTM"), FEATURES),
+    **dict.fromkeys(("TimeRNN", "TimeLSTM", "TimeGRU"), FEATURES | {"T": CAUSAL}),
+    "TimeEmbedding": ROWS | {"T": APART, "D": TURNED, "V": TURNED},
+    "TimeAffine": FEATURES | {"T": APART},
+    "TimeDropout": ROWS | {"T": APART, "D": APART},
+    "TimeSoftmaxWithLoss": {"N": "mean", "T": "mean"},
+    **dict.fromkeys(("WeightSum", "AttentionWeight", "Attention"), ATTENTION),
+    "TimeAttention": ATTENTION | {"U": APART},
+    "LayerNorm": {"...": APART, "D": TURNED},
+    "PositionalEmbedding": ROWS | {"D": TURNED},
+    "MultiHeadAttention": ROWS | {"T": TURNED, "U": APART},
+    "Encoder": ROWS,
+    "AttentionEncoder": ROWS | {"T": CAUSAL},
+    **dict.fromkeys(("Decoder", "PeekyDecoder", "AttentionDecoder"), ROWS | {"U": CAUSAL}),
+    **dict.fromkeys(("Seq2seq", "PeekySeq2seq", "AttentionSeq2seq"), MEAN),
+    **dict.fromkeys(("SGD", "Adam"), STEPS),
+    "clip_grads": {},  # every entry sees all others
+}
+
 
 def _entry(name: str, **fields: Any) -> Spec:
-    return Spec(name=name, reference=getattr(reference, name), port=f"torch_port:{name}", **fields)
+    return Spec(name=name, reference=getattr(reference, name), port=f"torch_port:{name}",
+                relations=RELATIONS[name], **fields)
 
 
 def _cell(name: str, gates: Any, states: Sequence[str], **fields: Any) -> Spec:

@@ -134,6 +134,11 @@ def _hold(outcome: Outcome, case: Case, lane: Lane, yardstick: Yardstick) -> Non
                                              values=values, **words))
     outcome.blind = blind(case, lane, yardstick)
     _play(outcome, case, lane)
+    if case.spec.relations:
+        from .promises.relations import relate
+
+        outcome.findings += [_finding(outcome, "relation", found.quantity, verdict=found.side, diagnosis=found.words,
+                                      index=found.index, share=found.share) for found in relate(case, lane, yardstick)]
 
 
 def _play(outcome: Outcome, case: Case, lane: Lane) -> None:

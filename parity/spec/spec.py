@@ -42,6 +42,8 @@ class Spec:
         recurrent: parameters that multiply the state at every step.
         gates: letters of the gates packed along the last axis of the parameters, in order.
         variants: other functions it is easily taken for: a class with the same constructor, by words.
+        relations: by axis letter, names in ``promises.relations``: how results of a case grown along it, or in another
+            order, follow from the case's.
         greedy: has ``generate`` and ``score``, and is compared by them too.
         side: how a case is run, a name in ``parity.sides``.
         path: of the file that it was read from; "" where it lives in memory alone, None for our own layers.
@@ -69,6 +71,7 @@ class Spec:
     recurrent: tuple[str, ...] = ()
     gates: str = ""
     variants: dict[str, Any] = field(default_factory=dict)
+    relations: dict[str, str] = field(default_factory=dict)
     greedy: bool = False
     side: str = "textbook"
     path: str | None = None

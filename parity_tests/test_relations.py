@@ -1,0 +1,168 @@
+"""What a layer gives for a grown or reordered case follows from the case itself; faults from a size on are found."""
+
+import numpy as np
+import pytest
+import torch
+
+import reference
+import torch_port
+from parity import check
+from parity.cases.case import draw
+from parity.catalogue import CATALOGUE
+from parity.judge.budget import measure
+from parity.judge.lanes import LANES
+from parity.promises import relations
+
+LANE = LANES["cpu-float64"]
+
+
+def ordinary(spec, count=1, **options):
+    """The first ordinary cases of a layer, of at least two entries along every axis."""
+    wanted = []
+    for index in range(1000):
+        case = draw(spec, 3, index)
+        if not case.degenerate and all(case.options.get(n) == v for n, v in options.items()) and case.work < 1 << 22:
+            wanted.append(case)
+            if len(wanted) == count:
+                return wanted
+    raise AssertionError(f"{spec.name}: no ordinary case in 1,000")
+
+
+def held(case, letter, name):
+    """What is found of one relation of a case."""
+    yardstick = measure(case, LANE)
+    related = relations.RELATIONS[name](case, yardstick.data, letter, relations._generator(case))
+    assert related is not None
+    return list(relations.held(case, LANE, yardstick, related))
+
+
+@pytest.mark.parametrize("spec", CATALOGUE.values(), ids=list(CATALOGUE))
+def test_right_layers_keep_their_relations(spec):
+    if not spec.relations:
+        assert spec.name == "clip_grads"
+        return
+    (case,) = ordinary(spec)
+    yardstick = measure(case, LANE)
+    seen = set()
+    for letter, name in relations.relations(case):
+        related = relations.RELATIONS[name](case, yardstick.data, letter, relations._generator(case))
+        if related is not None:
+            assert not list(relations.held(case, LANE, yardstick, related)), related.words
+            seen.add(name)
+    assert seen
+
+
+def from_size_on(size, spoil):
+    """A forward that spoils what it returns where the batch has so many rows."""
+    def broken(forward):
+        def call(self, x, *rest, **how):
+            y = forward(self, x, *rest, **how)
+            return spoil(y) if len(x) >= size else y
+
+        return call
+
+    return broken
+
+
+def lost_remainder(y):
+    """Rows past the last whole block of 64."""
+    return torch.cat((y[: len(y) // 64 * 64], torch.zeros_like(y[len(y) // 64 * 64 :])))
+
+
+@pytest.mark.parametrize("name", ["Affine", "Softmax", "TimeEmbedding", "WeightSum", "LSTM"])
+def test_rows_lost_from_a_size_on_are_found(name, monkeypatch):
+    module = getattr(torch_port, name)
+    broken = from_size_on(256, lambda y: tuple(map(lost_remainder, y)) if isinstance(y, tuple) else lost_remainder(y))
+    monkeypatch.setattr(module, "forward", broken(module.forward))
+    monkeypatch.setattr(relations, "GROWN", (257,))
+    letter = "..." if name == "Softmax" else "N"
+    cases = [c for c in ordinary(CATALOGUE[name], 40) if letter == "N" or len(c.sizes["..."]) == 1][:3]
+    for case in cases:
+        found = held(case, letter, "tiled")
+        assert found and {apart.side for apart in found} == {"port"}, case
+
+
+def test_a_gradient_that_forgets_rows_from_a_size_on_is_found(monkeypatch):
+    """Of the reference: the outputs are right, and so is what the case itself gives."""
+    right = reference.Affine.backward
+
+    def broken(self, dy):
+        dx = right(self, dy)
+        if len(dy) > 64:
+            x = self._saved()[0]
+            self.grads[0][...] = np.matmul(x[:64].T, dy[:64])
+        return dx
+
+    monkeypatch.setattr(reference.Affine, "backward", broken)
+    monkeypatch.setattr(relations, "GROWN", (130,))
+    for case in ordinary(CATALOGUE["Affine"], 3):
+        found = held(case, "N", "tiled")
+        assert {(apart.side, apart.quantity) for apart in found} == {("reference", "grad.W")}
+
+
+def test_rows_that_see_each_other_are_found(monkeypatch):
+    right = torch_port.LayerNorm.forward
+
+    def broken(self, x):
+        y = right(self, x)
+        return y + 1e-6 * y.roll(1, 0) if y.ndim > 1 and len(y) > 100 else y
+
+    monkeypatch.setattr(torch_port.LayerNorm, "forward", broken)
+    monkeypatch.setattr(relations, "GROWN", (130,))
+    case = next(c for c in ordinary(CATALOGUE["LayerNorm"], 20) if c.sizes["..."])
+    quantities = {apart.quantity for apart in held(case, "...", "among")}
+    assert {"y", "grad.x"} <= quantities
+
+
+@pytest.mark.parametrize("name", ["TimeLSTM", "TimeGRU", "TimeRNN"])
+def test_a_long_sequence_on_another_path_is_found(name, monkeypatch):
+    """Past 64 steps the graph ends at every step."""
+    module = getattr(torch_port, name)
+    right = module.forward
+
+    def broken(self, xs, *rest, **how):
+        if xs.shape[1] <= 64:
+            return right(self, xs, *rest, **how)
+        before, self.stateful = self.stateful, True
+        if not before:
+            self.reset_state()
+        try:
+            return torch.cat([right(self, x, *rest, **how) for x in xs.split(1, 1)], 1)
+        finally:
+            self.stateful = before
+
+    monkeypatch.setattr(module, "forward", broken)
+    monkeypatch.setattr(relations, "GROWN", (65,))
+    case = ordinary(CATALOGUE[name], stateful=False, cut=0)[0]
+    found = held(case, "T", "causal")
+    assert found and all(apart.side == "port" and apart.quantity.startswith("grad.") for apart in found)
+
+
+def test_units_that_are_not_alike_and_a_mask_that_leaks_are_found(monkeypatch):
+    right = torch_port.Attention.forward
+
+    def broken(self, hs, h, mask=None, **how):
+        if mask is not None and hs.shape[1] > 32:
+            mask = mask.clone()
+            mask[:, -1] = True
+        return right(self, hs, h, mask, **how)
+
+    monkeypatch.setattr(torch_port.Attention, "forward", broken)
+    case = ordinary(CATALOGUE["Attention"])[0]
+    monkeypatch.setattr(relations, "GROWN", (65,))
+    assert {apart.side for apart in held(case, "T", "masked")} == {"port"}
+    monkeypatch.undo()
+    right = reference.Affine.forward
+    monkeypatch.setattr(reference.Affine, "forward", lambda self, x: right(self, x) + np.arange(self.params[1].size))
+    case = ordinary(CATALOGUE["Affine"])[0]
+    assert {apart.side for apart in held(case, "H", "symmetric")} >= {"reference"}
+
+
+def test_a_check_tells_of_them(monkeypatch):
+    broken = from_size_on(256, lost_remainder)
+    monkeypatch.setattr(torch_port.Affine, "forward", broken(torch_port.Affine.forward))
+    monkeypatch.setattr(relations, "GROWN", (257,))
+    monkeypatch.setattr(relations, "SHARE", 1)
+    report = check("Affine", "cpu-float*", cases=60)
+    found = [f for f in report.findings if f.check == "relation"]
+    assert found and {f.verdict for f in found} == {"port"} and "along N" in str(found[0].diagnosis)
