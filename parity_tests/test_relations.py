@@ -1,5 +1,7 @@
 """What a layer gives for a grown or reordered case follows from the case itself; faults from a size on are found."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,25 +9,14 @@ import torch
 import reference
 import torch_port
 from parity import check
-from parity.cases.case import draw
 from parity.catalogue import CATALOGUE
+from parity.engine import run_case
 from parity.judge.budget import measure
 from parity.judge.lanes import LANES
 from parity.promises import relations
+from parity.promises.common import standard
 
 LANE = LANES["cpu-float64"]
-
-
-def ordinary(spec, count=1, **options):
-    """The first ordinary cases of a layer, of at least two entries along every axis."""
-    wanted = []
-    for index in range(1000):
-        case = draw(spec, 3, index)
-        if not case.degenerate and all(case.options.get(n) == v for n, v in options.items()) and case.work < 1 << 22:
-            wanted.append(case)
-            if len(wanted) == count:
-                return wanted
-    raise AssertionError(f"{spec.name}: no ordinary case in 1,000")
 
 
 def held(case, letter, name):
@@ -41,7 +32,7 @@ def test_right_layers_keep_their_relations(spec):
     if not spec.relations:
         assert spec.name == "clip_grads"
         return
-    (case,) = ordinary(spec)
+    case = standard(spec)
     yardstick = measure(case, LANE)
     seen = set()
     for letter, name in relations.relations(case):
@@ -76,10 +67,8 @@ def test_rows_lost_from_a_size_on_are_found(name, monkeypatch):
     monkeypatch.setattr(module, "forward", broken(module.forward))
     monkeypatch.setattr(relations, "GROWN", (257,))
     letter = "..." if name == "Softmax" else "N"
-    cases = [c for c in ordinary(CATALOGUE[name], 40) if letter == "N" or len(c.sizes["..."]) == 1][:3]
-    for case in cases:
-        found = held(case, letter, "tiled")
-        assert found and {apart.side for apart in found} == {"port"}, case
+    found = held(standard(CATALOGUE[name]), letter, "tiled")
+    assert found and {apart.side for apart in found} == {"port"}
 
 
 def test_a_gradient_that_forgets_rows_from_a_size_on_is_found(monkeypatch):
@@ -95,9 +84,8 @@ def test_a_gradient_that_forgets_rows_from_a_size_on_is_found(monkeypatch):
 
     monkeypatch.setattr(reference.Affine, "backward", broken)
     monkeypatch.setattr(relations, "GROWN", (130,))
-    for case in ordinary(CATALOGUE["Affine"], 3):
-        found = held(case, "N", "tiled")
-        assert {(apart.side, apart.quantity) for apart in found} == {("reference", "grad.W")}
+    found = held(standard(CATALOGUE["Affine"]), "N", "tiled")
+    assert {(apart.side, apart.quantity) for apart in found} == {("reference", "grad.W")}
 
 
 def test_rows_that_see_each_other_are_found(monkeypatch):
@@ -109,8 +97,7 @@ def test_rows_that_see_each_other_are_found(monkeypatch):
 
     monkeypatch.setattr(torch_port.LayerNorm, "forward", broken)
     monkeypatch.setattr(relations, "GROWN", (130,))
-    case = next(c for c in ordinary(CATALOGUE["LayerNorm"], 20) if c.sizes["..."])
-    quantities = {apart.quantity for apart in held(case, "...", "among")}
+    quantities = {apart.quantity for apart in held(standard(CATALOGUE["LayerNorm"]), "...", "among")}
     assert {"y", "grad.x"} <= quantities
 
 
@@ -133,9 +120,33 @@ def test_a_long_sequence_on_another_path_is_found(name, monkeypatch):
 
     monkeypatch.setattr(module, "forward", broken)
     monkeypatch.setattr(relations, "GROWN", (65,))
-    case = ordinary(CATALOGUE[name], stateful=False, cut=0)[0]
-    found = held(case, "T", "causal")
+    found = held(standard(CATALOGUE[name]), "T", "causal")
     assert found and all(apart.side == "port" and apart.quantity.startswith("grad.") for apart in found)
+
+
+@pytest.mark.parametrize("kept", [True, False], ids=["detached", "reset"])
+def test_a_state_lost_every_64_steps_is_found_where_the_case_itself_is_longer(kept, monkeypatch):
+    """The beginning of a sequence does not tell of it."""
+    right = torch_port.TimeLSTM.forward
+
+    def broken(self, xs, *rest, **how):
+        if xs.shape[1] <= 64:
+            return right(self, xs, *rest, **how)
+        found = []
+        for part in xs.split(64, 1):
+            if found and kept:
+                self.h, self.c = self.h.detach(), self.c.detach()
+            elif found:
+                self.reset_state()
+            found.append(right(self, part, *rest, **how))
+        return torch.cat(found, 1)
+
+    monkeypatch.setattr(torch_port.TimeLSTM, "forward", broken)
+    case = standard(CATALOGUE["TimeLSTM"], stateful=True)
+    case = replace(case, sizes={"N": 1, "T": 66, "D": 2, "H": 2})
+    (outcome,) = run_case(case, [LANE])
+    assert {f.verdict for f in outcome.findings} <= {"port", ""} and outcome.findings
+    assert ("hs" in {f.quantity for f in outcome.findings}) is not kept
 
 
 def test_units_that_are_not_alike_and_a_mask_that_leaks_are_found(monkeypatch):
@@ -148,13 +159,13 @@ def test_units_that_are_not_alike_and_a_mask_that_leaks_are_found(monkeypatch):
         return right(self, hs, h, mask, **how)
 
     monkeypatch.setattr(torch_port.Attention, "forward", broken)
-    case = ordinary(CATALOGUE["Attention"])[0]
+    case = standard(CATALOGUE["Attention"])
     monkeypatch.setattr(relations, "GROWN", (65,))
     assert {apart.side for apart in held(case, "T", "masked")} == {"port"}
     monkeypatch.undo()
     right = reference.Affine.forward
     monkeypatch.setattr(reference.Affine, "forward", lambda self, x: right(self, x) + np.arange(self.params[1].size))
-    case = ordinary(CATALOGUE["Affine"])[0]
+    case = standard(CATALOGUE["Affine"])
     assert {apart.side for apart in held(case, "H", "symmetric")} >= {"reference"}
 
 
