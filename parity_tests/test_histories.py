@@ -58,9 +58,9 @@ def test_programs_follow_from_the_id_and_reach_every_step_and_length():
             assert sum(bool(plays(case, lane)) for lane in lanes) == bool(program(case))
 
 
-def play(name, side, *steps, lane="cpu-float32", **options):
+def play(name, side, *steps, lane="cpu-float32", every=False, **options):
     with own_settings():
-        return broken(standard(CATALOGUE[name], **options), LANES[lane], side, steps)
+        return broken(standard(CATALOGUE[name], **options), LANES[lane], side, steps, every=every)
 
 
 CALLS = tuple(Step("call", number) for number in range(1, 40))
@@ -149,6 +149,41 @@ def _same_array(real):
     return forward
 
 
+def _refills(container):
+    """Something public of the call is put into the same container every time."""
+    def fault(real):
+        def forward(self, x, *rest):
+            out = real(self, x, *rest)
+            kept = self.__dict__.setdefault("shown", container())
+            if isinstance(kept, dict):
+                kept["out"] = out * 1
+            else:
+                kept[:] = [out * 1]
+            return out
+        return forward
+    return fault
+
+
+def _writes_what_is_shown(real):
+    def forward(self, x, *rest):
+        out = real(self, x, *rest)
+        shown = self.__dict__.setdefault("shown", out * 1)
+        shown.reshape(-1)[:1] = out.reshape(-1)[:1]
+        return out
+    return forward
+
+
+def _by_identity(real):
+    """The result of the very same arguments is remembered."""
+    def forward(self, *inputs):
+        known = self.__dict__.get("known")
+        if known is None or len(known[0]) != len(inputs) or any(a is not b for a, b in zip(known[0], inputs,
+                                                                                         strict=True)):
+            self.__dict__["known"] = inputs, real(self, *inputs)
+        return self.__dict__["known"][1] * 1
+    return forward
+
+
 def _shared_copies(real):
     return lambda self, memo: self
 
@@ -168,16 +203,57 @@ def _shared_copies(real):
     ("Affine", "port", "forward", _without_gradient, "y is not what a fresh object gives"),
     ("Affine", "port", "forward", _frozen, "call, (frozen|some): y is"),
     ("Affine", "port", "forward", _writes_without_gradient, "the argument x has changed"),
+    ("Affine", "reference", "forward", _refills(list), "shown, which an earlier call returned, has changed"),
+    ("Affine", "port", "forward", _refills(dict), "shown, which an earlier call returned, has changed"),
+    ("Affine", "reference", "forward", _writes_what_is_shown, "shown, which an earlier call returned, has changed"),
+    ("Softmax", "port", "forward", _writes_what_is_shown, "shown, which an earlier call returned, has changed"),
+    ("Affine", "port", "forward", _by_identity, "again, (eval.*|no_grad|inference|frozen|weights|some): y is not"),
+    ("Embedding", "port", "forward", _by_identity, "again: y is not"),
+    ("Softmax", "reference", "forward", _by_identity, "again: y is not"),
 ], ids=lambda value: getattr(value, "__name__", None))
 def test_faults_of_the_nth_call_of_modes_and_of_aliasing_are_found(monkeypatch, name, side, method, fault, words):
-    steps = CALLS if method != "__deepcopy__" else (Step("copy", 1), Step("copy", 2), Step("call", 3))
-    assert play(name, side, *steps) is None
+    steps = {"__deepcopy__": (Step("copy", 1), Step("copy", 2), Step("call", 3))}.get(
+        method, CALLS if fault is not _by_identity else tuple(Step("again", number) for number in range(12)))
+    every = words.startswith("shown")
+    assert play(name, side, *steps, every=every) is None
     owner = getattr(reference if side == "reference" else torch_port, name)
     monkeypatch.setattr(owner, method, fault(getattr(owner, method, None)), raising=False)
-    broke = play(name, side, *steps)
+    broke = play(name, side, *steps, every=every)
     assert broke is not None
     import re
     assert re.search(words, broke.words), broke.words
+
+
+@pytest.mark.parametrize("side", ["reference", "port"])
+def test_a_list_of_attention_weights_that_was_handed_out_stays_as_it_is(monkeypatch, side):
+    kind = {"reference": reference, "port": torch_port}[side].TimeAttention
+    fresh = kind.__dict__.get("attention_weights", property(lambda self: self.__dict__["steps"])).fget
+
+    def refilled(self):
+        handed = self.__dict__.setdefault("handed", [])
+        handed[:] = fresh(self) or ()
+        return handed
+
+    assert play("TimeAttention", side, *CALLS[:3]) is None
+    keep = property(refilled, lambda self, steps: self.__dict__.__setitem__("steps", steps))
+    monkeypatch.setattr(kind, "attention_weights", keep, raising=False)
+    assert "which an earlier call returned, has changed" in play("TimeAttention", side, *CALLS[:3]).words
+
+
+@pytest.mark.parametrize("side", ["reference", "port"])
+def test_generate_goes_by_the_weights_and_numbers_of_now(monkeypatch, side):
+    kind = {"reference": reference, "port": torch_port}[side].Seq2seq
+    real, steps = kind.generate, [Step("generate", number) for number in range(6)]
+
+    def generate(self, xs, *rest):
+        known = self.__dict__.get("known")
+        if known is None or known[0] is not xs or known[1] != rest:
+            self.__dict__["known"] = xs, rest, real(self, xs, *rest)
+        return self.__dict__["known"][2]
+
+    assert play("Seq2seq", side, *steps) is None
+    monkeypatch.setattr(kind, "generate", generate)
+    assert "generate: ids is not" in play("Seq2seq", side, *steps).words
 
 
 def test_a_program_is_shortened_to_what_it_takes(monkeypatch):

@@ -14,7 +14,7 @@ from ..sides.objects import Arrays
 from ..sides.textbook import build
 from ..spec.axes import axes, shape
 from ..spec.spec import Spec
-from .common import SIZES, Array, Side, arrays_of, raised, standard
+from .common import SIZES, Array, Side, arrays_of, raised, repeated, standard
 from .histories import check_history
 
 
@@ -505,6 +505,27 @@ def check_drawn(side: Side, spec: Spec) -> None:
                     assert kept.all() == (value == 0), f"{option} = {value}: {kept.mean():.0%} of {output} are kept"
                 if value == max(values):
                     assert kept.mean() < 0.5, f"{option} = {value}: {kept.mean():.0%} of {output} are kept"
+            _hold_long_draws(side, spec, mask, option, 0.5)
+
+
+DRAWS = 70_001  # entries of a long axis, past 2^16, and no multiple of anything
+
+
+def _hold_long_draws(side: Side, spec: Spec, mask: str, option: str, ratio: float) -> None:
+    """Of all that is drawn over long axes, one after the other, nothing is drawn twice, and the share is right."""
+    case, every = standard(spec, **{option: ratio}), []
+    layer = side.make(spec, case.options, arrays_of(case))
+    (name,) = spec.differentiable()
+    words = axes(spec.inputs[name])[1]
+    with side.seeded(layer, 0):
+        for letter in (*words, words[-1]):
+            sizes = dict.fromkeys(words, 1) | {letter: DRAWS}
+            every.append(side.call(layer, "forward", np.ones(shape(spec.inputs[name], sizes))).ravel() != 0)
+    drawn = np.concatenate(every)
+    share, spread = 1 - drawn.mean(), (ratio * (1 - ratio) / drawn.size) ** 0.5
+    assert abs(share - ratio) <= 8 * spread, f"{option} = {ratio}: of {drawn.size:,} entries {share:.2%} are dropped"
+    assert not repeated(drawn), f"a {mask} that is drawn repeats itself: {repeated(drawn)}"
+
 
 
 BOTH: dict[str, Callable[[Side, Spec], None]] = {

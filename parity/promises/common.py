@@ -1,6 +1,7 @@
 """What the checks share: an ordinary case, and either side under one kind of call."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -70,6 +71,28 @@ def misfits(params: list[Array]) -> list[tuple[str, list[Any], type[Exception]]]
             ("a list", [*first, last.tolist()], TypeError)]
 
 
+def repeated(drawn: Array) -> str:
+    """What repeats itself in numbers that should be independent; empty where nothing does.
+
+    Of n independent numbers, the correlation with themselves so many places on, or in the opposite direction, is
+    1/sqrt(n) in size; one of n of them beyond 8 times that has a chance of n times 1e-15. Where a share of more than
+    8/sqrt(n) of the numbers stands somewhere again, it is beyond.
+
+    Args:
+        drawn: numbers of any shape, read in the order of their memory.
+    """
+    x = drawn.reshape(-1).astype(float)
+    x -= x.mean()
+    n, seen = x.size, np.fft.rfft(x)
+    for way, spectrum in (("again", seen * seen.conj()), ("backwards", seen * seen)):
+        correlation = np.fft.irfft(spectrum, n) / max(float(x @ x), 1e-300)
+        correlation[0] = 0 if way == "again" else correlation[0]
+        place = int(np.abs(correlation).argmax())
+        if abs(correlation[place]) > 8 / n**0.5:
+            return f"correlation {correlation[place]:.3f} with itself {way}, {place:,} places on, of {n:,}"
+    return ""
+
+
 def _call_port(module: Any, method: str, *arrays: Any, **how: Any) -> Any:
     import torch
 
@@ -89,6 +112,21 @@ def twin(spec: Spec, options: dict[str, Any], data: Data) -> Any:
     return spec.port_class.from_reference(build(spec, options, data))
 
 
+@contextmanager
+def _seeded_reference(layer: Any, seed: int) -> Iterator[None]:
+    layer.rng = np.random.default_rng(seed)
+    yield
+
+
+@contextmanager
+def _seeded_port(module: Any, seed: int) -> Iterator[None]:
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
+
+
 class Side(NamedTuple):
     """A side of a textbook layer, under one kind of call.
 
@@ -97,12 +135,14 @@ class Side(NamedTuple):
         make: of a spec, options and data, gives the layer, or the module that is made from it.
         call: of that, the name of a method and its arguments as arrays, gives its result as arrays.
         run: of a case, its data and a lane, gives the quantities.
+        seeded: of a layer and a seed, a context in which its draws follow from that.
     """
 
     name: str
     make: Callable[[Spec, dict[str, Any], Data], Any]
     call: Callable[..., Any]
     run: Callable[[Case, Data, Lane], Arrays]
+    seeded: Callable[[Any, int], AbstractContextManager[None]]
 
     def quantities(self, case: Case, params: Arrays, inputs: Arrays, cotangents: Arrays) -> Arrays:
         """Outputs and gradients by name, ``grad.`` before the latter's, of any arrays."""
@@ -117,5 +157,5 @@ class Side(NamedTuple):
 
 
 REFERENCE = Side("reference", build, lambda layer, method, *arrays, **how: getattr(layer, method)(*arrays, **how),
-                 lambda case, data, lane: run_reference(case, data))
-PORT = Side("port", twin, _call_port, run_port)
+                 lambda case, data, lane: run_reference(case, data), _seeded_reference)
+PORT = Side("port", twin, _call_port, run_port, _seeded_port)

@@ -2,7 +2,8 @@
 
 A program is a list of steps, each a name in ``STEPS`` and a number from which all that it chooses follows; 0 chooses
 the plainest. Around every call stands a snapshot: inputs, weights, buffers, random states, the settings of NumPy and
-torch, and all that was returned before; nothing of it changes that should not. All arrays are in C order: another
+torch, and all that was returned before or could be read off the object, lists of arrays included; nothing of it changes
+that should not. All arrays are in C order: another
 order of the same numbers rounds in another, and is held to a budget, as cases do.
 """
 
@@ -100,12 +101,15 @@ def check_history(side: Side, spec: Spec) -> None:
         names = known_steps(spec)
         steps = [Step(name, number) for number in (0, 1, 2) for name in names]
         steps += [Step("call", number) for number in range(10, 30)]
-        broke = broken(case, LANES["cpu-float32"], side.name, tuple(steps))
+        broke = broken(case, LANES["cpu-float32"], side.name, tuple(steps), every=True)
         assert broke is None, str(broke)
 
 
-def broken(case: Case, lane: Any, side: str, steps: tuple[Step, ...] | None = None) -> Broke | None:
+def broken(case: Case, lane: Any, side: str, steps: tuple[Step, ...] | None = None, *,
+           every: bool = False) -> Broke | None:
     """Plays a program on a side's object, by default that of the case's id.
+
+    With ``every`` nothing public of the object may change, otherwise what its entry says that it keeps aside.
 
     Returns:
         What broke it first, in the shortest program that was found by leaving out steps; None where nothing did.
@@ -113,20 +117,20 @@ def broken(case: Case, lane: Any, side: str, steps: tuple[Step, ...] | None = No
     steps = program(case) if steps is None else steps
     if not steps:
         return None
-    found = _broke(case, lane, side, steps)
+    found = _broke(case, lane, side, steps, every)
     if found is None:
         return None
     short = list(found.program)
     for index in reversed(range(len(short) - 1)):
-        fewer = _broke(case, lane, side, (*short[:index], *short[index + 1 :]))
+        fewer = _broke(case, lane, side, (*short[:index], *short[index + 1 :]), every)
         if fewer is not None:
             found, short = fewer, list(fewer.program[: index] + fewer.program[index:])
     return found
 
 
-def _broke(case: Case, lane: Any, side: str, steps: tuple[Step, ...]) -> Broke | None:
+def _broke(case: Case, lane: Any, side: str, steps: tuple[Step, ...], every: bool) -> Broke | None:
     try:
-        player = Player(case, lane, side)
+        player = Player(case, lane, side, every)
     except Exception as error:
         return Broke("*", f"making it raises {type(error).__name__}: {error}", ())
     for number, step in enumerate(steps):
@@ -184,10 +188,11 @@ class Player:
         case: a ``Case``.
         lane: in which the object computes.
         side: ``reference`` or ``port``.
+        every: whether all that is public is watched.
     """
 
-    def __init__(self, case: Case, lane: Any, side: str) -> None:
-        self.case, self.lane = case, lane
+    def __init__(self, case: Case, lane: Any, side: str, every: bool = False) -> None:
+        self.case, self.lane, self.every = case, lane, every
         self.spec = cast(Any, case.spec)
         self.make = OBJECTS[self.spec.side][side == "port"]
         self.dtype = lane.torch_dtype if side == "port" else lane.dtype
@@ -196,7 +201,7 @@ class Player:
         self.object = self._new()
         self.state: dict[str, Any] = self.object.state()
         self.batch: int | None = None  # of the state that is kept
-        self.results: list[tuple[str, Any, Any]] = []
+        self.results: list[tuple[str, Any, Any]] = []  # what was handed out: what it is, itself, and a copy
         self.known: dict[tuple[Any, ...], Arrays] = {}
         self.settings, self.words = _settings(), "call"
 
@@ -286,15 +291,19 @@ class Player:
                 "some": [n for n in (*inputs, *weights) if name == "some" and pick(True, False)]}.get(name, [])
         return Mode(name, frozenset(left))
 
-    def forward(self, given: Given, mode: Mode) -> "Called":
-        """Calls the object, and holds what it says against a fresh one's."""
+    def made(self, given: Given, mode: Mode) -> dict[str, Any]:
+        """The inputs of a call, new ones."""
+        with self.make.where_made(mode):
+            return self._tensors(given.inputs, given.ids, given.alias)
+
+    def forward(self, given: Given, mode: Mode, inputs: dict[str, Any] | None = None) -> "Called":
+        """Calls the object, perhaps with inputs made before, and holds what it says against a fresh one's."""
         rows = len(next(iter(given.inputs.values()), ()))
         if self.stateful and self.batch not in (None, rows):
             self.reset()
         begun = self.state
         expected = self.expected(given, begun)
-        with self.make.where_made(mode):
-            inputs = self._tensors(given.inputs, given.ids, given.alias)
+        inputs = self.made(given, mode) if inputs is None else inputs
         with self._unchanged(inputs):
             ran = self.object.forward(inputs, mode)
         call = Called(given, mode, begun, expected, ran, self._tensors(given.cotangents, "int64", given.alias))
@@ -339,14 +348,22 @@ class Player:
                 raise Broken(name, f"{words}: {name} is not what a fresh object gives{where}")
             if name not in passing:
                 self.results.append((name, value, array))
-        del self.results[:-REMEMBERED]
+        shown = self.object.shown(self.every)
+        self.results += [(name, value, self._copied(value)) for name, value in shown.items()]
+        del self.results[: -REMEMBERED - 2 * len(shown)]
 
     def _unchanged(self, given: dict[str, Any]) -> "_Snapshot":
         watched = [(f"the argument {n}", v) for n, v in given.items()]
         watched += [(f"the object's own {n}", v) for n, v in self.object.own().items()]
         held = [(words, v, self.object.array(v)) for words, v in watched]
         held += [(f"{n}, which an earlier call returned,", v, a) for n, v, a in self.results]
-        return _Snapshot(held, self.object.array, self.settings, self.words)
+        return _Snapshot(held, self._copied, self.settings, self.words)
+
+    def _copied(self, value: Any) -> Any:
+        """Copies of an array, or of those in a list, a tuple or a dictionary."""
+        if isinstance(value, (list, tuple)):
+            return [self._copied(v) for v in value]
+        return {k: self._copied(v) for k, v in value.items()} if isinstance(value, dict) else self.object.array(value)
 
     def spoil(self, values: Any) -> None:
         """Alters results, as a caller may, and forgets them."""
@@ -449,6 +466,29 @@ def _own(player: Player, pick: _Pick) -> None:
     player.backward(replace(call, expected=player.fresh(given, call.begun, PLAIN, apart)), outputs)
 
 
+def _again(player: Player, pick: _Pick) -> None:
+    """The very same arrays once more: under other parameters, and when the caller has written others into them."""
+    given, mode = player.ask(pick), player.mode(pick)
+    inputs = player.made(given, mode)
+    player.forward(given, mode, inputs)
+    if player.params:
+        _write(player, pick)
+        player.forward(given, mode, inputs)
+    given = _turned(given)
+    with player.make.where_made(mode):
+        player.object.fill(inputs, player.made(given, mode))
+    player.forward(given, mode, inputs)
+
+
+def _turned(given: Given) -> Given:
+    """The same with its rows in another order."""
+    def turn(group: Arrays) -> Arrays:
+        made = {id(a): a[::-1].copy() if a.ndim else a for a in group.values()}
+        return {name: made[id(a)] for name, a in group.items()}
+
+    return replace(given, inputs=turn(given.inputs), key=(*given.key, "turned"))
+
+
 def _write(player: Player, pick: _Pick) -> None:
     """Parameters changed in place, as an optimizer does."""
     player.object.write(player.other_params(pick))
@@ -530,17 +570,23 @@ def _generate(player: Player, pick: _Pick) -> None:
     given = player.ask(_Pick(0))
     name = next(iter(player.spec.inputs))
     start, steps = pick(0, 1) % player.case.sizes["V"], pick(3, 1, 0, 7)
-    fresh = player._new()
-    (source,) = player._tensors({name: given.inputs[name]}, "int64", False).values()
-    expected = fresh.array(fresh.generate(source, start, steps))
-    with player._unchanged({name: source}):
-        found = player.object.generate(source, start, steps)
-    player.hold({"ids": found}, {"ids": expected}, "generate")
+    source = player.made(given, PLAIN)[name]
+    for change in ("", "other parameters", "other numbers"):  # in the very same array
+        if change == "other parameters":
+            _write(player, pick)
+        if change == "other numbers":
+            given = _turned(given)
+            player.object.fill({name: source}, player.made(given, PLAIN))
+        fresh = player._new()
+        expected = fresh.array(fresh.generate(player.made(given, PLAIN)[name], start, steps))
+        with player._unchanged({name: source}):
+            found = player.object.generate(source, start, steps)
+        player.hold({"ids": found}, {"ids": expected}, "generate")
 
 
 STEPS: dict[str, Callable[[Player, _Pick], None]] = {
-    "call": _call, "two": _two, "alter": _alter, "own": _own, "write": _write, "load": _load, "copy": _copy,
-    "cast": _cast, "refused": _refused, "set": _set, "reset": _reset, "generate": _generate,
+    "call": _call, "two": _two, "alter": _alter, "own": _own, "again": _again, "write": _write, "load": _load,
+    "copy": _copy, "cast": _cast, "refused": _refused, "set": _set, "reset": _reset, "generate": _generate,
 }
 
 
@@ -617,6 +663,10 @@ def _rounded(lane: Any, array: Any, dtype: str) -> Any:
 
 
 def _same(one: Any, other: Any) -> bool:
+    if isinstance(one, list):
+        return len(one) == len(other) and all(map(_same, one, other))
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
     return one.dtype == other.dtype and np.array_equal(one, other, equal_nan=one.dtype.kind == "f")
 
 

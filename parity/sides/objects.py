@@ -62,6 +62,45 @@ def _kept(spec: Any, owner: Any) -> dict[str, Any]:
     return found
 
 
+OWN = ("params", "grads")  # which a backward writes over, and an optimizer
+
+
+def _shown(spec: Any, owners: Mapping[str, Any], every: bool, hidden: tuple[type, ...] = ()) -> dict[str, Any]:
+    """What callers may read off objects, by dotted names: arrays, and lists and dictionaries of them.
+
+    Args:
+        owners: the objects by their own names.
+        every: all that is public, or what a layer's entry says that it keeps aside: a stranger's layer may keep its
+            cache in public.
+        hidden: types that are left out.
+    """
+    found = {}
+    for path, owner in owners.items():
+        properties = [n for n in dir(type(owner)) if isinstance(getattr(type(owner), n, None), property)]
+        declared = [*spec.kept, *(f"d{name}" for name in spec.states)]
+        for name in (*vars(owner), *properties) if every else declared:
+            value = None if name.startswith("_") or name in OWN else getattr(owner, name, None)
+            if _arrays(value, hidden):
+                found[f"{path}.{name}".lstrip(".")] = value
+    return found
+
+
+def _arrays(value: Any, hidden: tuple[type, ...]) -> bool:
+    """Whether a value is an array, or a list, a tuple or a dictionary of nothing else."""
+    if isinstance(value, (list, tuple, dict)):
+        parts = list(value.values() if isinstance(value, dict) else value)
+        return bool(parts) and all(_arrays(part, hidden) for part in parts)
+    return hasattr(value, "dtype") and hasattr(value, "shape") and not isinstance(value, hidden)
+
+
+def _parts(layer: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """A layer and those that it is made of, by dotted names."""
+    yield path, layer
+    for name, part in vars(layer).items():
+        if hasattr(part, "forward") and hasattr(part, "backward"):
+            yield from _parts(part, f"{path}.{name}".lstrip("."))
+
+
 def _places(spec: Any) -> Mapping[str, str]:
     """Where a layer keeps its state, by the name that the twin has for it."""
     return getattr(spec.port_class, "states", {}) if "stateful" in spec.options else {}
@@ -123,6 +162,16 @@ class NumpyObject:
         """The numbers that no call may change."""
         return dict(zip(self.layer.param_names, self.layer.params, strict=True))
 
+    def shown(self, every: bool) -> dict[str, Any]:
+        """What callers may read off the layer and its parts: all that is public, or what its entry names."""
+        return _shown(self.spec, dict(_parts(self.layer)), every)
+
+    @staticmethod
+    def fill(arrays: Arrays, others: Arrays) -> None:
+        """Writes other numbers into arrays, as their owner may."""
+        for name, array in arrays.items():
+            array[...] = others[name]
+
     def state(self) -> dict[str, Any]:
         return {name: attrgetter(place)(self.layer) for name, place in _places(self.spec).items()}
 
@@ -176,9 +225,8 @@ class TorchObject:
         given, leaves, slots = dict(inputs), {}, self.module.all_slots()
         graph = mode.name not in ("no_grad", "inference")
         for name in self.spec.differentiable():
-            given[name] = inputs[name].detach()
             if graph and name not in mode.left:
-                leaves[name] = given[name].requires_grad_()
+                leaves[name] = inputs[name].detach().requires_grad_()
                 given[name] = leaves[name].clone() if mode.name == "inner" else leaves[name]
         # of parameters that share a tensor, all or none
         left = {slots[name].path for name in mode.left & slots.keys()}
@@ -271,6 +319,18 @@ class TorchObject:
     def own(self) -> dict[str, Any]:
         """The numbers that no call may change, buffers among them."""
         return dict(self.module.state_dict())
+
+    def shown(self, every: bool) -> dict[str, Any]:
+        """What callers may read off the module and its parts: all that is public, or what its entry names."""
+        import torch
+
+        return _shown(self.spec, dict(self.module.named_modules()), every, (torch.nn.Parameter,))
+
+    @staticmethod
+    def fill(tensors: dict[str, Any], others: dict[str, Any]) -> None:
+        """Writes other numbers into tensors, as their owner may."""
+        for name, tensor in tensors.items():
+            tensor.copy_(others[name])
 
     def state(self) -> dict[str, Any]:
         return {name: getattr(self.module, name) for name in _places(self.spec)}
