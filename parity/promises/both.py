@@ -527,7 +527,6 @@ def _hold_long_draws(side: Side, spec: Spec, mask: str, option: str, ratio: floa
     assert not repeated(drawn), f"a {mask} that is drawn repeats itself: {repeated(drawn)}"
 
 
-
 BOTH: dict[str, Callable[[Side, Spec], None]] = {
     "bad inputs": check_bad_inputs,
     "rebuilt": check_repeats,
