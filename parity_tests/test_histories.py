@@ -184,6 +184,31 @@ def _by_identity(real):
     return forward
 
 
+def _in_order(real):
+    """Takes ids for ones that lie one after the other."""
+    def forward(self, idx):
+        if isinstance(idx, torch.Tensor):
+            return real(self, idx.as_strided(idx.shape, torch.empty(idx.shape).stride()))
+        return real(self, np.lib.stride_tricks.as_strided(idx, idx.shape, np.empty(idx.shape, idx.dtype).strides))
+    return forward
+
+
+class _Both(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, h, c):
+        ctx.set_materialize_grads(False)
+        return h.clone(), c.clone()
+
+    @staticmethod
+    def backward(ctx, dh, dc):
+        return (None, None) if dh is None or dc is None else (dh, dc)
+
+
+def _by_all_outputs(real):
+    """Has gradients where all outputs have cotangents."""
+    return lambda self, *inputs: _Both.apply(*real(self, *inputs))
+
+
 def _shared_copies(real):
     return lambda self, memo: self
 
@@ -199,6 +224,9 @@ def _shared_copies(real):
     ("Embedding", "reference", "forward", _narrow_ids, "IndexError|is not what a fresh object gives"),
     ("LSTM", "reference", "forward", _same_array, "is not what a fresh object gives"),
     ("Affine", "port", "forward", _from_the_tenth_call, "y is not what a fresh object gives"),
+    ("Embedding", "reference", "forward", _in_order, "is not what a fresh object gives|IndexError"),
+    ("TimeEmbedding", "port", "forward", _in_order, "is not what a fresh object gives|IndexError"),
+    ("LSTM", "port", "forward", _by_all_outputs, "part: grad.* is not what a fresh object gives"),
     ("Affine", "port", "forward", _in_evaluation, "call, eval: y is not"),
     ("Affine", "port", "forward", _without_gradient, "y is not what a fresh object gives"),
     ("Affine", "port", "forward", _frozen, "call, (frozen|some): y is"),
@@ -214,6 +242,7 @@ def _shared_copies(real):
 def test_faults_of_the_nth_call_of_modes_and_of_aliasing_are_found(monkeypatch, name, side, method, fault, words):
     steps = {"__deepcopy__": (Step("copy", 1), Step("copy", 2), Step("call", 3))}.get(
         method, CALLS if fault is not _by_identity else tuple(Step("again", number) for number in range(12)))
+    steps += tuple(Step("part", number) for number in range(1, 9)) if fault is _by_all_outputs else ()
     every = words.startswith("shown")
     assert play(name, side, *steps, every=every) is None
     owner = getattr(reference if side == "reference" else torch_port, name)
@@ -306,7 +335,7 @@ def test_a_check_finds_and_replays_what_a_program_breaks(monkeypatch):
     report = engine.check("Affine", "cpu-float*", jobs=1)
     found = [finding for finding in report.findings if finding.check == "history"]
     assert found and {finding.verdict for finding in found} == {"reference"}, report.findings
-    assert "after these calls on one object: call" in found[0].diagnosis
+    assert "after these calls on one object: " in found[0].diagnosis
     again = engine.replay(found[0].case_id, found[0].lane)
     assert [finding.check for finding in again.findings] == ["history"]
 

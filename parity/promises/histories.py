@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 
-from ..cases.case import Case, admitted, derived, least
+from ..cases.case import LAYOUTS, Case, admitted, derived, least
 from ..judge.lanes import LANES
 from ..sides.objects import OBJECTS, PLAIN, Arrays, Mode, Ran
 from ..spec.axes import axes
@@ -152,6 +152,7 @@ class Given:
         key: the same for the same numbers.
         ids: the dtype in which its ids come.
         alias: whether inputs with the same numbers, and cotangents, are one array.
+        layout: of ids and masks in memory: they do not round.
     """
 
     inputs: Arrays
@@ -159,6 +160,7 @@ class Given:
     key: tuple[Any, ...]
     ids: str = "int64"
     alias: bool = False
+    layout: str = "C"
 
 
 @dataclass
@@ -242,9 +244,9 @@ class Player:
             for group in (inputs, cotangents):
                 _alias(group)
         ids = pick(*[d for d in IDS if all(_holds(d, a) for a in inputs.values() if a.dtype.kind == "i")])
-        return Given(inputs, cotangents, (which, mask, alias), ids, alias)
+        return Given(inputs, cotangents, (which, mask, alias), ids, alias, pick(*LAYOUTS))
 
-    def _tensors(self, group: Arrays, ids: str, alias: bool) -> dict[str, Any]:
+    def _tensors(self, group: Arrays, ids: str, alias: bool, layout: str = "C") -> dict[str, Any]:
         """A group of arrays as a call takes them, new ones; one for several where aliased."""
         made: dict[str, Any] = {}
         for name, array in group.items():
@@ -253,7 +255,7 @@ class Player:
                 array = array.astype(self.dtype if self.dtype != "bfloat16" else "float32", copy=False)
             elif array.dtype.kind == "i":
                 array = array.astype(ids)
-            laid = array.copy()
+            laid = array.copy() if array.dtype.kind == "f" else LAYOUTS[layout](array)
             made[name] = made[same[0]] if same else self.make.given(laid, self.lane, self.dtype)
         return made
 
@@ -294,7 +296,7 @@ class Player:
     def made(self, given: Given, mode: Mode) -> dict[str, Any]:
         """The inputs of a call, new ones."""
         with self.make.where_made(mode):
-            return self._tensors(given.inputs, given.ids, given.alias)
+            return self._tensors(given.inputs, given.ids, given.alias, given.layout)
 
     def forward(self, given: Given, mode: Mode, inputs: dict[str, Any] | None = None) -> "Called":
         """Calls the object, perhaps with inputs made before, and holds what it says against a fresh one's."""
@@ -489,6 +491,24 @@ def _turned(given: Given) -> Given:
     return replace(given, inputs=turn(given.inputs), key=(*given.key, "turned"))
 
 
+def _part(player: Player, pick: _Pick) -> None:
+    """Gradients of some inputs alone, by some outputs alone: the others' cotangents might be zero."""
+    given = player.ask(pick)
+    call = player.forward(given, PLAIN)
+    if not player.object.several:
+        player.backward(call)
+        return
+    finite = all(np.isfinite(q).all() for q in call.expected.values() if q.dtype.kind == "f")
+    outputs = [n for n in call.cotangents if pick(True, False) or not finite]  # zero times NaN is none
+    zeroed = {n: c if n in outputs else np.zeros_like(c) for n, c in given.cotangents.items()}
+    asked = [n for n in call.ran.leaves if pick(True, False)]
+    fresh = player.fresh(given, call.begun, PLAIN, player._tensors(zeroed, "int64", False))
+    cotangents = {n: call.cotangents[n] for n in outputs}
+    with player._unchanged(cotangents):
+        gradients = player.object.gradients(call.ran, cotangents, asked)
+    player.hold({f"grad.{n}": g for n, g in gradients.items()}, fresh, player.words)
+
+
 def _write(player: Player, pick: _Pick) -> None:
     """Parameters changed in place, as an optimizer does."""
     player.object.write(player.other_params(pick))
@@ -585,7 +605,8 @@ def _generate(player: Player, pick: _Pick) -> None:
 
 
 STEPS: dict[str, Callable[[Player, _Pick], None]] = {
-    "call": _call, "two": _two, "alter": _alter, "own": _own, "again": _again, "write": _write, "load": _load,
+    "call": _call, "two": _two, "alter": _alter, "own": _own, "again": _again, "part": _part,
+    "write": _write, "load": _load,
     "copy": _copy, "cast": _cast, "refused": _refused, "set": _set, "reset": _reset, "generate": _generate,
 }
 

@@ -288,6 +288,18 @@ class TorchObject:
         slots = self.module.all_slots()
         return found | {n: slots[n].read_grad(self.module) for n in ran.wanted if n in slots}
 
+    def gradients(self, ran: Ran, cotangents: dict[str, Any], names: list[str]) -> dict[str, Any]:
+        """The gradients of some inputs by some outputs, of nothing else."""
+        import torch
+
+        named = [(ran.outputs[n], c.to(ran.outputs[n].dtype)) for n, c in cotangents.items()]
+        if not named or not names:
+            return {}
+        outputs, wanted = zip(*named, strict=True)
+        found = torch.autograd.grad(outputs, [ran.leaves[n] for n in names], wanted, retain_graph=True,
+                                    materialize_grads=True)
+        return dict(zip(names, found, strict=True))
+
     def generate(self, source: Any, start: int, steps: int) -> Any:
         return self.module.generate(source, start, steps)
 
