@@ -15,7 +15,7 @@ pytest.importorskip("resource", reason="mutants run in forked processes with lim
 
 from parity.cli import main
 from parity.trust.mutation import equivalents, mutants, workers
-from parity.trust.mutation.operators import HELPERS, HIDDEN, OPERATORS, narrow
+from parity.trust.mutation.operators import HELPERS, HIDDEN, OPERATORS, TORCH, narrow
 from parity.trust.mutation.same import same
 from parity.trust.mutation.summary import KILLED, STILLBORN, SURVIVED, TIMEOUT, Summary, Verdict
 
@@ -329,7 +329,8 @@ def test_kill_rates_stand_by_kind_of_mistake(capsys):
 
 
 @pytest.mark.parametrize(("operator", "after"), [
-    ("from a size on", "y = _large(np.exp(self.x))"), ("from the third call on", "y = _later(self, np.exp(self.x))"),
+    ("from a size on", "y = _large(np.exp(self.x))"), ("from the third call on", "y = _later(np.exp(self.x))"),
+    ("from the tenth call on", "y = _tenth(np.exp(self.x))"), ("in evaluation", "y = _evaluated(np.exp(self.x))"),
     ("without recording", "y = _unrecorded(np.exp(self.x))"), ("in one layout", "y = _laid(np.exp(self.x))"),
     ("a part in 10,000 in float32", "y = _part_in_10000(np.exp(self.x))"),
     ("a part in a million in float32", "y = _part_in_a_million(np.exp(self.x))")])
@@ -337,7 +338,13 @@ def test_faults_that_begin_somewhere_are_planted_where_asked(operator, after):
     tree = ast.parse("y = np.exp(self.x)")
     assert [text for *_, name, _, text, _, _ in mutants.changes(tree, "", HIDDEN) if name == operator] == [after]
     assert not [m for m in EVERY if m.operator in HIDDEN]
-    assert sum(m.operator in HIDDEN for side in mutants.SIDES for m in mutants.mutants(side, hidden=True)) > 500
+
+
+def test_hidden_faults_are_planted_in_both_sides_and_every_kind():
+    made = [m for side in mutants.SIDES for m in mutants.mutants(side, hidden=True) if m.operator in HIDDEN]
+    assert len(made) > 600 and {m.operator for m in made} == set(HIDDEN)
+    for operator in set(HIDDEN) - set(TORCH):
+        assert {m.side for m in made if m.operator == operator} == set(mutants.SIDES)
 
 
 def test_hidden_faults_are_wrong_there_alone():
@@ -349,8 +356,11 @@ def test_hidden_faults_are_wrong_there_alone():
     assert (made["_unrecorded"](torch.ones(2)) == 1).all() and (made["_unrecorded"](small) == 1).all()
     with torch.no_grad():
         assert (made["_unrecorded"](torch.ones(2)) > 1).all()
-    assert [float(made["_later"](o, large).max() > 1) for o in (Owner.one, Owner.one, Owner.two, Owner.one)] == [
-        0, 0, 0, 1]
+    one, two = Owner(), Owner()
+    assert [o.asks(made["_later"]) for o in (one, one, two, one)] == [0, 0, 0, 1]
+    assert [one.asks(made["_tenth"]) for _ in range(11)] == [0] * 9 + [1] * 2
+    for one.training in (True, False):
+        assert one.asks(made["_evaluated"]) != one.training
     for name, size in (("_part_in_10000", 1e-4), ("_part_in_a_million", 1e-6)):
         found = made[name](small)
         assert found.dtype == np.float32 and abs(found - 1 - size).max() < 1e-7
@@ -358,7 +368,8 @@ def test_hidden_faults_are_wrong_there_alone():
 
 
 class Owner:
-    pass
+    training = True
 
-
-Owner.one, Owner.two = Owner(), Owner()
+    def asks(self, helper):
+        """Whether a value that a method has computed is another after the helper."""
+        return bool(helper(np.ones(2)).max() > 1)

@@ -12,7 +12,7 @@ import torch
 
 import torch_port
 from torch_port import predict, train
-from torch_port.trained import Card, read_card
+from torch_port.trained import TOGETHER, Card, read_card
 
 SMALL = ["--hidden-size", "16", "--batch-size", "20", "--epochs", "8", "--lr", "0.02", "--no-plots"]
 
@@ -201,6 +201,15 @@ def test_weights_of_another_model_are_refused(folders, tmp_path):
     (tmp_path / "model.safetensors").write_bytes(weights[: len(weights) // 2])
     with pytest.raises(ValueError, match=r"not a \.safetensors file"):
         torch_port.load_model(tmp_path)
+
+
+def test_as_many_answers_as_questions_come_back_around_every_full_batch(folder):
+    model = torch_port.load_model(folder)
+    two = [model.answers([question])[0] for question in ("ab", "cb")]
+    for size in (TOGETHER - 1, TOGETHER, TOGETHER + 1, 2 * TOGETHER + 1):
+        found = model.answers(["ab", *["cb"] * (size - 2), "ab"])
+        assert [a.text for a in found] == [two[0].text, *[two[1].text] * (size - 2), two[0].text]
+        assert model(["cb"] * size) == [two[1].text] * size
 
 
 def test_questions_of_many_lengths_come_back_in_their_order(folder):

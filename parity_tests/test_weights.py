@@ -362,6 +362,23 @@ def test_stock_weights_go_in_and_out_exactly(pair):
         assert a.data_ptr() != b.data_ptr()
 
 
+@pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: pair.twin.__name__)
+def test_weights_that_are_loaded_leave_nothing_of_stock_ones(pair, tmp_path):
+    stock, inputs = stock_of(pair)
+    rng, other = np.random.default_rng(0), torch_port.from_stock(stock, pair.twin)
+    params = [rng.standard_normal(p.shape) for p in other.reference_params()]
+    layer = getattr(reference, pair.twin.__name__)(*params)
+    expected = pair.twin.from_reference(layer)
+    reference.save_params(layer, tmp_path / "weights.safetensors")
+    for load in (lambda twin: twin.load_reference_params(params),
+                 lambda twin: torch_port.load_params(twin, tmp_path / "weights.safetensors"),
+                 lambda twin: twin.load_state_dict(expected.state_dict())):
+        twin = torch_port.from_stock(stock, pair.twin)
+        load(twin)
+        assert all(map(np.array_equal, twin.reference_params(), params))
+        assert torch.equal(first(twin(*inputs)), first(expected(*inputs)))
+
+
 def test_two_stock_biases_add_to_one():
     stock = nn.LSTM(3, 4)
     *_, b = torch_port.from_stock(stock).reference_params()

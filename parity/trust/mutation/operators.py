@@ -2,6 +2,7 @@
 
 import ast
 import copy
+import sys
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any, TypeGuard, TypeVar
@@ -324,15 +325,26 @@ def _recorded(x: Any) -> bool:
     return not isinstance(x, torch.Tensor) or torch.is_grad_enabled()
 
 
-def _later() -> Callable[[Any, Any], Any]:
-    """A function of an object and a value that is wrong from the object's third call on."""
+def _from_call(number: int) -> Callable[[Any], Any]:
+    """A function of a value that is wrong from the so manieth call on of the object whose method asks for it."""
     calls: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
 
-    def change(owner: Any, x: Any) -> Any:
+    def change(x: Any) -> Any:
+        owner = _owner()
         calls[owner] = calls.get(owner, 0) + 1
-        return _changed(lambda y, kind: calls[owner] > 2)(x)
+        return _changed(lambda y, kind: calls[owner] >= number)(x)
 
     return change
+
+
+def _owner() -> Any:
+    """The object whose method asks a helper for a value; of a function, its code."""
+    frame = sys._getframe(2)  # that of the method, which called the helper, which called this
+    return frame.f_locals.get("self", frame.f_code)
+
+
+def _evaluated(x: Any) -> Any:
+    return x if getattr(_owner(), "training", True) else _changed(lambda y, kind: True)(x)
 
 
 # what a mutated module finds under a name: made anew for each
@@ -341,30 +353,31 @@ HELPERS = {
     "_large": lambda: _changed(lambda x, kind: max(x.shape, default=0) > 64),
     "_laid": lambda: _changed(lambda x, kind: not _contiguous(x)),
     "_unrecorded": lambda: _changed(lambda x, kind: not _recorded(x)),
-    "_later": _later,
+    "_later": lambda: _from_call(3),
+    "_tenth": lambda: _from_call(10),
+    "_evaluated": lambda: _evaluated,
     "_part_in_10000": lambda: _changed(lambda x, kind: kind == "float32", 1e-4),
     "_part_in_a_million": lambda: _changed(lambda x, kind: kind == "float32", 1e-6),
 }
 
 
-def _wrapped(helper: str, *arguments: str) -> Operator:
+def _wrapped(helper: str) -> Operator:
     """An operator: a computed result that goes through a helper."""
     def operator(node: ast.AST) -> Wrong:
         if isinstance(node, (ast.Assign, ast.Return)) and node.value and any(
                 _named(n, *FLOATING) for n in ast.walk(node.value)):
-            own = any(isinstance(n, ast.Name) and n.id == "self" for n in ast.walk(node))
-            if own or not arguments:
-                named = [ast.Name(name, ast.Load()) for name in (helper, *arguments)]
-                yield _like(node, value=ast.Call(named[0], [*named[1:], node.value], []))
+            yield _like(node, value=ast.Call(ast.Name(helper, ast.Load()), [node.value], []))
 
     return operator
 
 
-TORCH = ("without recording",)  # which NumPy knows nothing of
+TORCH = ("without recording", "in evaluation")  # which NumPy knows nothing of
 # faults that begin somewhere: ``parity mutate --hidden`` makes them too
 HIDDEN = {
     "from a size on": _wrapped("_large"),
-    "from the third call on": _wrapped("_later", "self"),
+    "from the third call on": _wrapped("_later"),
+    "from the tenth call on": _wrapped("_tenth"),
+    "in evaluation": _wrapped("_evaluated"),
     "without recording": _wrapped("_unrecorded"),
     "in one layout": _wrapped("_laid"),
     "a part in 10,000 in float32": _wrapped("_part_in_10000"),
