@@ -2,10 +2,14 @@
 
 import math
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
-from ..engine import check
+from ..engine import Outcome, check
 from ..errors import whole
+from ..judge.finding import Finding
+from ..judge.report import Report
 from .bounds import upper
 
 
@@ -25,16 +29,16 @@ class Alarms:
         reasons: why a check was no pass, other than an alarm; without repetition.
     """
 
-    lanes: Counter = field(default_factory=Counter)
-    findings: list = field(default_factory=list)
+    lanes: Counter[str] = field(default_factory=Counter)
+    findings: list[Finding] = field(default_factory=list)
     runs: int = 0
     failed: int = 0
-    worst: dict = field(default_factory=dict)
+    worst: dict[str, tuple[float, str]] = field(default_factory=dict)
     seconds: float = 0.0
     interrupted: bool = False
-    reasons: list = field(default_factory=list)
+    reasons: list[str] = field(default_factory=list)
 
-    def add(self, report):
+    def add(self, report: Report) -> None:
         """Takes in a ``Report``."""
         self.findings += report.findings
         self.runs += 1
@@ -46,34 +50,34 @@ class Alarms:
             if row["worst"] is not None and row["worst"] > self.worst.get(row["lane"], (-1.0, None))[0]:
                 self.worst[row["lane"]] = row["worst"], row["case_id"]
 
-    def saw(self, outcome):
+    def saw(self, outcome: Outcome) -> None:
         """Takes in an ``Outcome``."""
         self.lanes[outcome.lane] += bool(outcome.findings) or any(s is not None for s in outcome.shares.values())
 
     @property
-    def cases(self):
+    def cases(self) -> int:
         return self.lanes.total()
 
     @property
-    def alarms(self):
+    def alarms(self) -> int:
         return sum(self.by_lane.values())
 
     @property
-    def by_lane(self):
+    def by_lane(self) -> Counter[str]:
         """By lane, the number of cases with a finding."""
         return Counter(lane for _, lane in {(finding.case_id, finding.lane) for finding in self.findings})
 
     @property
-    def bound(self):
+    def bound(self) -> float:
         """With 95 % confidence, the rate of alarms a case is not above this."""
         return upper(self.alarms, self.cases)
 
     @property
-    def ok(self):
+    def ok(self) -> bool:
         """Whether something was run, every check judged what it was to judge, and nothing alarmed."""
         return bool(self.cases) and not self.findings and not self.reasons
 
-    def to_json(self):
+    def to_json(self) -> dict[str, Any]:
         """Everything as plain values, for ``json.dumps``."""
         return {
             "ok": self.ok, "reasons": self.reasons, "interrupted": self.interrupted,
@@ -86,7 +90,8 @@ class Alarms:
         }
 
 
-def false_alarms(runs, *, seed=1, progress=None, **options):
+def false_alarms(runs: int, *, seed: int = 1, progress: Callable[[int], object] | None = None,
+                 **options: Any) -> Alarms:
     """Checks right code again and again, every time under another seed.
 
     Args:

@@ -5,10 +5,14 @@ The naive forms are eager torch, but for a few in NumPy; the ports are what torc
 """
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
 
 from parity.spec.arrays import floats, ids, mask
 from parity.spec.axes import letters
@@ -19,7 +23,7 @@ SCALES = (0.1, 0.3, 1.0)  # half precision has no more room, and attention's ker
 RANGES = {"N": BATCH, "T": (2, 3, 5, 8, 17), "D": WIDTH, "H": WIDTH, "C": (2, 4, 6), "A": SIDE, "B": SIDE, "V": WIDTH}
 
 
-def _pair(name, reference, port, inputs, **rest):
+def _pair(name: str, reference: Any, port: Any, inputs: dict[str, Any], **rest: Any) -> Pair:
     used = {*letters(inputs.values()), *(getattr(text, "below", "") for text in inputs.values())}
     ranges = {letter: sizes for letter, sizes in RANGES.items() if letter in used} | rest.pop("ranges", {})
     return Pair(name, reference, port, inputs, ranges=ranges, scales=SCALES,
@@ -28,26 +32,27 @@ def _pair(name, reference, port, inputs, **rest):
 
 # --- norms ---------------------------------------------------------------------------------------
 
-def _standard(x, dims, eps=1e-5):
+def _standard(x: Tensor, dims: int | tuple[int, ...], eps: float = 1e-5) -> Tensor:
     centred = x - x.mean(dims, keepdim=True)
     return centred * torch.rsqrt((centred * centred).mean(dims, keepdim=True) + eps)
 
 
-def group_norm(x, g, b):
+def group_norm(x: Tensor, g: Tensor, b: Tensor) -> Tensor:
     n, c, *sides = x.shape
     y = _standard(x.reshape(n, 2, c // 2, *sides), (2, 3, 4)).reshape(x.shape)
     return y * g[:, None, None] + b[:, None, None]
 
 
-def _length(x):
-    return torch.linalg.vector_norm(x, dim=-1, keepdim=True).clamp_min(HALF)  # its gradient at zero is zero
+def _length(x: Tensor) -> Tensor:
+    size: Tensor = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+    return size.clamp_min(HALF)  # its gradient at zero is zero
 
 
-def _away_from_zero(rng, dims, sizes):
-    return rng.uniform(0.5, 1.5, dims) * rng.choice((-1, 1), dims)
+def _away_from_zero(rng: np.random.Generator, dims: tuple[int, ...], sizes: dict[str, Any]) -> NDArray[Any]:
+    return np.asarray(rng.uniform(0.5, 1.5, dims) * rng.choice((-1, 1), dims))
 
 
-def _between(rng, dims, sizes):
+def _between(rng: np.random.Generator, dims: tuple[int, ...], sizes: dict[str, Any]) -> NDArray[Any]:
     return rng.uniform(-1.1, 1.1, dims)
 
 
@@ -101,7 +106,7 @@ logsumexp = _pair("logsumexp", lambda x: torch.log(torch.exp(x).sum(-1)), lambda
 LABELLED = {"x": "N V", "t": ids("N", below="V")}
 
 
-def _picked(x, t):
+def _picked(x: Tensor, t: Tensor) -> Any:
     return x.gather(1, t[:, None])[:, 0]
 
 
@@ -126,17 +131,17 @@ QKV = {"q": "N C T D", "k": "N C S D", "v": "N C S D"}
 HEADS = {"C": (1, 2), "D": (4, 8, 16), "S": (2, 3, 8, 17), "N": (1, 2)}
 
 
-def attention(q, k, v, shut=None):
+def attention(q: Tensor, k: Tensor, v: Tensor, shut: Tensor | None = None) -> Tensor:
     s = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
     s = s if shut is None else s.masked_fill(shut, -math.inf)
     return torch.exp(s - s.logsumexp(-1, keepdim=True)) @ v
 
 
-def _future(q, k):
+def _future(q: Tensor, k: Tensor) -> Tensor:
     return torch.ones(q.shape[-2], k.shape[-2], dtype=torch.bool, device=q.device).triu(1)
 
 
-def _first_open(rng, shape, sizes):
+def _first_open(rng: np.random.Generator, shape: tuple[int, ...], sizes: dict[str, Any]) -> NDArray[Any]:
     found = rng.random(shape) < 0.7
     found[..., 0] = True
     return found
@@ -160,7 +165,7 @@ einsum = _pair("einsum", lambda x, y: (x[:, :, :, None] * y[:, None]).sum(2),
                lambda x, y: torch.einsum("ntd,ndh->nth", x, y), {"x": "N T D", "y": "N D H"})
 
 
-def _patches(x, rows, columns):
+def _patches(x: Tensor, rows: int, columns: int) -> Tensor:
     a, b = x.shape[2:]
     return torch.stack([x[:, :, i : a - rows + 1 + i, j : b - columns + 1 + j] for i in range(rows)
                         for j in range(columns)], 2)
@@ -182,7 +187,7 @@ embedding_bag = _pair("embedding_bag", lambda i, W: W[i].mean(1), F.embedding_ba
 # --- scans, samplers -----------------------------------------------------------------------------
 
 
-def _scan(step, x):
+def _scan(step: Any, x: Tensor) -> Any:
     found = [x[:, 0]]
     for t in range(1, x.shape[1]):
         found.append(step(found[-1], x[:, t]))
@@ -200,22 +205,22 @@ variance = _pair("var", lambda x: ((x - x.mean(-1, keepdims=True)) ** 2).sum(-1)
                  2 / (x.shape[-1] - 1) * dy[:, None] * (x - x.mean(-1, keepdims=True)))
 
 
-def _weights(size, target):
+def _weights(size: int, target: int) -> Tensor:
     """The matrix of linear interpolation, half pixels at the edges (align_corners=False)."""
     place = ((torch.arange(target, dtype=torch.float64) + 0.5) * size / target - 0.5).clamp(0, size - 1)
     return (1 - (place[:, None] - torch.arange(size)).abs()).clamp(min=0)
 
 
-def interpolate(x):
+def interpolate(x: Tensor) -> Tensor:
     rows, columns = (_weights(s, 2 * s).to(x.dtype) for s in x.shape[2:])
     return torch.einsum("ia,ncab,jb->ncij", rows, x, columns)
 
 
-def grid_sample(x, g):
+def grid_sample(x: Tensor, g: Tensor) -> Tensor:
     """Bilinear, zeros outside, align_corners=True."""
     a, b = x.shape[2:]
     column, row = (g[..., 0] + 1) * (b - 1) / 2, (g[..., 1] + 1) * (a - 1) / 2
-    found = 0
+    found = x.new_zeros(())
     for i in (0, 1):
         for j in (0, 1):
             r, c = row.detach().floor() + i, column.detach().floor() + j
@@ -237,7 +242,7 @@ grid_sample_ = _pair("grid_sample", grid_sample, lambda x, g: F.grid_sample(x, g
 # --- recurrent kernels ---------------------------------------------------------------------------
 
 
-def rnn(x, Wx, Wh, b, c):
+def rnn(x: Tensor, Wx: Tensor, Wh: Tensor, b: Tensor, c: Tensor) -> Tensor:
     h, found = x.new_zeros(x.shape[1], len(Wh)), []
     for row in x:
         h = torch.tanh(row @ Wx.T + b + h @ Wh.T + c)
@@ -245,7 +250,7 @@ def rnn(x, Wx, Wh, b, c):
     return torch.stack(found)
 
 
-def lstm(x, Wx, Wh, b, c):
+def lstm(x: Tensor, Wx: Tensor, Wh: Tensor, b: Tensor, c: Tensor) -> Tensor:
     h = s = x.new_zeros(x.shape[1], Wh.shape[1])
     found = []
     for row in x:
@@ -256,7 +261,7 @@ def lstm(x, Wx, Wh, b, c):
     return torch.stack(found)
 
 
-def gru(x, Wx, Wh, b, c):
+def gru(x: Tensor, Wx: Tensor, Wh: Tensor, b: Tensor, c: Tensor) -> Tensor:
     h, found = x.new_zeros(x.shape[1], Wh.shape[1]), []
     for row in x:
         (r, z, n), (hr, hz, hn) = (row @ Wx.T + b).chunk(3, -1), (h @ Wh.T + c).chunk(3, -1)
@@ -269,15 +274,16 @@ def gru(x, Wx, Wh, b, c):
 class First(torch.nn.Module):
     """A recurrent module's outputs, without its last state."""
 
-    def __init__(self, module):
+    def __init__(self, module: torch.nn.Module) -> None:
         super().__init__()
         self.module = module
 
-    def forward(self, x):
-        return self.module(x)[0]
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = self.module(x)[0]
+        return found
 
 
-def _recurrent(name, reference, kind, gates):
+def _recurrent(name: str, reference: Any, kind: Callable[[int, int], torch.nn.Module], gates: str) -> Pair:
     places = {"Wx": "module.weight_ih_l0", "Wh": "module.weight_hh_l0", "b": "module.bias_ih_l0",
               "c": "module.bias_hh_l0"}
     axes = {"x": "T N D", "Wx": f"{gates}H D", "Wh": f"{gates}H H", "b": f"{gates}H", "c": f"{gates}H"}
