@@ -14,14 +14,13 @@ from ..sides.objects import Arrays
 from ..sides.textbook import build
 from ..spec.axes import axes, shape
 from ..spec.spec import Spec
-from .common import SIZES, Array, Side, arrays_of, raised, repeated, standard
+from .common import SIZES, Array, Side, arrays_of, ordinary, raised, repeated, standard
 from .histories import check_history
 
 
 def bad_inputs(spec: Spec) -> tuple[Case, Data, list[tuple[str, str, dict[str, Any], type[Exception]]]]:
     """Inputs that no side may accept: (what is wrong, name of the argument, inputs, type of the error)."""
-    case = standard(spec, **({"masked": True} if spec.optional else {}))
-    data = arrays_of(case)
+    case, data = ordinary(spec, **({"masked": True} if spec.optional else {}))
     for name in spec.optional:
         data.inputs[name] = np.ones_like(data.inputs[name])  # what is masked may be anything
     known = {axis[-1] for text in (*spec.params.values(), spec.size_arguments) for axis in axes(text)[1]}
@@ -95,8 +94,7 @@ def check_bad_inputs(side: Side, spec: Spec) -> None:
 
 def check_repeats(side: Side, spec: Spec) -> None:
     """Made twice from the same numbers, a side says the same, bit for bit."""
-    case = standard(spec)
-    data = arrays_of(case)
+    case, data = ordinary(spec)
     first, second = (side.run(case, data, LANES["cpu-float64"]) for _ in range(2))
     assert all(np.array_equal(first[name], second[name]) for name in first), "a second run differs"
 
@@ -105,8 +103,7 @@ def check_state(side: Side, spec: Spec) -> None:
     """A stateful layer goes on where it stopped until its state is reset; another always starts from zeros."""
     if "stateful" not in spec.options:
         return
-    case = standard(spec)
-    data = arrays_of(case)
+    case, data = ordinary(spec)
     kept, other = (side.make(spec, case.options | {"stateful": stateful}, data) for stateful in (True, False))
 
     def said(layer: Any) -> Array:
@@ -134,8 +131,7 @@ def check_generate(side: Side, spec: Spec) -> None:
     source = floating[0] if floating else names[0]
     steps = 12
     for seed in range(4):
-        case = standard(spec, seed)
-        data = arrays_of(case)
+        case, data = ordinary(spec, seed)
         layer, given = side.make(spec, case.options, data), data.inputs[source]
         ids = side.call(layer, "generate", given, 1, steps)
         assert ids.shape == (len(given), steps) and ids.dtype.kind == "i", f"ids of shape {ids.shape} and {ids.dtype}"
@@ -314,8 +310,7 @@ def check_labels(side: Side, spec: Spec) -> None:
     """Ids and labels of any integer dtype, and one-hot labels of any dtype, mean the same."""
     for name, place in spec.labels.items():
         _hold_ignored_ids(side, spec, name, place)
-    case = standard(spec)
-    data = arrays_of(case)
+    case, data = ordinary(spec)
     layer = side.make(spec, case.options, data)
     expected = side.call(layer, "forward", *data.inputs.values())
     for name, text in spec.inputs.items():
@@ -344,8 +339,7 @@ def check_ignored(side: Side, spec: Spec) -> None:
     of = [(name, text.ignored, value) for name, text in spec.inputs.items() if text.ignored
           for value in spec.options[text.ignored]]
     for labels, option, ignored in of:
-        case = standard(spec, **{option: ignored})
-        data = arrays_of(case)
+        case, data = ordinary(spec, **{option: ignored})
         logits = spec.differentiable()[0]
         data.inputs[labels][...] = 1
         data.inputs[labels][:, 0] = ignored
@@ -365,8 +359,7 @@ def check_padding(side: Side, spec: Spec) -> None:
     masks = [name for name in spec.optional if spec.inputs[name].startswith("bool")]
     for mask in masks:
         along = axes(spec.inputs[mask])[1]
-        case = standard(spec, masked=True)
-        data = arrays_of(case)
+        case, data = ordinary(spec, masked=True)
         padded = [name for name, text in spec.inputs.items() if axes(text)[1][: len(along)] == along and name != mask]
         shown = [name for name, text in spec.outputs.items() if axes(text)[1][: len(along)] == along]
         for seed in range(4):
@@ -379,8 +372,7 @@ def check_padding(side: Side, spec: Spec) -> None:
 
 def _answers_of_their_own_length(side: Side, spec: Spec, name: str, place: str) -> None:
     """An answer that is padded at its end with the label that is ignored is the shorter one, among others too."""
-    case = standard(spec)
-    data = arrays_of(case)
+    case, data = ordinary(spec)
     ignored = attrgetter(place)(build(spec, case.options, data))
     labels = data.inputs[name]
     labels[:, -1] = ignored
@@ -454,8 +446,7 @@ def check_lengths(side: Side, spec: Spec) -> None:
     """Lengths are the mask that they stand for, in every method that takes one, and bad ones are refused by name."""
     for name, text in spec.inputs.items():
         if text.lengths:
-            case = standard(spec)
-            data = arrays_of(case)
+            case, data = ordinary(spec)
             layer, inputs = side.make(spec, case.options, data), tuple(data.inputs.values())
             source = data.inputs[next(iter(spec.differentiable() or spec.inputs))], 1, 4
             for method, arguments, how in (("forward", inputs, {}), ("score", inputs, {}), ("generate", source, {}),
@@ -492,8 +483,7 @@ def check_drawn(side: Side, spec: Spec) -> None:
     for mask, output in spec.drawn.items():
         for option, values in spec.options.items():
             for value in values:
-                case = standard(spec, **{option: value})
-                data = arrays_of(case)
+                case, data = ordinary(spec, **{option: value})
                 layer = side.make(spec, case.options, data)
                 rest = [a for name, a in data.inputs.items() if name != mask]
                 drawn = side.call(layer, "forward", *rest)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -13,6 +13,9 @@ from ..sides.objects import OBJECTS, Arrays
 from ..sides.textbook import build
 from ..spec.results import as_tuple, gradients_of
 from ..spec.spec import Spec
+
+if TYPE_CHECKING:
+    import torch
 
 Array = np.ndarray[Any, np.dtype[Any]]
 SIZES: dict[str, Any] = {"N": 2, "T": 3, "U": 4, "V": 5, "D": 6, "H": 7, "...": (2, 3)}  # all different
@@ -30,6 +33,19 @@ def standard(spec: Spec, seed: int = 0, **options: Any) -> Case:
 def arrays_of(case: Case, dtype: str = "float64") -> Data:
     found: Data = case.data(lambda a: a.astype(dtype))
     return found
+
+
+def ordinary(spec: Spec, seed: int = 0, **options: Any) -> tuple[Case, Data]:
+    """The same with its arrays in float64."""
+    case = standard(spec, seed, **options)
+    return case, arrays_of(case)
+
+
+def tensors(group: Arrays) -> "list[torch.Tensor]":
+    """Arrays as tensors of their own, in order."""
+    import torch
+
+    return [torch.from_numpy(np.array(a)) for a in group.values()]
 
 
 def forward(layer: Any, data: Data) -> tuple[Any, ...]:

@@ -11,7 +11,7 @@ import numpy as np
 from ..sides.textbook import build
 from ..spec.results import as_tuple
 from ..spec.spec import Spec
-from .common import SIZES, arrays_of, forward, misfits, raised, standard, twin
+from .common import SIZES, arrays_of, forward, misfits, ordinary, raised, standard, tensors, twin
 from .sampling import check_sampling
 from .transforms import check_forward_mode, check_vectorized
 
@@ -22,8 +22,7 @@ def check_generate_on_meta(spec: Spec) -> None:
 
     if not hasattr(spec.reference, "generate"):
         return
-    case = standard(spec)
-    data = arrays_of(case)
+    case, data = ordinary(spec)
     module = spec.port_class.from_reference(build(spec, case.options, data), device="meta")
     source = torch.from_numpy(np.array(data.inputs[next(iter(spec.differentiable() or spec.inputs))]))
     assert module.generate(source.to("meta"), 1, 2).device.type == "meta", "the ids are made on another device"
@@ -36,11 +35,10 @@ def check_state_along(spec: Spec) -> None:
 
     if "stateful" not in spec.options:
         return
-    case = standard(spec)
-    data = arrays_of(case)
+    case, data = ordinary(spec)
     layers = [build(spec, case.options | {"stateful": stateful}, data) for stateful in (True, False)]
     kept, other = (spec.port_class.from_reference(layer) for layer in layers)
-    xs = torch.from_numpy(np.array(*data.inputs.values()))
+    (xs,) = tensors(data.inputs)
     kept(xs)
     state = [getattr(kept, name) for name in kept.states]
     assert not any(s.requires_grad for s in state), "the kept state has a history"
@@ -141,13 +139,11 @@ def check_from_reference(spec: Spec) -> None:
 
 def check_kept_port(spec: Spec) -> None:
     """What a module keeps aside is None before ``forward``, and then has no graph."""
-    import torch
 
-    case = standard(spec)
-    data = arrays_of(case)
+    case, data = ordinary(spec)
     module = twin(spec, case.options, data)
     assert all(getattr(module, name) is None for name in spec.kept), "something is kept before forward"
-    module(*(torch.from_numpy(np.array(a)).requires_grad_(a.dtype.kind == "f") for a in data.inputs.values()))
+    module(*(t.requires_grad_(t.is_floating_point()) for t in tensors(data.inputs)))
     for name in spec.kept:
         kept = getattr(module, name)
         assert not any(k.requires_grad for k in (kept if isinstance(kept, list) else [kept])), f"{name} has a graph"
@@ -163,7 +159,7 @@ def check_low_precision(spec: Spec) -> None:
         module = twin(spec, case.options, data)
         if not auto:
             module = module.to(dtype)
-        given = [torch.from_numpy(np.array(a)) for a in data.inputs.values()]
+        given = tensors(data.inputs)
         given = [g.to(dtype).requires_grad_() if g.is_floating_point() else g for g in given]
         with torch.autocast("cpu", torch.bfloat16, enabled=auto):
             outputs = module(*given)
@@ -181,7 +177,7 @@ def check_low_precision(spec: Spec) -> None:
         case = replace(case, sizes=sizes)
         data = arrays_of(case, "float16")
         module = twin(spec, case.options, data)
-        loss = module(*(torch.from_numpy(np.array(a)) for a in data.inputs.values()))
+        loss = module(*tensors(data.inputs))
         assert loss.dtype == torch.float16 and loss.isfinite(), f"the loss of many rows is {loss}"
 
 
@@ -208,17 +204,15 @@ def check_round_trip(spec: Spec) -> None:
 
 def check_buffers(spec: Spec) -> None:
     """Where the numbers of a parameter also stand in a buffer, as torch's second bias does, both count."""
-    import torch
 
-    case = standard(spec)
-    data = arrays_of(case)
+    case, data = ordinary(spec)
     modules = [twin(spec, case.options, data) for _ in range(2)]
     for module in modules:
         for buffer in module.buffers():
             buffer.fill_(0.5)
     modules[1].load_reference_params(modules[0].reference_params())
     assert not any(buffer.any() for buffer in modules[1].buffers()), "new parameters leave an old number in a buffer"
-    inputs = [torch.from_numpy(np.array(a)) for a in data.inputs.values()]
+    inputs = tensors(data.inputs)
     first, second = (o[0] if isinstance(o, tuple) else o for o in (module(*inputs) for module in modules))
     # sums in another order, over T steps of D + H terms, or U and T of both
     size = max(1.0, float(first.detach().abs().max()))
@@ -230,13 +224,12 @@ def check_second_derivatives(spec: Spec) -> None:
     """Second derivatives are finite, also beside a row in which nothing is valid."""
     import torch
 
-    case = standard(spec, **({"masked": True} if spec.optional else {}))
-    data = arrays_of(case)
+    case, data = ordinary(spec, **({"masked": True} if spec.optional else {}))
     for name in spec.optional:
         data.inputs[name][...] = np.arange(data.inputs[name].size).reshape(data.inputs[name].shape) % 2
         data.inputs[name][0] = False
     module = twin(spec, case.options, data)
-    inputs = [torch.from_numpy(np.array(a)) for a in data.inputs.values()]
+    inputs = tensors(data.inputs)
     leaves = [i.requires_grad_() for i in inputs if i.is_floating_point()]
     if not leaves:
         return
@@ -308,14 +301,13 @@ def check_own_weights(spec: Spec) -> None:
 
     if "stateful" not in spec.options:
         return
-    case = standard(spec)
-    data = arrays_of(case)
+    case, data = ordinary(spec)
     module = twin(spec, case.options, data)
     _, slot, *_ = module.slots.values()
     owner, _, name = slot.path.rpartition(".")
     short = slot.of(module).detach()[:-1].clone()
     setattr(module.get_submodule(owner), name, torch.nn.Parameter(short))
-    error = raised(module, torch.from_numpy(np.array(*data.inputs.values())))
+    error = raised(module, *tensors(data.inputs))
     assert isinstance(error, ValueError) and f"{slot.path} has shape {tuple(short.shape)}" in str(error), f"{error!r}"
 
 
@@ -326,11 +318,11 @@ def check_recomputed(spec: Spec) -> None:
 
     if "stateful" not in spec.options:
         return
-    case = standard(spec, stateful=True)
-    data = arrays_of(case)
+    case, data = ordinary(spec, stateful=True)
     for compiling in (False, True):
         module = twin(spec, case.options, data)
-        xs = torch.from_numpy(np.array(*data.inputs.values())).requires_grad_()
+        (xs,) = tensors(data.inputs)
+        xs.requires_grad_()
         with mock.patch.object(torch.compiler, "is_compiling", lambda compiling=compiling: compiling):
             out = checkpoint(module, xs, use_reentrant=False)
             error = raised(out.sum().backward)

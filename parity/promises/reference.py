@@ -24,6 +24,7 @@ from .common import (
     floating,
     forward,
     misfits,
+    ordinary,
     outputs_of,
     raised,
     standard,
@@ -33,8 +34,7 @@ from .common import (
 
 def _hold(check: Callable[[calls.Calls], Iterator[Finding]], spec: Spec, **options: Any) -> None:
     """Holds a layer of ours to a promise about calls, bit for bit."""
-    case = standard(spec, **options)
-    data = arrays_of(case)
+    case, data = ordinary(spec, **options)
 
     def gradients(layer: Any, cotangents: list[Any]) -> dict[str, Any]:
         returned = gradients_of(layer.backward(*cotangents))
@@ -159,8 +159,7 @@ def check_masked(spec: Spec) -> None:
             text = spec.outputs[name]
             if axes(text)[1] != axes(spec.inputs[mask])[1]:
                 continue
-            case = standard(spec, masked=True)
-            data = arrays_of(case)
+            case, data = ordinary(spec, masked=True)
             data.inputs[mask][...] = np.arange(data.inputs[mask].size).reshape(data.inputs[mask].shape) % 3 > 0
             layer = build(spec, case.options, data)
             forward(layer, data)
@@ -255,8 +254,7 @@ def check_dropped(spec: Spec) -> None:
 
 def check_backward_before_forward(spec: Spec) -> None:
     """``backward`` before any ``forward`` is a RuntimeError."""
-    case = standard(spec)
-    data = arrays_of(case)
+    case, data = ordinary(spec)
     error = raised(build(spec, case.options, data).backward, *data.cotangents.values())
     assert isinstance(error, RuntimeError) and str(error).startswith(f"{spec.name}.backward: called before forward"), \
         f"backward before forward raises {error!r}"

@@ -6,7 +6,7 @@ import numpy as np
 
 from ..sides.textbook import build
 from ..spec.spec import Spec
-from .common import SIZES, arrays_of, raised, standard
+from .common import SIZES, ordinary, raised, tensors
 
 ROWS = 4096
 NARROW = 1e-50  # a temperature that is zero in float32: the largest logit alone is left
@@ -18,10 +18,9 @@ def check_sampling(spec: Spec) -> None:
 
     if not hasattr(spec.reference, "score"):
         return
-    case = standard(spec)
-    data = arrays_of(case)
+    case, data = ordinary(spec)
     layer, V = build(spec, case.options, data), SIZES["V"]
-    source = torch.from_numpy(np.array(next(iter(data.inputs.values()))))
+    source = tensors(data.inputs)[0]
     model = spec.port_class.from_reference(layer)
 
     def draw(rows: Any, steps: Any = 1, seed: Any = 0, of: Any = model, **how: Any) -> Any:

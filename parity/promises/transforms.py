@@ -4,11 +4,9 @@ import warnings
 from typing import Any
 from unittest import mock
 
-import numpy as np
-
 from ..spec.results import as_tuple
 from ..spec.spec import Spec
-from .common import SIZES, arrays_of, standard, twin
+from .common import SIZES, ordinary, tensors, twin
 
 TERMS = 64 * (SIZES["T"] + SIZES["U"]) * (SIZES["D"] + SIZES["H"])  # of sums over D or H, over T or U steps
 
@@ -24,10 +22,9 @@ def check_forward_mode(spec: Spec) -> None:
     import torch
     from torch.func import functional_call, jvp
 
-    case = standard(spec)
-    data = arrays_of(case)
+    case, data = ordinary(spec)
     module = twin(spec, case.options, data)
-    inputs = [torch.from_numpy(np.array(a)) for a in data.inputs.values()]
+    inputs = tensors(data.inputs)
     where = [k for k, i in enumerate(inputs) if i.is_floating_point()]
     params = {name: p.detach() for name, p in module.named_parameters()}
     if not where and not params:
@@ -48,7 +45,7 @@ def check_forward_mode(spec: Spec) -> None:
     leaves, tree = torch.utils._pytree.tree_flatten(primals)
     leaves = [leaf.detach().requires_grad_() for leaf in leaves]
     plain = function(*torch.utils._pytree.tree_unflatten(leaves, tree))
-    cotangents = [torch.from_numpy(np.array(c)) for c in data.cotangents.values()]
+    cotangents = tensors(data.cotangents)
     gradients = torch.autograd.grad(plain, leaves, cotangents, materialize_grads=True)
     for a, b in zip(found, plain, strict=True):
         _same(a, b, "in forward mode")
@@ -68,8 +65,7 @@ def check_vectorized(spec: Spec) -> None:
     import torch
     from torch.func import functional_call, vmap
 
-    case = standard(spec)
-    data = arrays_of(case)
+    case, data = ordinary(spec)
     module = twin(spec, case.options, data)
     generator = torch.Generator().manual_seed(0)
     fused = [m for m in module.modules() if isinstance(m, torch.nn.RNNBase | torch.nn.RNNCellBase)]
@@ -77,7 +73,7 @@ def check_vectorized(spec: Spec) -> None:
         for name, buffer in module.named_buffers():
             if name.rpartition(".")[2].startswith("bias_hh"):
                 buffer.copy_(torch.randn(buffer.shape, generator=generator, dtype=buffer.dtype))
-    inputs = [torch.from_numpy(np.array(a)) for a in data.inputs.values()]
+    inputs = tensors(data.inputs)
     stacked = [torch.stack([i, i.flip(0)]) for i in inputs]  # two batches, the second the first from its end
     params = dict(module.named_parameters())
     states = getattr(module, "states", {})
