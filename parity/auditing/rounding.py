@@ -89,8 +89,12 @@ def blind(got, budget, measured, lane):
 
 
 def grainy(plain, moved, nearer):
-    """Whether a quantity answers a change of 1e-5 in the inputs and, mostly, not one of 1e-10, as in float32."""
-    answers = np.abs(moved - plain) > 1e-7 * rms(plain)
+    """Whether a quantity answers a change of 1e-5 in the inputs and, mostly, not one of 1e-10, as in float32.
+
+    To answer is to move by more than one unit in float32's last place. There 1e-10 is the 600th of a roundoff, and
+    moves one entry in so many; in float64 it is a million roundoffs, and moves all. One or two might be still by luck.
+    """
+    answers = np.abs(moved - plain) > np.finfo(np.float32).eps * rms(plain)
     return bool(answers.sum() > 3 and np.mean((nearer == plain)[answers]) > 0.5)
 
 
