@@ -503,7 +503,7 @@ DRAWS = 70_001  # entries of a long axis, past 2^16, and no multiple of anything
 
 def _hold_long_draws(side: Side, spec: Spec, mask: str, option: str, ratio: float) -> None:
     """Of all that is drawn over long axes, one after the other, nothing is drawn twice, and the share is right."""
-    case, every = standard(spec, **{option: ratio}), []
+    case, every = standard(spec, 0, **{option: ratio}), []
     layer = side.make(spec, case.options, arrays_of(case))
     (name,) = spec.differentiable()
     words = axes(spec.inputs[name])[1]
