@@ -21,7 +21,7 @@ from ..errors import UsageError, amount, whole
 from ..judge.finding import Finding
 from ..judge.report import Report
 from . import canonical, confirm, samples
-from .answers import BACKWARD, FAILED, Audited, Policy, from_plain
+from .answers import BACKWARD, FAILED, PROTOCOL, WARNINGS, Audited, Policy, from_plain
 from .fit import GRADIENTS, methods_of
 from .recognise import NotTried, Planned, recognised
 from .subject import FunctionLayer, Subject, _arguments, quantities
@@ -410,6 +410,10 @@ def _examine(target, spec, named, seed, inputs, link, dtype="float64"):
         result.unjudged |= leftover
         for words, other in getattr(target, "variants", ()) if result.recipe and not result.errors else ():
             _also(result, words, other, named, seed)
+        if result.recipe is not None and (unused := result.recipe.unused):
+            result.findings.append(Finding("cotangent", "backward", PROTOCOL, f"{unused} is taken and not used: right "
+                                           "only while it is 1", "unused-cotangent",
+                                           breaks=WARNINGS["unused-cotangent"]))
         for words in result.recipe.words if result.recipe else ():
             result.remark(words)
         if asked:

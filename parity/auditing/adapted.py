@@ -75,6 +75,7 @@ class Recipe:
         textbook: whether ``params`` and ``grads`` are lists that stay, so that its promises hold.
         scalar: whether the backward takes no cotangent.
         once: whether only a new object can be run.
+        unused: name of a cotangent that the backward of a loss may be given, and does not use; empty for none.
         words: what is unusual, in sentences.
     """
 
@@ -93,6 +94,7 @@ class Recipe:
     textbook: bool = False
     scalar: bool = False
     once: bool = False
+    unused: str = ""
     words: tuple[str, ...] = ()
 
     def to_plain(self) -> dict[str, Any]:

@@ -43,6 +43,8 @@ WARNINGS = {
     "name": "Whoever reads the name takes it for the other function; the gradient is judged against your own forward.",
     "second-backward": "backward changed what forward had kept, so it cannot be called again (for a second loss, or a "
                        "check).",
+    "unused-cotangent": "What comes behind the loss, a weight or the scale of mixed precision, is lost: multiply by "
+                        "it, or do not take it.",
     "state-kept": "The answer depends on what was computed before: reset the state at the start of forward.",
 }
 

@@ -11,13 +11,15 @@ from dataclasses import replace
 import numpy as np
 
 from ..spec.axes import axes
-from . import causes
+from . import causes, terms
 from .rounding import NEARLY, grainy, rms, rounded
 from .scene import Scene, ratio
 from .subject import Subject, quantities
-from .trace import LOCAL, LOOPED, SOFTMAX, Refused, Surgery, Tracer, candidates, describe, somebodys_code
+from .trace import LOCAL, LOOPED, SAMPLES, SOFTMAX, Refused, Surgery, Tracer, candidates, describe, somebodys_code
 
 POWERS = (1, -1, 0.5, -0.5)
+RAYS = 5  # directions along which a gradient is explained
+PAIRS = 2000  # of paths that are tried together
 MOST, NOTHING = 1e-3, 1e-3  # shares of a difference: what an explanation may leave of it, what is no change
 TOGETHER = 300_000  # traced operations of all searches of an audit: 20 microseconds each in long loops, 6 of its 10 s
 SEARCH = TOGETHER // 3  # for one explanation: three arrays may be wrong for different causes
@@ -96,7 +98,10 @@ def _law_of(scene, name, pick):
         if r is not None:
             ratios.append(r)
             sizes.append(symbols(other.sample))
-    return law(scene, ratios, sizes)
+    found = law(scene, ratios, sizes)
+    if found is not None and found[1].startswith("a constant factor") and (size := terms.size_of(scene, first)):
+        return found[0], f"{found[1]}: {size}"
+    return found
 
 
 # --- gradients ------------------------------------------------------------------------------------
@@ -373,7 +378,7 @@ def traced(scene, name):
     if got is None or got.shape != right.shape or not np.isfinite(got).all():
         return None
     rng = np.random.default_rng(5)
-    vectors = rng.uniform(0.5, 1.5, (3, *right.shape)) * rng.choice((-1, 1), (3, *right.shape))
+    vectors = rng.uniform(0.5, 1.5, (RAYS, *right.shape)) * rng.choice((-1, 1), (RAYS, *right.shape))
     wanted = [float(np.sum(got * v)) for v in vectors]
     plain = [float(np.sum(right * v)) for v in vectors]
     subjects = [scene.subject] + [scene.canonical] * bool(scene.canonical is not None and scene.agrees)
@@ -386,7 +391,7 @@ def traced(scene, name):
         except Refused:  # code that does not survive the tracing is not asked this way
             continue
         known = [(site, kind, seen) for site, kind, _ in scene.traced.get(id(subject), []) if site in seen]
-        dead = set()
+        dead, paths = set(), {}
         for site, kind, turns in [*known, *candidates(seen)]:
             if (site, "dead") in dead:
                 continue
@@ -400,16 +405,64 @@ def traced(scene, name):
                 if kind in ("dropped", "1"):
                     dead.add((site, "dead"))
                 continue
+            if kind == "dropped":
+                paths[site] = plain[0] - value
             if not _explains(value, wanted[0], plain[0], scene.exact):
                 continue
             if all(_explains(tracer.run(Surgery(site, kind, turns), {name: v}), w, p, scene.exact)
                    for v, w, p in zip(vectors[1:], wanted[1:], plain[1:], strict=True)):
                 scene.traced.setdefault(id(subject), []).append((site, kind, turns))
                 return _traced_words(site, kind, subject is scene.canonical, tracer.logged)
-        found = _traced_and_scaled(scene, name, subject, tracer, seen, vectors, wanted, plain, effort)
+        rest = np.subtract(wanted, plain)
+        found = right.size > 1 and _weighted(scene, name, subject, tracer, seen, vectors, rest, plain, paths, effort)
+        found = found or (right.size > 1 and _traced_and_scaled(scene, name, subject, tracer, seen, vectors, wanted,
+                                                                plain, effort))
         if found:
             return found
     return None
+
+
+def _weighted(scene, name, subject, tracer, seen, vectors, rest, plain, paths, effort):
+    """One path of the derivative, or two, counted another number of times than once, whatever that number is."""
+    known, alone = {}, {}
+    for site, first in paths.items():
+        known[site] = [first]
+        for v, p in zip(vectors[1:], plain[1:], strict=True):
+            if not effort.spend(seen):
+                return None
+            try:
+                known[site].append(p - tracer.run(Surgery(site, "dropped", seen), {name: v}))
+            except Refused:
+                break
+        if len(known[site]) < len(plain):
+            del known[site]
+        elif (c := _times(np.array([known[site]]), rest, scene.exact)) is not None:
+            alone[site] = 1 + c[0]
+    if alone:  # of several on one way, the one whose number is a size
+        site = next((s for s, c in alone.items() if terms.size_of(scene, c)), next(iter(alone)))
+        return "weight", _counted(scene, site, subject, alone[site])
+    together = itertools.combinations([site for site in known if not site[1].endswith(".forward")], 2)
+    for a, b in itertools.islice(together, PAIRS):
+        c = _times(np.array([known[a], known[b]]), rest, scene.exact)
+        if c is not None and all(abs(x) > MOST for x in c):
+            return "weight", "; and ".join(_counted(scene, s, subject, 1 + x) for s, x in zip((a, b), c, strict=True))
+    return None
+
+
+def _times(paths, rest, exact):
+    """The factors with which a few paths make up a difference; None where they do not."""
+    with np.errstate(all="ignore"):
+        c, _, rank, _ = np.linalg.lstsq(paths.T, rest, rcond=1e-9)
+    size = np.sqrt(np.mean(np.square(rest)))
+    return c if rank == len(paths) and np.all(np.abs(c @ paths - rest) <= 10 * exact * size) else None
+
+
+def _counted(scene, site, subject, c):
+    known = f"{c:.6g} times"
+    if size := terms.size_of(scene, c):
+        known += f" ({size})"
+    words = "is left out" if abs(c) < MOST else f"is counted {known}"
+    return describe(site, "doubled", subject is scene.canonical).replace("is counted twice", words)
 
 
 def _traced_and_scaled(scene, name, subject, tracer, seen, vectors, wanted, plain, effort):
@@ -499,7 +552,9 @@ def _traced_words(site, kind, canonical, logged):
         return "branch", f"the wrong argument of a maximum gets the gradient: {words}"
     if kind == "axis":
         return "axis", f"summed over the wrong axis: {words}"
-    if kind == "transposed":
+    if kind in SAMPLES:
+        return "axis", f"summed over another axis: {words}"
+    if kind in ("transposed", "turned"):
         return "transposed", f"transposed: {words}"
     if site[2] == "local" or kind in LOCAL or kind == "bare":
         return "jacobian", f"a missing Jacobian term: {words}"
@@ -522,8 +577,10 @@ def block(scene, name):
 
 
 GRADIENT = (zero, unconnected, single, approximate, causes.masked, factor, causes.uncropped, wrong_sum, rearranged,
-            swapped, gate_order, duplicates, ignored, slabs, added, times, causes.unused_cotangent, causes.fused,
-            causes.at_the_other_end, causes.cropped, nonlinear, one_output, traced, steps, causes.assigned, block)
+            swapped, gate_order, terms.summed, terms.blocks, duplicates, ignored, slabs, added, times,
+            causes.unused_cotangent, causes.fused, causes.at_the_other_end, causes.cropped, terms.signs, terms.branches,
+            terms.unmasked, nonlinear, one_output, traced, steps, causes.assigned, terms.product, terms.arguments, block,
+            terms.located)
 
 
 def gradient(scene, name):

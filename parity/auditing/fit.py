@@ -651,7 +651,7 @@ def _backwards(fit: Fit, result: Any, local: dict[str, Any], call: Call, backwar
     if not outputs:
         fit.why = f"{recipe.forward} gave no finite floating array"
         return fit
-    fit.score, best = 2, fit
+    fit.score, best, unused = 2, fit, ""
     label = next((n for n, r in call.roles.items() if r in ("labels", "target")), "")
     for given, count, rate in _all_ways(backward, call, outputs, local, derivative, cached, label):
         trial = replace(fit, recipe=replace(recipe, outputs=tuple(outputs[:max(count, 1)])))
@@ -663,11 +663,26 @@ def _backwards(fit: Fit, result: Any, local: dict[str, Any], call: Call, backwar
         else:
             trial.recipe.backward, trial.recipe.scalar = f"{text}({given})", count == 0
         best_here = _run_backward(trial, own, call, backward, rate)
+        if given.endswith("=dy0") and best_here.score > 3 and _ignores(trial, own, call):
+            unused = re.findall(r"(\w+)=dy0", given)[0]
+            continue
         if best_here.score > best.score or (best.score == 2 and not best.recipe.backward):
             best = best_here
         if best.score == 5:
             break
+    best.recipe.unused = unused
     return best
+
+
+def _ignores(fit: Fit, local: dict[str, Any], call: Call) -> bool:
+    """Whether twice the cotangent gives the same gradients."""
+    found = []
+    with contextlib.suppress(Exception):
+        for scale in (1.0, 2.0):
+            own = dict(local, layer=copy.deepcopy(fit.layer), dy0=scale * local["dy0"])
+            own["result"] = _once(fit.recipe, fit.space, own, call.arrays)
+            found.append([a for _, _, a in _entries("", eval(fit.recipe.backward, fit.space, own), "")])
+    return len(found) == 2 and bool(found[0]) and all(map(np.array_equal, *found))
 
 
 def _value(text: str, space: dict[str, Any], local: dict[str, Any]) -> Any:

@@ -48,7 +48,9 @@ LOSER = ("is given to the smaller one", {"maximum", "max"})
 BARE = {
     "bare": ("is taken without the other factor", {"multiply"}),
     "transposed": ("is taken with the matrix transposed", {"matmul", "dot"}),
+    "turned": ("is taken with the product transposed", {"matmul", "dot"}),
 }
+SAMPLES = {"samples": ("is averaged over the samples too", {"sum"})}  # of a mean over other axes
 LOOPED = {"last-step", "first-step", "without-last", "without-first"}
 
 # the derivative of a function y = f(x) of one argument, replaced: tangent of y from x, y and that of x
@@ -128,6 +130,8 @@ class Traced(np.ndarray):
             _current.guards.append(((place, ufunc.__name__, "guard"), result))
         if out is not None:
             return out[0] if len(out) == 1 else out
+        if _current is not None and _current.kind in SAMPLES and _current.site == (place, name, 0) and np.ndim(result):
+            result = result.real + 1j * np.broadcast_to(result.imag.mean(axis=0), result.shape)
         if ufunc is np.maximum and method == "reduce" and _current is not None and _current.still:
             result = result.real + 0j
         if method == "__call__" and ufunc in (np.multiply, np.matmul):
@@ -145,6 +149,8 @@ class Traced(np.ndarray):
     def __array_function__(self, func, types, args, kwargs):
         if func in (np.var, np.std) and isinstance(args[0], Traced):
             return getattr(args[0], func.__name__)(*args[1:], **kwargs)
+        if func is np.linalg.norm and isinstance(args[0], Traced) and len(args) == 1 and "ord" not in kwargs:
+            return np.sqrt(np.square(args[0]).sum(**kwargs))  # analytic, which NumPy's is not
         args = list(args)
         flat = []
 
@@ -258,6 +264,10 @@ def _bare(place, name, operands, result):
     _current.held = None
     if _current.kind == "bare":
         return result + 1j * np.broadcast_to(own, np.shape(result)) if np.ndim(own) else result
+    if _current.kind == "turned":
+        product = own @ other if site[2] == 0 else other @ own
+        square = np.ndim(product) > 1 and product.shape[-1] == product.shape[-2]
+        return result + 1j * np.swapaxes(product, -1, -2) if square else result
     if other.ndim != 2 or other.shape[0] != other.shape[1]:
         return result
     return result + 1j * (own @ other.T if site[2] == 0 else other.T @ own)
@@ -542,7 +552,7 @@ def describe(site, kind, canonical=False):
     if name.endswith(".forward"):
         return f"the path through argument {operand + 1} of {name} {EDGES[kind][0]}{where}"
     if name in REDUCED.values():
-        return f"the path through {name} {EDGES[kind][0]}{where}"
+        return f"the path through {name} {(EDGES | SAMPLES)[kind][0]}{where}"
     return f"the path through operand {operand + 1} of {name} {(EDGES | BARE)[kind][0]}{where}"
 
 
@@ -565,6 +575,6 @@ def candidates(seen):
             for kind in EDGES:
                 if turns > 1 or kind not in LOOPED:
                     yield site, kind, seen
-            for kind, (_, names) in BARE.items():
+            for kind, (_, names) in (BARE | SAMPLES).items():
                 if site[1] in names:
                     yield site, kind, seen
