@@ -45,9 +45,9 @@ CASES = {
         "x", "out = x * (np.arange(x.size).reshape(x.shape) % 3 > 0) * 1.5",
         "return dout * (np.arange(x.size).reshape(x.shape) % 3 > 0) * 1.5", "% 3 > 0", "% 3 < 2", "branch", "mask"),
     "matrix transposed in einsum": (
-        "x, M", "M = M if M.shape[0] == M.shape[1] else M.T @ M; out = np.einsum('ni,ij->nj', x, M)",
-        "M = M if M.shape[0] == M.shape[1] else M.T @ M; return np.einsum('nj,ij->ni', dout, M), None",
-        "'nj,ij->ni'", "'nj,ji->ni'", "", ""),
+        "x1, x2, W", "out = np.einsum('ni,kij,nj->nk', x1, W, x2)",
+        "return (np.einsum('nk,kij,nj->ni', dout, W, x2), np.einsum('nk,kij,ni->nj', dout, W, x1), "
+        "np.einsum('nk,ni,nj->kij', dout, x1, x2))", "'nk,kij,ni->nj'", "'nk,kji,ni->nj'", "transposed", "last two axes"),
     "sum for a mean": (
         "x", "out = x / np.sqrt((x * x).mean(axis=1, keepdims=True) + 0.1)",
         "s = np.sqrt((x * x).mean(axis=1, keepdims=True) + 0.1); "
@@ -57,10 +57,6 @@ CASES = {
         "x", "out = np.tanh(x + 0.1 * x ** 3)",
         "return dout * (1 - np.tanh(x + 0.1 * x ** 3) ** 2) * (1 + 0.3 * x * x)",
         "0.3 * x * x", "0.1 * x * x", "weight", "0.333333"),
-    "mean over the samples too": (
-        "x", "m = x.mean(axis=1, keepdims=True); out = (x - m) * m",
-        "m = x.mean(axis=1, keepdims=True); d = (dout * (x - 2 * m)).mean(axis=1, keepdims=True); return dout * m + d",
-        ".mean(axis=1, keepdims=True); return", ".mean(keepdims=True); return", "", ""),
     "norm as a constant": (
         "x", "out = x / np.linalg.norm(x, axis=1, keepdims=True)",
         "n = np.linalg.norm(x, axis=1, keepdims=True); y = x / n; "
@@ -71,12 +67,11 @@ CASES = {
         "S = np.tanh(x @ x.T); d = (dout @ x.T) * (1 - S * S); return S.T @ dout + d @ x + d.T @ x",
         "+ d.T @ x", "+ d @ x", "transposed", "product transposed"),
 }
-TOLD = {name: case for name, case in CASES.items() if case[-1]}
 
 
-@pytest.mark.parametrize("name", TOLD)
+@pytest.mark.parametrize("name", CASES)
 def test_a_difference_is_told(name):
-    arguments, value, gradient, old, new, kind, word = TOLD[name]
+    arguments, value, gradient, old, new, kind, word = CASES[name]
     source = FUNCTION.format(arguments=arguments, value=value, gradient=gradient)
     right = judge(source)
     assert right.ok, "\n".join(right.lines())

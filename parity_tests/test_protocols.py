@@ -10,6 +10,7 @@ import pytest
 
 from parity.auditing import answers, assert_gradients, audit, audit_file, fit, guess, protocols
 from parity.auditing.adapted import Recipe
+from parity.auditing.settle import agrees
 from parity.errors import UsageError
 from parity.judge.finding import Finding
 from parity_tests.audit_styles import HEAD, LAYERS
@@ -48,7 +49,7 @@ def fits(module):
 def test_every_row_of_the_table_is_recognised_by_its_example(kind, module):
     for row in protocols.rows(kind):
         (found,) = fits(module(row.example)).values()
-        assert found.score == 5 and fit.agrees(found) and not found.leftover, (row.name, found.why)
+        assert found.score == 5 and agrees(found) and not found.leftover, (row.name, found.why)
         weights = "weights" in row.example or "W" in row.example
         assert bool(found.recipe.grads) == weights, row.name
 

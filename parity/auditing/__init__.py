@@ -22,9 +22,10 @@ from ..judge.finding import Finding
 from ..judge.report import Report
 from . import canonical, confirm, samples
 from .answers import BACKWARD, FAILED, PROTOCOL, WARNINGS, Audited, Policy, from_plain
-from .fit import GRADIENTS, methods_of
+from .fit import methods_of
 from .recognise import NotTried, Planned, recognised
 from .subject import FunctionLayer, Subject, _arguments, quantities
+from .trial import GRADIENTS
 
 SECONDS = 60.0  # that one class may take
 MEMORY = 2048  # MiB that it may take beyond what the process has

@@ -579,8 +579,8 @@ def block(scene, name):
 GRADIENT = (zero, unconnected, single, approximate, causes.masked, factor, causes.uncropped, wrong_sum, rearranged,
             swapped, gate_order, terms.summed, terms.blocks, duplicates, ignored, slabs, added, times,
             causes.unused_cotangent, causes.fused, causes.at_the_other_end, causes.cropped, terms.signs, terms.branches,
-            terms.unmasked, nonlinear, one_output, traced, steps, causes.assigned, terms.product, terms.arguments, block,
-            terms.located)
+            terms.unmasked, nonlinear, one_output, traced, steps, causes.assigned, terms.product, terms.arguments,
+            block, terms.located)
 
 
 def gradient(scene, name):

@@ -8,6 +8,8 @@ from typing import Any
 
 from . import fit
 from .adapted import Adapted
+from .settle import variants
+from .trial import GRADIENTS, Fit
 
 
 class NotTried(Exception):
@@ -47,7 +49,7 @@ class Planned:
 
     backward = forward
 
-    def fits(self) -> Iterator[tuple[str, fit.Fit]]:
+    def fits(self) -> Iterator[tuple[str, Fit]]:
         """A fit a configuration, and in words what is special about it."""
         first = self.task["configurations"][0]
         for plan in self.task["configurations"]:
@@ -65,7 +67,7 @@ def recognised(target: Any) -> tuple[Adapted, dict[str, Any]]:
     Raises:
         NotTried: no recipe was found.
     """
-    others: list[tuple[str, fit.Fit]] | None = None
+    others: list[tuple[str, Fit]] | None = None
     if isinstance(target, Planned):
         (_, found), *others = target.fits()
         line = "see its text"
@@ -79,9 +81,9 @@ def recognised(target: Any) -> tuple[Adapted, dict[str, Any]]:
         raise NotTried("pass inputs=, a tuple of arrays for forward, or like=, the name of its twin", {})
     if found.score < 2:
         raise NotTried(f"could not be tried: {found.why}; from Python: {line}", {})
-    if found.score < fit.GRADIENTS:
+    if found.score < GRADIENTS:
         raise NotTried("", {"backward": f"{found.why}; from Python: {line}"})
     adapted = found.adapted()
-    adapted.variants = list(found.variants()) if others is None else others
+    adapted.variants = list(variants(found)) if others is None else others
     adapted.leftover = dict.fromkeys(found.leftover, "it looks like a parameter, and no gradient of it was found")
     return adapted, dict(found.inputs)

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from . import fit, notebooks, protocols
+from .calls import LOSS
 
 LEFT_OUT = re.compile(r"^(\.|__pycache__|node_modules|site-packages|build$|dist$|venv|env$|.*\.egg-info$)")
 LARGEST = 4 << 20  # bytes of a file that is read
@@ -54,7 +55,7 @@ def _defines(tree: ast.Module) -> bool:
                 isinstance(n, ast.FunctionDef) and n.name in methods for n in node.body):
             return True
         if isinstance(node, ast.FunctionDef) and (any(p.match(node.name) for p in patterns)
-                                                  or fit.LOSS.search(node.name)):
+                                                  or LOSS.search(node.name)):
             return True
     return False
 

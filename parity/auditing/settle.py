@@ -1,0 +1,130 @@
+"""Conventions that the numbers tell, and the same layer with another option."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from ..spec.results import listed
+from .assign import has_role
+from .calls import LOGITS, other_options
+from .trial import GRADIENTS, Fit, copies_of, in_silence, run_once
+
+
+def variants(fit: Fit) -> Iterator[tuple[str, Fit]]:
+    """The same with another stride, padding, window or mode, where its forward still runs: in words, and the fit.
+    """
+    if fit.again is None:
+        return
+    with in_silence():
+        for change in other_options(fit.given):
+            found = fit.again(change)
+            if found.score >= 2:
+                yield ", ".join(f"{n}={v}" for n, v in change.items()), settle(found)
+        if (flattened := _flattened(fit)) is not None:
+            yield flattened
+
+
+def _flattened(fit: Fit) -> tuple[str, Fit] | None:
+    """The same with samples of two axes instead of one, where the forward says that it flattens them."""
+    name = next((n for n in fit.recipe.gradients if n in fit.inputs), "")
+    x: Any = fit.inputs.get(name)
+    if fit.again is None or np.ndim(x) != 2 or x.shape[1] % 2:
+        return None
+    other = fit.again({}, {name: x.reshape(len(x), 2, -1)})
+    with contextlib.suppress(Exception):
+        plain, more = (listed(f.adapted().forward(*copies_of(f.inputs).values())) for f in (fit, other))
+        if other.score >= 2 and np.ndim(plain[0]) and all(
+                np.shape(a) == np.shape(b) and np.allclose(a, b) for a, b in zip(plain, more, strict=True)):
+            return f"{name} of shape {other.inputs[name].shape}", settle(other)
+    return None
+
+
+def settle(fit: Fit) -> Fit:
+    """The same recipe under the convention that its numbers keep, where there is more than one: of a loss that gives
+    a number a sample, the sum or the mean; of a derivative, by the argument or by the value."""
+    if fit.score < GRADIENTS:
+        return fit
+    recipe, others = fit.recipe, []
+    local = dict(fit.inputs, layer=copy.deepcopy(fit.layer), optimizer=fit.optimizer)
+    x = next((n for n in fit.inputs if n in recipe.gradients), "")
+    with in_silence():
+        try:
+            local["result"] = run_once(recipe, fit.space, local, fit.inputs)
+            before = [np.array(eval(o, fit.space, local)) for o in recipe.outputs]
+            single = np.ndim(before[0]) == 0
+            for n in recipe.constant:
+                if has_role(n) and _matters(fit, local, before, n):
+                    fit.leftover[n] = n
+        except Exception:
+            return fit
+        if recipe.scalar:
+            first = recipe.outputs[0]
+            if not single:
+                recipe = fit.recipe = replace(recipe, outputs=(f"np.sum({first})",))
+                others += [(replace(recipe, outputs=(f"np.sum({first}) / len({x})",)),
+                            "its gradient is that of the mean over the samples"),
+                           (replace(recipe, outputs=(f"np.mean({first})",)), "its gradient is that of the mean")]
+            label = recipe.constant or [n for n, a in fit.inputs.items() if np.asarray(a).dtype.kind in "biu"]
+            if x and label and np.ndim(fit.inputs[x]) == 2 and not LOGITS.search(recipe.name):
+                forward, backward = (re.sub(rf"\b{x}\b", f"softmax({x})", t)
+                                     for t in (recipe.forward, recipe.backward))
+                others.append((replace(recipe, forward=forward, backward=backward),
+                               "its gradient is that of the scores before a softmax"))
+        elif recipe.backward.startswith("dy0 * ") and x:
+            others.append((replace(recipe, backward=re.sub(rf"\b{x}\b", "result", recipe.backward)),
+                           "its derivative is by the value of the function, not by its argument"))
+        if others and not agrees(fit):
+            for other, words in others:
+                trial = replace(fit, recipe=replace(other, words=(*other.words, words)))
+                if agrees(trial):
+                    return trial
+    return fit
+
+
+def _matters(fit: Fit, local: dict[str, Any], before: list[Any], name: str) -> bool:
+    """Whether an output changes with an array that has no gradient."""
+    try:
+        moved = fit.inputs | {name: np.asarray(fit.inputs[name]) * 1.25 + 0.125}
+        own = dict(local, layer=copy.deepcopy(fit.layer))
+        own["result"] = run_once(fit.recipe, fit.space, own, moved)
+        now = [np.array(eval(o, fit.space, own)) for o in fit.recipe.outputs]
+        return not all(np.array_equal(a, b) for a, b in zip(before, now, strict=True))
+    except Exception:
+        return True
+
+
+def agrees(fit: Fit) -> bool:
+    """Whether a gradient is, roughly, the derivative of its forward along two directions."""
+    try:
+        layer = fit.adapted()
+        names = list(fit.recipe.gradients)
+        rng = np.random.default_rng(5)
+        inputs = copies_of(fit.inputs)
+        np.random.seed(0)
+        outputs = listed(layer.forward(*inputs.values()))
+        cotangents = [np.ones(())[()] if fit.recipe.scalar else rng.standard_normal(np.shape(o))[()] for o in outputs]
+        np.random.seed(1)
+        gradients = dict(zip(names, layer.backward(*cotangents), strict=True))
+        for _ in range(2):
+            vectors = {n: rng.uniform(-1, 1, inputs[n].shape) for n in names}
+            got = sum(float(np.sum(gradients[n] * v)) for n, v in vectors.items())
+            ends: list[float] = []
+            for sign in (1, -1):
+                np.random.seed(0)
+                moved = {n: a + sign * 1e-6 * vectors[n] if n in vectors else a for n, a in inputs.items()}
+                ends.append(sum(float(np.sum(c * o)) for c, o in zip(
+                    cotangents, listed(layer.forward(*moved.values())), strict=True)))
+            slope = (ends[0] - ends[1]) / 2e-6
+            size = sum(float(np.abs(gradients[n] * v).sum()) for n, v in vectors.items())
+            if not abs(got - slope) <= 1e-4 * (size + abs(slope)) + 1e-9:
+                return False
+        return True
+    except Exception:
+        return False
