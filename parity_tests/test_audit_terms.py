@@ -47,7 +47,8 @@ CASES = {
     "matrix transposed in einsum": (
         "x1, x2, W", "out = np.einsum('ni,kij,nj->nk', x1, W, x2)",
         "return (np.einsum('nk,kij,nj->ni', dout, W, x2), np.einsum('nk,kij,ni->nj', dout, W, x1), "
-        "np.einsum('nk,ni,nj->kij', dout, x1, x2))", "'nk,kij,ni->nj'", "'nk,kji,ni->nj'", "transposed", "last two axes"),
+        "np.einsum('nk,ni,nj->kij', dout, x1, x2))",
+        "'nk,kij,ni->nj'", "'nk,kji,ni->nj'", "transposed", "last two axes"),
     "sum for a mean": (
         "x", "out = x / np.sqrt((x * x).mean(axis=1, keepdims=True) + 0.1)",
         "s = np.sqrt((x * x).mean(axis=1, keepdims=True) + 0.1); "

@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
-from . import fit, notebooks, protocols
+from . import notebooks, protocols
 from .calls import LOSS
 
 LEFT_OUT = re.compile(r"^(\.|__pycache__|node_modules|site-packages|build$|dist$|venv|env$|.*\.egg-info$)")
