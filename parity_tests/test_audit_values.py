@@ -5,7 +5,7 @@ import re
 import pytest
 
 from parity.auditing import protocols
-from parity.auditing.answers import STUB
+from parity.auditing.answers import STUB, UNJUDGED
 from parity.judge.finding import ERROR, NOTE, WARNING
 
 from .audit_styles import judge
@@ -197,3 +197,27 @@ def test_a_gradient_that_backward_never_writes_is_not_implemented():
     assert found.verdict == STUB and found.quantity == "grad.b"
     (found,) = judge(start.replace("dy.sum(axis=0)", "0 * self.b")).errors
     assert found.check == "gradient"  # written, and wrong
+
+
+UNWRITTEN = """
+class UpSample:
+    def forward(self, x):
+        self.shape = x.shape
+        return np.repeat(x, 2, axis=1)
+
+    def backward(self, dy):
+        {body}
+"""
+
+
+@pytest.mark.parametrize("body", ["pass", "return None", "raise NotImplementedError", "dx = np.zeros(self.shape)"])
+def test_a_backward_that_nobody_wrote_is_not_implemented(body):
+    result = judge(UNWRITTEN.format(body=body))
+    assert [f.verdict for f in result.errors] == [STUB] and result.verdict == STUB
+    assert result.answers["implemented"] == "no" and result.answers["could be run"] == "yes"
+
+
+def test_a_gradient_left_where_nobody_looks_is_not_judged():
+    result = judge(UNWRITTEN.format(body="self.somewhere = dy[:, ::2] + dy[:, 1::2]"))
+    assert result.verdict == UNJUDGED and not result.findings
+    assert judge(UNWRITTEN.format(body="return dy[:, ::2] + dy[:, 1::2]")).ok

@@ -21,7 +21,7 @@ from ..errors import UsageError, amount, whole
 from ..judge.finding import Finding
 from ..judge.report import Report
 from . import canonical, confirm, samples
-from .answers import BACKWARD, FAILED, PROTOCOL, WARNINGS, Audited, Policy, from_plain
+from .answers import BACKWARD, FAILED, PROTOCOL, STUB, WARNINGS, Audited, Policy, from_plain
 from .fit import methods_of
 from .recognise import NotTried, Planned, recognised
 from .subject import FunctionLayer, Subject, _arguments, quantities
@@ -423,6 +423,8 @@ def _examine(target, spec, named, seed, inputs, link, dtype="float64"):
     except NotTried as why:
         result.twin, result.skipped = "", why.skipped
         result.unjudged |= why.unjudged
+        if why.stub:
+            result.findings.append(Finding("stub", "backward", STUB, f"backward {why.stub}", "stub"))
     except BaseException as error:  # exit() and the like included: it is somebody's code
         words = f"{type(error).__name__}: {error}".splitlines()[0]
         kind = "memory" if isinstance(error, MemoryError) else "raised"

@@ -181,12 +181,18 @@ def _run_backward(fit: Fit, local: dict[str, Any], call: Call, backward: Any, ra
     before = {e: (a, np.array(a)) for e, _, _, a in walk(layer, "layer") if isinstance(a, np.ndarray)}
     try:
         local["result"] = run_once(recipe, fit.space, local, call.arrays)
+        kept = {e: (a, np.array(a)) for e, _, _, a in walk(layer, "layer")}
         local["returned"] = eval(recipe.backward, fit.space, local)
     except Exception as error:
+        fit.stub = "raises NotImplementedError" if isinstance(error, NotImplementedError) else ""
         fit.why = f"{recipe.backward} raised {words_of(error)}"
         return fit
     fit.score = 3
     returned = local["returned"]
+    now = {e: a for e, _, _, a in walk(layer, "layer")}
+    if returned is None and not fit.optimizer.noted and now.keys() == kept.keys() and all(
+            now[e] is a and np.array_equal(a, was, equal_nan=True) for e, (a, was) in kept.items()):
+        fit.stub = "returns None"
     if returned is None or returned is layer:
         attributes = [r.attribute for r in protocols.rows(protocols.Result) if r.of == "backward"]
         x = next(iter(call.arrays), "x")

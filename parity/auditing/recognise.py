@@ -19,11 +19,12 @@ class NotTried(Exception):
         skipped: why nothing of it was judged, and the one line that would make it possible; empty where it ran far
             enough that silence would be taken for praise.
         unjudged: by name, why it was not judged.
+        stub: what its backward does instead, which nobody has written; empty where somebody has.
     """
 
-    def __init__(self, skipped: str, unjudged: dict[str, str]):
+    def __init__(self, skipped: str, unjudged: dict[str, str], stub: str = ""):
         super().__init__(skipped)
-        self.skipped, self.unjudged = skipped, unjudged
+        self.skipped, self.unjudged, self.stub = skipped, unjudged, stub
 
 
 class Functions:
@@ -81,6 +82,8 @@ def recognised(target: Any) -> tuple[Adapted, dict[str, Any]]:
         raise NotTried("pass inputs=, a tuple of arrays for forward, or like=, the name of its twin", {})
     if found.score < 2:
         raise NotTried(f"could not be tried: {found.why}; from Python: {line}", {})
+    if found.score < GRADIENTS and found.stub:
+        raise NotTried("", {}, found.stub)
     if found.score < GRADIENTS:
         raise NotTried("", {"backward": f"{found.why}; from Python: {line}"})
     adapted = found.adapted()

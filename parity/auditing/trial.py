@@ -27,6 +27,7 @@ class Fit:
         recipe, inputs, layer, space, optimizer: what ran.
         functions: the functions it runs.
         kind: the class it makes.
+        stub: what a backward does that nobody has written; empty for none.
         leftover: by expression, why an array that looks like a parameter is not judged.
     """
 
@@ -40,6 +41,7 @@ class Fit:
     functions: tuple[Any, ...] = ()
     kind: Any = None
     leftover: dict[str, str] = field(default_factory=dict)
+    stub: str = ""
     single: bool = False
     again: Callable[..., Fit] | None = None
     given: dict[str, str] = field(default_factory=dict)
