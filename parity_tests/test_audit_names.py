@@ -90,6 +90,14 @@ def test_a_name_that_says_nothing_says_nothing(name):
     assert canonical.called(name) is None
 
 
+def test_a_dropout_scales_by_the_share_that_it_keeps():
+    kept = np.arange(240).reshape(10, 24) % 10 >= 3
+    x = RNG.standard_normal(kept.shape)
+    assert canonical.judged("Dropout", [x], np.where(kept, x, 0) / 0.7) == RIGHT
+    assert canonical.judged("Dropout", [x], x) == RIGHT
+    assert "dropped" in canonical.judged("Dropout", [x], np.where(kept, x, 0) / 0.3)
+
+
 def test_another_number_of_arrays_is_not_that_layer():
     assert canonical.judged("Dropout", [X, W, B], X) is None
     assert canonical.judged("LSTM", [X], X) is None
