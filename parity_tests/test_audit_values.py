@@ -221,3 +221,57 @@ def test_a_gradient_left_where_nobody_looks_is_not_judged():
     result = judge(UNWRITTEN.format(body="self.somewhere = dy[:, ::2] + dy[:, 1::2]"))
     assert result.verdict == UNJUDGED and not result.findings
     assert judge(UNWRITTEN.format(body="return dy[:, ::2] + dy[:, 1::2]")).ok
+
+
+NUMBER = """
+class Slope:
+    def __init__(self, alpha=0.25):
+        {start}
+
+    def forward(self, x):
+        self.x = x
+        return np.where(x > 0, x, {alpha} * x)
+
+    def backward(self, dy):
+        {grad} {adds} np.sum(dy * np.minimum(self.x, 0))
+        return np.where(self.x > 0, dy, {alpha} * dy)
+"""
+NUMBERS = {
+    "attributes": ("self.alpha, self.dalpha = alpha, 0.0", "self.alpha", "self.dalpha", "="),
+    "dictionaries": ('self.params, self.grads = {"alpha": alpha}, {"alpha": 0.0}', 'self.params["alpha"]',
+                     'self.grads["alpha"]', "="),
+    "that add up": ("self.alpha, self.grad_alpha = alpha, 0.0", "self.alpha", "self.grad_alpha", "+="),
+}
+
+
+@pytest.mark.parametrize("kind", NUMBERS)
+def test_a_parameter_that_is_a_plain_number_is_judged(kind):
+    start, alpha, grad, adds = NUMBERS[kind]
+    source = NUMBER.format(start=start, alpha=alpha, grad=grad, adds=adds)
+    right, found = judge(source), judge(source.replace("np.sum(dy", "3 * np.sum(dy"))
+    assert right.ok and any("alpha" in name for name in right.judged), "\n".join(right.lines())
+    assert any("alpha" in f.quantity for f in found.errors)
+
+
+RUNNING = """
+class Fixed:
+    def __init__(self, width):
+        self.running_mean, self.running_var, self.gamma = np.zeros(width), np.ones(width), np.ones(width)
+        self.velocity = np.zeros(width)
+
+    def forward(self, x):
+        self.n = (x - self.running_mean) / np.sqrt(self.running_var)
+        return self.gamma * self.n
+
+    def backward(self, dy):
+        self.dgamma = (dy * self.n).sum(axis=0)
+        return dy * self.gamma / np.sqrt(self.running_var)
+"""
+
+
+@pytest.mark.parametrize("forgotten", [" / np.sqrt(self.running_var)\n", "n).sum"])
+def test_statistics_of_zeros_and_ones_are_drawn_too(forgotten):
+    assert judge(RUNNING).ok
+    before, _, after = RUNNING.rpartition(forgotten)
+    wrong = before + {"n).sum": "n + self.running_mean / 7).sum"}.get(forgotten, "\n") + after
+    assert any(f.check == "gradient" for f in judge(wrong).errors)

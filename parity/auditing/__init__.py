@@ -334,10 +334,10 @@ def _first(inputs, layer, subject, seed):
     guessed, rng = hasattr(layer, "recipe"), np.random.default_rng([seed, 29])
     names = getattr(layer, "input_names", None) or subject.accepted, getattr(layer, "param_names", None)
     made = samples.given(inputs, list(getattr(layer, "params", [])), names, seed)
-    params = {n: samples.off(a, rng, guessed) for n, a in made.params.items()}
+    params = {n: np.array(samples.off(a, rng, guessed)) for n, a in made.params.items()}
     if seed and guessed:  # what was guessed is drawn anew
         made = replace(made, inputs={n: confirm.jitter(a, rng) for n, a in made.inputs.items()})
-        params = {n: confirm.jitter(a, rng) for n, a in params.items()}
+        params = {n: np.array(confirm.jitter(a, rng)) for n, a in params.items()}
     return replace(made, params=params), made
 
 

@@ -230,6 +230,8 @@ class Adapted:
         old = self._buffer(text)
         if isinstance(old, np.ndarray) and old.dtype.kind in "fc" and old.flags.writeable:
             old[...] = 0
+        elif isinstance(old, float):
+            self.do(f"{text} = 0.0")
 
     def _gradient(self, text: str) -> Any:
         try:

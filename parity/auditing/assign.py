@@ -69,6 +69,8 @@ def find_parameters(fit: Fit, local: dict[str, Any], before: dict[str, tuple[Any
         recipe.textbook = not recipe.reset
         return
     forms = [r.form for r in protocols.rows(protocols.Beside)]
+    own = _numbers(fit, own, forms, local)
+    now = {e: a for e, _, _, a in own}
     holders = [(r.parameters, r.gradients) for r in protocols.rows(protocols.Holders)]
     taken: set[int] = set()
     inputs = [a for a in local.values() if isinstance(a, np.ndarray)]
@@ -78,6 +80,8 @@ def find_parameters(fit: Fit, local: dict[str, Any], before: dict[str, tuple[Any
             continue
         old = before.get(expression)
         named = name if has_role(name) else holder.rpartition(".")[2]  # the z of W["z"]
+        if np.ndim(array) == 0 and old is None:
+            old = array, np.array(array)
         if old is None and fit.single and has_role(named):
             fit.leftover.setdefault(expression.removeprefix("layer."), name)
         if old is None or any(np.may_share_memory(array, a) for a in inputs if a.dtype.kind == "f"):
@@ -106,6 +110,23 @@ def find_parameters(fit: Fit, local: dict[str, Any], before: dict[str, tuple[Any
         taken.add(id(now.get(gradient)))
     fit.leftover = {e: n for e, n in fit.leftover.items()
                     if not any(now.get(f"layer.{e}") is now.get(p) for p in recipe.params.values())}
+
+
+def _numbers(fit: Fit, own: list[tuple[str, str, str, Any]], forms: list[str], local: dict[str, Any]
+             ) -> list[tuple[str, str, str, Any]]:
+    """What an object keeps, parameters that are plain numbers made arrays: a number with one of its gradient's name."""
+    numbers = {e: a for e, _, _, a in own if isinstance(a, float)}
+    holders = [(r.parameters, r.gradients) for r in protocols.rows(protocols.Holders)]
+    found = []
+    for expression, holder, name, value in own:
+        if expression in numbers and _beside(expression, holder, name, numbers, forms, holders, fit.layer) and not any(
+                name == form.format(other) for form in forms for _, h, other, _ in own if h == holder):
+            text = f"{expression} = np.array({expression})"
+            exec(text, fit.space, {"layer": fit.layer})
+            fit.recipe.before += (text,)
+            value = eval(expression, fit.space, {"layer": fit.layer})
+        found.append((expression, holder, name, value))
+    return found
 
 
 def has_role(name: str) -> bool:

@@ -133,7 +133,7 @@ def confirm_given(result, link):
         warnings.simplefilter("ignore")
         for _ in range(CASES):
             params = result.given.params if result.stale else {
-                n: jitter(a, rng) for n, a in result.given.params.items()}
+                n: np.array(jitter(a, rng)) for n, a in result.given.params.items()}
             sample = replace(result.given, params=params,
                              inputs={n: jitter(a, rng) for n, a in result.given.inputs.items()})
             asked = _AskedGiven(result, sample, link, rng)

@@ -436,7 +436,7 @@ def _weighted(scene, name, subject, tracer, seen, vectors, rest, plain, paths, e
                 break
         if len(known[site]) < len(plain):
             del known[site]
-        elif (c := _times(np.array([known[site]]), rest, scene.exact)) is not None:
+        elif (c := _times(np.array([known[site]]), rest, scene.exact)) is not None and abs(c[0]) > MOST:
             alone[site] = 1 + c[0]
     if alone:  # of several on one way, the one whose number is a size
         site = next((s for s, c in alone.items() if terms.size_of(scene, c)), next(iter(alone)))

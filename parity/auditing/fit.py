@@ -38,7 +38,7 @@ from .calls import (
     with_change,
 )
 from .guess import WORLDS, World
-from .settle import settle
+from .settle import settle, unsettled
 from .trial import Fit, copies_of, in_silence, run_once, words_of
 
 SECONDS = 4.0  # that looking for a recipe may take
@@ -110,7 +110,7 @@ def fit_class(kind: Any) -> Fit:
         if rows and best.score < 4:
             best = _best(best, _by_ties(kind.__init__, getattr(kind, rows[0].forward), kind.__name__,
                                         partial(_try_class, kind, rows[0])))
-    return settle(best)
+    return unsettled(settle(best))
 
 
 def fit_functions(forward: Any, backward: Any, derivative: bool) -> Fit:

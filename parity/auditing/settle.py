@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..spec.results import listed
+from .adapted import walk
 from .assign import has_role
 from .calls import LOGITS, other_options
 from .trial import GRADIENTS, Fit, copies_of, in_silence, run_once
@@ -86,6 +87,38 @@ def settle(fit: Fit) -> Fit:
                 if agrees(trial):
                     return trial
     return fit
+
+
+def unsettled(fit: Fit) -> Fit:
+    """The same with what is kept of zeros or ones alone, and has a say in the forward, drawn: running means, say."""
+    if fit.layer is None or fit.single:
+        return fit
+    known = {*fit.recipe.params.values(), *fit.recipe.grads.values()}
+    with in_silence(), contextlib.suppress(Exception):
+        usual = _outputs(fit, fit.layer)
+        for expression, _, name, a in list(walk(fit.layer, "layer")):
+            if expression in known or not _blank(a) or "mask" in name.lower():
+                continue
+            drawn = "uniform(0.5, 1.5, " if a.all() else "normal(0, 0.5, "
+            text = f"{expression}[...] = np.random.default_rng({len(name)}).{drawn}{a.shape})"
+            layer = copy.deepcopy(fit.layer)
+            exec(text, fit.space, {"layer": layer})
+            before = np.array(eval(expression, fit.space, {"layer": layer}))
+            moved, kept = _outputs(fit, layer), eval(expression, fit.space, {"layer": layer})
+            if np.array_equal(kept, before) and all(map(np.all, map(np.isfinite, moved))) and not all(
+                    map(np.array_equal, usual, moved)):
+                exec(text, fit.space, {"layer": fit.layer})
+                fit.recipe.before += (text,)
+    return fit
+
+
+def _blank(a: Any) -> bool:
+    return isinstance(a, np.ndarray) and a.dtype.kind == "f" and a.size > 0 and bool((a == 0).all() or (a == 1).all())
+
+
+def _outputs(fit: Fit, layer: Any) -> list[Any]:
+    other = replace(fit, layer=layer).adapted()
+    return [np.array(o) for o in listed(other.forward(*copies_of(fit.inputs).values()))]
 
 
 def _matters(fit: Fit, local: dict[str, Any], before: list[Any], name: str) -> bool:
