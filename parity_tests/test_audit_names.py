@@ -90,6 +90,14 @@ def test_a_name_that_says_nothing_says_nothing(name):
     assert canonical.called(name) is None
 
 
+@pytest.mark.parametrize("delta", [0.06, 0.37, 0.6, 5.0])
+def test_a_threshold_that_nobody_guessed_is_no_mistake(delta):
+    for scale in (1.0, 4.0):
+        r = np.abs(scale * P - scale * T)
+        loss = np.where(r <= delta, r * r / 2, delta * (r - delta / 2)).sum() / 4
+        assert canonical.judged("HuberLoss", [scale * P, scale * T], loss) in (RIGHT, OTHER)
+
+
 def test_a_dropout_scales_by_the_share_that_it_keeps():
     kept = np.arange(240).reshape(10, 24) % 10 >= 3
     x = RNG.standard_normal(kept.shape)

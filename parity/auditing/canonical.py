@@ -23,7 +23,7 @@ EPSILONS = (1e-5, 1e-8, 1e-7, 1e-6, 1e-3, 1e-12, 1e-4, 1e-2, 0.0)
 CLOSE = 1e-7  # relative
 NEAR = 0.2  # of its own size that an output may be away to be taken for the same function, gone wrong
 SIGMAS = 3  # that the share of entries that a dropout keeps may be away
-USUAL = (1.0, 0.5, 2.0, 0.3, 1.5, 0.1, 0.7)  # thresholds that nobody passed: a delta, a beta
+USUAL = (1.0, 0.5, 2.0, 0.3, 0.6, 1.5, 0.1, 0.2, 0.25, 0.7, 0.8, 0.9, 1.2, 0.4, 3.0, 0.18, 0.06)  # thresholds that nobody passed: a delta, a beta
 Candidates = Iterator[Any]
 Mistakes = Iterator[tuple[str, Any]]
 
@@ -356,12 +356,15 @@ def _wrong_distance(power: int) -> Callable[..., Mistakes]:
     return mistakes
 
 
-def _hubers(inner: Callable[[Any, float], Any], outer: Callable[[Any, float], Any]) -> Callable[..., Candidates]:
+def _hubers(inner: Callable[[Any, float], Any], outer: Callable[[Any, float], Any], right: bool = True
+            ) -> Callable[..., Candidates]:
     def candidates(p: Any, t: Any) -> Candidates:
         for delta in USUAL:
             r = np.abs(p - t)
             rows = np.where(r <= delta, inner(r, delta), outer(r, delta))
-            for scale in (1.0, 2.0, 1 / delta):
+            if not right and ((r <= delta).all() or (r > delta).all()):
+                continue  # of one branch alone another threshold may say the same
+            for scale in (1.0, 2.0, 1 / delta) if right else (1.0,):
                 yield from _reduced(scale * rows)
 
     return candidates
@@ -377,7 +380,7 @@ def _wrong_huber(p: Any, t: Any) -> Mistakes:
              "its linear branch lacks the factor delta": (_half, lambda r, d: r - d / 2),
              "its quadratic branch lacks the half": (lambda r, d: r**2, lambda r, d: d * (r - d / 2))}
     for words, branches in wrong.items():
-        yield from ((words, c) for c in _hubers(*branches)(p, t))
+        yield from ((words, c) for c in _hubers(*branches, right=False)(p, t))
 
 
 def _margins(p: Any, t: Any, own: float = 0.0) -> Any:
