@@ -23,7 +23,8 @@ EPSILONS = (1e-5, 1e-8, 1e-7, 1e-6, 1e-3, 1e-12, 1e-4, 1e-2, 0.0)
 CLOSE = 1e-7  # relative
 NEAR = 0.2  # of its own size that an output may be away to be taken for the same function, gone wrong
 SIGMAS = 3  # that the share of entries that a dropout keeps may be away
-USUAL = (1.0, 0.5, 2.0, 0.3, 0.6, 1.5, 0.1, 0.2, 0.25, 0.7, 0.8, 0.9, 1.2, 0.4, 3.0, 0.18, 0.06)  # thresholds that nobody passed: a delta, a beta
+# thresholds that nobody passed: a delta, a beta
+USUAL = (1.0, 0.5, 2.0, 0.3, 0.6, 1.5, 0.1, 0.2, 0.25, 0.7, 0.8, 0.9, 1.2, 0.4, 3.0, 0.18, 0.06)
 Candidates = Iterator[Any]
 Mistakes = Iterator[tuple[str, Any]]
 
