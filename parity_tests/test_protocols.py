@@ -318,7 +318,8 @@ def test_a_forward_is_held_against_what_its_name_says(tmp_path):
         assert old in NAMED
         file.write_text(file.read_text().replace(old, new))
     found = {r.name: (r.verdict, r.answers["forward right"]) for r in audit_file(file, autograd=False).results}
-    assert found == said | {"Sigmoid": ("right", "another function"), "softmax_forward": ("right", "another function")}
+    assert found == said | {"Sigmoid": ("forward differs from what its name says", "not what its name says"),
+                            "softmax_forward": ("right", "another function")}
 
 
 CANONICAL = ("book_convolution", "conv_naive", "channels_last_conv", "maxpool_param", "average_pool", "layernorm",
