@@ -109,6 +109,7 @@ def test_a_dropout_scales_by_the_share_that_it_keeps():
 def test_another_number_of_arrays_is_not_that_layer():
     assert canonical.judged("Dropout", [X, W, B], X) is None
     assert canonical.judged("LSTM", [X], X) is None
+    assert canonical.judged("Dense", [X, W], np.maximum(X @ W, 0)) is None  # whose activation is its own business
 
 
 LAYERNORM = '''

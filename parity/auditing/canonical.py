@@ -128,8 +128,7 @@ def _matmul(a: Any, b: Any) -> Candidates:
     yield from (np.matmul(p, q) for p, q in ((a, b), (b, a), (a, b.T), (b.T, a)) if p.shape[-1] == q.shape[-2 % q.ndim])
 
 
-def _affine(x: Any, w: Any, b: Any = 0.0) -> Candidates:
-    b = np.asarray(b)
+def _affine(x: Any, w: Any, b: Any) -> Candidates:
     flat = x.reshape(len(x), -1)
     for p, q in ((x, w), (flat, w), (w, x), (x, w.T), (flat, w.T)):
         if p.ndim > 1 and q.ndim > 1 and p.shape[-1] == q.shape[-2]:
@@ -140,9 +139,9 @@ def _affine(x: Any, w: Any, b: Any = 0.0) -> Candidates:
                     continue
 
 
-def _wrong_affine(x: Any, w: Any, b: Any = 0.0) -> Mistakes:
-    yield from (("the bias is left out", c) for c in _affine(x, w))
-    yield from (("the bias is subtracted", c) for c in _affine(x, w, -np.asarray(b)))
+def _wrong_affine(x: Any, w: Any, b: Any) -> Mistakes:
+    yield from (("the bias is left out", c) for c in _affine(x, w, 0 * b))
+    yield from (("the bias is subtracted", c) for c in _affine(x, w, -b))
 
 
 def _scales(*arrays: Any) -> Iterator[tuple[Any, ...]]:
