@@ -24,7 +24,9 @@ def class_indices(where: str, name: str, labels: Array, logits: Array, axes: str
 def cross_entropy(x: Array, t: Array) -> Any:
     """Mean of -log softmax(x)[t] over the rows (0 for none) and the weights softmax(x)."""
     logp = log_softmax(x)
-    return -logp[np.arange(len(t)), t].sum() / max(len(t), 1), np.exp(logp)
+    losses = -logp[np.arange(len(t)), t]
+    # a mean, as a float16 sum overflows where that does not
+    return losses.mean() if len(t) else losses.sum(), np.exp(logp)
 
 
 def cross_entropy_backward(dout: Array | float, y: Array, t: Array) -> Array:

@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from ..cases.case import Case, Data, admitted
+from ..cases.case import Case, Data, admitted, derived
 from ..judge.lanes import LANES
 from ..sides.objects import Arrays
 from ..sides.textbook import build
 from ..spec.axes import axes, shape
+from ..spec.results import as_tuple
 from ..spec.spec import Spec
 from .common import SIZES, Array, Side, arrays_of, ordinary, raised, repeated, standard
 from .histories import check_history
@@ -517,6 +518,30 @@ def _hold_long_draws(side: Side, spec: Spec, mask: str, option: str, ratio: floa
     assert not repeated(drawn), f"a {mask} that is drawn repeats itself: {repeated(drawn)}"
 
 
+LONG = 8209  # rows whose sum float16 does not hold where their mean is above 8
+
+
+def check_half(side: Side, spec: Spec) -> None:
+    """In float16, what does not grow with the length of an axis is finite at any length, and a mean is the mean."""
+    words, mean = axes(next(iter(spec.inputs.values())))[1], list(spec.outputs.values()) == [""]
+    shown = {word for text in spec.outputs.values() for word in axes(text)[1]}
+    along = [word for word in words if word in shown or mean]
+    for letter in along[:1] if spec.recurrent else along:  # in time a loop goes
+        usual = standard(spec)
+        sizes = {word: (2,) if word == "..." else 2 for word in usual.sizes}
+        sizes = derived(spec, sizes | {letter: (LONG,) if letter == "..." else LONG}, usual.options)
+        if not admitted(spec, sizes, usual.options):
+            continue
+        # losses above 8, and squares whose sum is no float16
+        data = arrays_of(replace(usual, sizes=sizes, scale=16.0 if mean else 4.0), "float16")
+        half, wide = (side.call(side.make(spec, usual.options, given), "forward", *given.inputs.values())
+                      for given in (data, data.map(lambda a: a.astype("float64"))))
+        half, wide = (np.asarray(as_tuple(found)[0], dtype=float) for found in (half, wide))
+        assert np.isfinite(half).all(), f"in float16, {letter} = {LONG:,}: not finite, where float64 gives {wide.max()}"
+        # a dozen roundings, and logits of size 32
+        assert not mean or abs(half - wide) <= abs(wide) / 32, f"in float16, {letter} = {LONG:,}: {half}, not {wide}"
+
+
 BOTH: dict[str, Callable[[Side, Spec], None]] = {
     "bad inputs": check_bad_inputs,
     "rebuilt": check_repeats,
@@ -526,6 +551,7 @@ BOTH: dict[str, Callable[[Side, Spec], None]] = {
     "ignored": check_ignored,
     "labels": check_labels,
     "drawn": check_drawn,
+    "half": check_half,
     "generate": check_generate,
     "history": check_history,
 }
