@@ -15,6 +15,7 @@ Source: Parker, Monte Carlo Arithmetic, 1997; Denis, de Oliveira Castro and Peti
 
 import contextlib
 import hashlib
+import itertools
 import math
 from functools import lru_cache, partial, reduce
 
@@ -32,6 +33,9 @@ PRODUCTS = {"matmul": -2, "vecdot": -1, "matvec": -1, "vecmat": -2}  # the secon
 INEXACT_MODULES = ("numpy.linalg", "numpy.fft")
 INEXACT = {np.outer, np.convolve, np.correlate, np.interp, np.trace, np.kron}
 _ERRORS = np.random.Generator(np.random.PCG64(20261120)).uniform(-2, 2, 1 << 16)
+MIX = {4: np.uint32(2 * 1327217885), 8: np.uint64(2 * 5700357409661599241)}  # even: they drop the sign
+HALF = math.sqrt(1 / 2)
+LEAST = 64  # entries of an array from which it matters that what is alike errs alike
 
 
 @lru_cache(maxsize=64)
@@ -41,10 +45,32 @@ def factors(size, dtype):
 
 
 class Ties:
-    """Where the operands of each comparison were equal in the run without noise, in the order of the calls."""
+    """What was equal in the run without noise, in the order of the calls.
+
+    The operands of each comparison; and of the terms of each long sum, how often two of them were alike, closer than
+    the spacing of numbers of the sum's size. Rounding is a function: what is alike errs alike, and does not even out.
+
+    Attributes:
+        together: whether so many terms of some sum were alike that it errs by twice what it would if none were.
+    """
 
     def __init__(self):
-        self.calls, self.next = [], None
+        self.calls, self.next, self.sums, self.sum, self.together = [], None, [], 0, False
+
+    def start(self):
+        """The next run goes by what was recorded."""
+        self.next = self.sum = 0
+
+    def alike(self, length, measure):
+        """How often two terms of the next sum, of so many, are alike: by entry of the result, or one number for all."""
+        if self.next is None:
+            found = measure()
+            most = np.max(found, initial=0) * length
+            self.sums.append(found if most > 1 else 0)
+            self.together |= bool(most > 4)
+            return 0
+        self.sum += 1
+        return self.sums[self.sum - 1] if self.sum <= len(self.sums) else 0
 
     def __call__(self, found, tied, outcome):
         """What a comparison gives: while recording, what it found; later, the recorded outcome where it was tied."""
@@ -190,7 +216,7 @@ class Noise:
 
     def __call__(self, x, length=1):
         """The array, each entry off by its own relative error, as ``length`` roundings add up to; in its own dtype."""
-        x = self.off(x, self.unit_roundoff * math.sqrt(length))
+        x = self.off(x, self.unit_roundoff * (1 if isinstance(length, int) and length == 1 else np.sqrt(length)))
         if self.underflow:
             x = self.sunk(x)
         return x if self.round is None else self.round(x)
@@ -206,27 +232,58 @@ class Noise:
 
     def partial(self, x, length):
         """A partial sum, after so many more entries; not yet rounded to the format where it adds up in a finer one."""
-        return self.off(x, self.accumulator * math.sqrt(length)) if self.accumulator else self(x, length)
+        return self.off(x, self.accumulator * np.sqrt(length)) if self.accumulator else self(x, length)
+
+    def places(self, x):
+        """Of each entry a place in the pool of errors, the same for entries of one size: rounding is a function."""
+        bits = 8 * x.itemsize
+        places = x.view(f"u{x.itemsize}") * MIX[x.itemsize]
+        places += places.dtype.type(self.position * int(MIX[x.itemsize]) % (1 << bits))
+        self.position += x.size + 1
+        return places >> places.dtype.type(bits - 16)
 
     def off(self, x, size):
-        """The array, each entry off by its own relative error of at most twice this size."""
-        if size:
-            pool = factors(size, x.real.dtype)
-            size = x.size
-            start = self.position % len(pool)
-            self.position += size + 1  # the odd one keeps repeated shapes out of step with the pool
-            factor = pool[start : start + size]
-            if len(factor) < size:
-                factor = np.resize(np.concatenate((factor, pool)), size)
-            x = np.asarray(x * factor.reshape(x.shape))
-        return x
+        """The array, each entry off by its own relative error of at most twice this size, one number or its own."""
+        if np.ndim(size):
+            return np.asarray(x * (1 + size * np.resize(self.next(_ERRORS, x.size), x.shape)).astype(x.dtype))
+        together = self.ties is not None and self.ties.together
+        if size and together and x.size >= LEAST and x.dtype.kind == "f" and x.itemsize in MIX:
+            pool = factors(size * HALF, x.dtype)  # half of it is a function of the entry
+            return self.times(x, pool) * pool[self.places(x)]
+        return self.times(x, factors(size, x.dtype if x.dtype.kind == "f" else x.real.dtype)) if size else x
+
+    def times(self, x, pool):
+        """The array, each entry times a factor of the pool."""
+        factor = self.next(pool, x.size)
+        if len(factor) < x.size:
+            return _times(x, factor, pool)
+        return np.asarray(x * (factor if x.ndim == 1 else factor.reshape(x.shape)))
+
+    def next(self, pool, size):
+        """The next so many entries of a pool, or as many as there are up to its end."""
+        start = self.position % len(pool)
+        self.position += size + 1  # the odd one keeps repeated shapes out of step with the pool
+        return pool[start : start + size]
+
+
+def _times(x, *factors):
+    """The array, its entries in C order times some factors again and again: for one too large to have as many."""
+    found = np.empty(x.shape, x.dtype)
+    flat, out, at = np.ascontiguousarray(x).reshape(-1), found.reshape(-1), 0
+    turns = itertools.cycle(factors)
+    while at < x.size:
+        some = next(turns)
+        span = slice(at, at + len(some))
+        np.multiply(flat[span], some[: x.size - at], out=out[span])
+        at += len(some)
+    return found
 
 
 @contextlib.contextmanager
 def noise(unit_roundoff, seed, **options):
     """Within it, ``Noisy`` arrays err as ``Noise`` of the same arguments says."""
     if options.get("ties") is not None:
-        options["ties"].next = 0
+        options["ties"].start()
     before, Noise.current = Noise.current, Noise(unit_roundoff, seed, **options)
     try:
         with np.errstate(all="ignore"):
@@ -372,13 +429,32 @@ def _blocks(length):
     return [slice(start, min(start + step, length)) for start in range(0, length, step)]
 
 
-def _running(parts):
-    """The sum of ``(partial result, entries added up in it)``, which errs after each."""
+def _running(parts, alike=0):
+    """The sum of ``(partial result, entries added up in it)``, which errs after each; so often two of them are alike.
+
+    Roundings that differ add up to the root of their number, those of terms that are alike to their number.
+    """
     total = None
     for part, length in parts:
         total = np.asarray(part if total is None else total + part)
-        total = Noise.current.partial(total, length)
+        total = Noise.current.partial(total, length + alike * length**2)
     return _perturbed(total) if Noise.current.accumulator else total
+
+
+@lru_cache(maxsize=64)
+def _shuffled(length):
+    return np.random.Generator(np.random.PCG64(length)).permutation(length)
+
+
+def _close(x, other, length):
+    """Where two terms of a sum of so many are closer than the spacing of numbers of its size; zeros make no error."""
+    return (x != 0) & (np.abs(x - other) <= length * np.finfo(x.dtype).eps / 2 * np.abs(x))
+
+
+def _alike(measure, length):
+    """How often two of so many terms are alike, which ``measure`` tells of those of the run without noise."""
+    ties = Noise.current and Noise.current.ties
+    return ties.alike(length, measure) if ties is not None and length > BLOCK else 0
 
 
 def _contract(function, operands, along, length, summed=None, terms=None):
@@ -386,7 +462,15 @@ def _contract(function, operands, along, length, summed=None, terms=None):
 
     It may contract others too: ``summed[i]`` are all of operand i, and ``terms`` is the number of terms of a sum.
     """
-    operands = [_perturbed(np.asarray(x)) for x in operands]
+    def pairs():
+        close = [_close(x, reduce(lambda y, axis: np.take(y, _shuffled(length), axis), axes, x), length)
+                 for x, axes in zip(operands, along, strict=True)]
+        known = all(x.dtype.kind == "f" and c.any() for x, c in zip(operands, close, strict=True))
+        return function(*(c.astype(x.dtype) for x, c in zip(operands, close, strict=True))) / length if known else 0
+
+    operands = [np.asarray(x) for x in operands]
+    alike = _alike(pairs, length) if all(map(_floating, operands)) else 0
+    operands = [_perturbed(x) for x in operands]
     if Noise.current and Noise.current.product:
         return Noise.current.product(function, operands, summed or along, terms or length)
     if not (Noise.current and Noise.current.unit_roundoff) or length <= BLOCK:
@@ -398,8 +482,8 @@ def _contract(function, operands, along, length, summed=None, terms=None):
             index[axis] = span
         return x[tuple(index)]
 
-    return _running((function(*(cut(x, axes, span) for x, axes in zip(operands, along, strict=True))),
-                     span.stop - span.start) for span in _blocks(length))
+    return _running(((function(*(cut(x, axes, span) for x, axes in zip(operands, along, strict=True))),
+                      span.stop - span.start) for span in _blocks(length)), alike)
 
 
 def _product(ufunc, a, b, **kwargs):
@@ -491,16 +575,23 @@ def _sum(x, axis=0, dtype=None, out=None, keepdims=False, initial=None, where=Tr
     def plain(x, axis):
         return np.add.reduce(x, axis=axis, dtype=dtype, keepdims=keepdims, where=where, **given)
 
+    # the axes that are summed, as one behind the others
+    rest = tuple(a for a in range(x.ndim) if a not in axes)
+
+    def rows(x):
+        return x.transpose(rest + axes).reshape(*(x.shape[a] for a in rest), length)
+
+    def pairs():
+        terms = rows(x if where is True else np.where(where, x, 0))
+        return _close(terms, np.take(terms, _shuffled(length), -1), length).mean(axis=-1)
+
+    alike = _alike(pairs, length) if x.dtype.kind == "f" else 0
     x = _perturbed(x)
     if not (Noise.current and Noise.current.unit_roundoff) or length <= BLOCK or x.dtype.kind not in "fc":
         return _perturbed(plain(x, axis))
-    if where is not True:
-        x, where = np.where(where, x, 0), True
-    # the axes that are summed, as one behind the others
-    rest = tuple(a for a in range(x.ndim) if a not in axes)
-    rows = x.transpose(rest + axes).reshape(*(x.shape[a] for a in rest), length)
-    total = _running((np.add.reduce(rows[..., span], axis=-1, dtype=dtype), span.stop - span.start)
-                     for span in _blocks(length))
+    terms = rows(x if where is True else np.where(where, x, 0))
+    total = _running(((np.add.reduce(terms[..., span], axis=-1, dtype=dtype), span.stop - span.start)
+                      for span in _blocks(length)), alike)
     total = total if initial is None else total + initial
     return np.expand_dims(total, axes) if keepdims else total
 
@@ -518,15 +609,27 @@ def _cumsum(x, axis=0, dtype=None, out=None):
 
 def _add_at(target, indices, values):
     """``np.add.at``; where many land on one entry, its running sum errs."""
-    values = _perturbed(np.asarray(values))
+    values = np.asarray(values)
     if not isinstance(indices, np.ndarray) or indices.dtype.kind not in "iu" or not indices.ndim:
+        values = _perturbed(values)
         np.add.at(target, indices, values)
         target[indices] = _perturbed(target[indices])
         return
     values = np.broadcast_to(values, indices.shape + target.shape[1:])
+
+    def pairs():
+        order = np.lexsort((_shuffled(indices.size), indices.ravel()))
+        together = np.diff(indices.ravel()[order]) == 0
+        terms = values.reshape(-1, *target.shape[1:])[order]
+        close = _close(terms[1:], terms[:-1], _most(indices))[together]
+        return close.mean(axis=0) if len(close) else 0
+
+    alike = _alike(pairs, indices.size) if values.dtype.kind == "f" else 0
+    values = _perturbed(values)
     for span in _blocks(len(indices)):
+        length = _most(indices[span])
         np.add.at(target, indices[span], values[span])
-        target[indices[span]] = _perturbed(target[indices[span]], _most(indices[span]))
+        target[indices[span]] = _perturbed(target[indices[span]], length + alike * length**2)
 
 
 def _most(indices):
