@@ -58,9 +58,18 @@ def test_a_long_sum_of_what_is_nearly_equal_may_lean(total, lane):
     assert share(pair, lane) < 0.6
 
 
+@pytest.mark.parametrize("total", [lambda x: torch.sum(x, 0), lambda x: x.new_ones(len(x)) @ x], ids=["sum", "mv"])
+def test_and_so_may_one_in_torch(total):
+    assert share(Pair("sum", total, one_by_one, {"x": floats("N D", draw=nearly)}), "cpu-float32") < 0.6
+
+
 def rows(rng, shape, sizes):
     """Two different rows, again and again."""
-    return np.tile(1 + 1e-3 * rng.standard_normal((2, shape[1])), (shape[0] // 2, 1))
+    return np.resize(1 + 1e-3 * rng.standard_normal((2, shape[1])), shape)
+
+
+def signs(x):
+    return np.resize([1.0, -1.0], len(x)).astype(str(x.dtype).removeprefix("torch."))
 
 
 @pytest.mark.parametrize("lane", ["cpu-float64", "cpu-float32"])
@@ -69,16 +78,16 @@ def test_rows_that_are_repeated_err_alike(lane):
         y = x
         for _ in range(6):
             y = y * 1.1 - 0.1
-        return np.matmul(np.resize([1, -1], len(y)).astype(y.dtype), y)
+        return np.matmul(signs(y), y)
 
     def port(x):
         y = x
         for _ in range(6):
             y = (y - 0.1 / 1.1) * 1.1
-        return torch.tensor([1, -1], dtype=y.dtype).repeat(len(y) // 2) @ y
+        return torch.from_numpy(signs(y)) @ y
 
     def backward(dy, x):
-        return np.multiply.outer(np.resize([1, -1], len(x)).astype(x.dtype), dy) * 1.1**6
+        return np.multiply.outer(signs(x), dy) * 1.1**6
 
     pair = Pair("rows", reference, port, {"x": floats("N D", draw=rows)}, backward=backward)
     assert share(pair, lane) < 0.6

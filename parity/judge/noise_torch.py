@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from .noise import _blocks
+from .noise import _blocks, _shuffled
 
 HALF = torch.float16, torch.bfloat16
 FLOATING = *HALF, torch.float32, torch.float64
@@ -144,7 +144,7 @@ class TorchNoise(TorchDispatchMode):
         """A tensor, each entry off by its own relative error, as ``length`` roundings add up to; others as they are."""
         if not isinstance(x, torch.Tensor) or x.dtype not in FLOATING or not x.numel() or x.device.type == "meta":
             return x
-        u = (roundoff or unit_roundoff(x.dtype)) * math.sqrt(length)
+        u = (roundoff or unit_roundoff(x.dtype)) * length**0.5
         wide = torch.float32 if x.dtype in HALF else x.dtype
         pool = _pool(wide, x.device)
         size = x.numel()
@@ -176,6 +176,7 @@ class TorchNoise(TorchDispatchMode):
 
     def contracted(self, function, operands, along, length):
         """``function(*operands)``, which sums over axis ``along[i]`` of operand i, of so many entries."""
+        alike = _alike(function, operands, along, length) if length > 16 else 0
         operands = [self.perturbed(x) for x in operands]
         dtype = operands[0].dtype
         if dtype in HALF:
@@ -186,8 +187,21 @@ class TorchNoise(TorchDispatchMode):
                               for x, axis in zip(operands, along, strict=True)))
             total = part if total is None else total + part
             if length > 1 and (dtype not in HALF or length > 16):
-                total = self.perturbed(total, max(span.stop - span.start, 1) if length > 16 else 1)
+                step = max(span.stop - span.start, 1)
+                total = self.perturbed(total, step + alike * step**2 if length > 16 else 1)
         return self.perturbed(total.to(dtype)) if dtype in HALF else total
+
+
+def _alike(function, operands, along, length):
+    """How often two terms of a sum of so many are alike, by entry of the result, as in ``noise``; 0 for hardly ever."""
+    order, close = torch.from_numpy(_shuffled(length)), []
+    for x, axis in zip((x.float() if x.dtype in HALF else x for x in operands), along, strict=True):
+        away = (x - x.index_select(axis, order.to(x.device))).abs()
+        close.append(((x != 0) & (away <= length * unit_roundoff(x.dtype) * x.abs())).to(x.dtype))
+    if not all(c.any() for c in close):
+        return 0
+    found = function(*close) / length
+    return found if found.max() * length > 1 else 0
 
 
 def _mm(noise, func, a, b):
