@@ -11,7 +11,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from reference.data import MONTHS, WEEKDAYS, date_lines, load_data, write_atomically, write_dates
+from reference.data import MONTHS, WEEKDAYS, date_lines, encode_lines, load_data, write_atomically, write_dates
 
 LINES = 50_000
 FORMATS = {
@@ -242,3 +242,11 @@ def test_what_is_written_to_standard_output_comes_after_what_was_printed(tmp_pat
     with open(tmp_path / "printed", "w") as file:
         subprocess.run([sys.executable, "-c", code, path], stdout=file, cwd=tmp_path, check=True)
     assert (tmp_path / "printed").read_text() == "1\n23\n"
+
+
+def test_lines_may_be_an_iterator_and_none_is_refused():
+    lines = ["1+1_2", "1+2_3"]
+    (x, _), _, _ = encode_lines(iter(lines), None)
+    assert np.array_equal(x, encode_lines(lines, None)[0][0])
+    with pytest.raises(ValueError, match="no lines"):
+        encode_lines(iter([]))

@@ -830,3 +830,21 @@ def test_lengths_of_any_integer_dtype_mean_the_same(dtype):
     assert torch.equal(model(ids, ids, lengths=lengths.to(dtype)), model(ids, ids, lengths=lengths))
     with pytest.raises(ValueError, match="lengths contains 9"):
         model(ids, ids, lengths=torch.tensor([2, 9]).to(dtype))
+
+
+@pytest.mark.parametrize("batch, steps", [(0, 6), (2, 0)])
+def test_attention_weights_are_those_of_the_last_generate(batch, steps):
+    model = reference.AttentionSeq2seq(5, 2, 3, rng=np.random.default_rng(0))
+    port = torch_port.AttentionSeq2seq.from_reference(model)
+    ids = np.ones((2, 4), int)
+    model.forward(ids, ids)
+    port(torch.from_numpy(ids), torch.from_numpy(ids))
+    model.generate(ids[:batch], 0, steps)
+    port.generate(torch.from_numpy(ids[:batch]), 0, steps)
+    assert len(model.attention_weights) == len(port.attention_weights) == steps
+
+
+def test_a_name_that_was_replaced_stays_so(monkeypatch):
+    monkeypatch.setattr(torch_port, "Adam", "mine")
+    assert "Adam" in dir(torch_port) and not hasattr(torch_port, "no_such_name")
+    assert torch_port.Adam == "mine"

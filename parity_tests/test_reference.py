@@ -713,3 +713,26 @@ def test_a_fit_that_diverges_says_so_and_takes_no_such_step(size):
     with pytest.raises(FloatingPointError, match=r"step 1 has a loss of .* norm (inf|0)"):
         reference.Trainer(model, reference.SGD()).fit(ids, ids, 1, 2, 1.0 if size > 1e20 else None, show_progress=False)
     assert (model.params[0] == 1).all()
+
+
+@pytest.mark.parametrize("spec", [s for s in CATALOGUE.values() if choices(s)], ids=name_of)
+def test_options_may_be_scalars_of_numpy(spec):
+    """Which are strong: float64 beside an array of float32 gives float64."""
+    case = standard(spec)
+    data = case.data(lambda a: a.astype("float32"))
+    options = {n: np.array(v)[()] if isinstance(v, (bool, int, float)) else v for n, v in case.options.items()}
+    found, expected = (run_reference(c, data) for c in (replace(case, options=options), case))
+    for name, value in expected.items():
+        assert found[name].dtype == value.dtype and np.array_equal(found[name], value), name
+
+
+def test_a_mean_loss_of_many_rows_does_not_overflow_in_half_precision():
+    x, t = np.zeros((30_000, 16), np.float16), np.zeros(30_000, int)
+    for loss in (reference.SoftmaxWithLoss().forward(x, t),
+                 reference.TimeSoftmaxWithLoss().forward(x[None], t[None])):
+        assert loss.dtype == np.float16 and loss == np.float16(np.log(16))
+
+
+def test_a_loss_of_no_label_is_zero_without_a_sign():
+    loss = reference.TimeSoftmaxWithLoss(0).forward(np.ones((1, 2, 3)), np.zeros((1, 2), int))
+    assert loss == 0 and not np.signbit(loss)

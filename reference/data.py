@@ -65,7 +65,7 @@ def encode_lines(lines: Iterable[str], seed: int | None = 1984, pad: str | None 
     lines are shuffled by NumPy's legacy generator and the last tenth is kept for validation.
 
     Args:
-        lines: list of str, ``_`` beginning the answer.
+        lines: strings, ``_`` beginning the answer.
         seed: of the shuffle; None for the order of the lines.
         pad: character that fills up shorter questions and answers; None to refuse them.
         source: name of the lines in errors.
@@ -76,6 +76,7 @@ def encode_lines(lines: Iterable[str], seed: int | None = 1984, pad: str | None 
     Raises:
         ValueError: no lines, a line without ``_``, lines of different lengths; with the line.
     """
+    lines = list(lines)
     if not lines:
         raise ValueError(f"{source}: no lines, expected question_answer lines")
     questions, answers = [], []

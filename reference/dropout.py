@@ -10,7 +10,7 @@ from ._types import Array
 class TimeDropout(Layer):
     """Sets entries to zero with probability ``dropout_ratio`` and scales the rest by 1 / (1 - ratio).
 
-    Does nothing while the attribute ``train_flg`` is false.
+    Does nothing while the attribute ``train_flg`` is false. An infinite entry or NaN that is dropped becomes NaN.
 
     Source: Srivastava et al. 2014; Saito, Deep Learning from Scratch 2, chapter 6.
 
@@ -50,7 +50,7 @@ class TimeDropout(Layer):
             mask = np.ones(xs.shape, dtype=bool)
         elif mask is None:
             mask = self.rng.random(xs.shape) >= self.dropout_ratio
-        scale = 1 / (1 - self.dropout_ratio) if self.train_flg else 1
+        scale = 1 / (1 - float(self.dropout_ratio)) if self.train_flg else 1  # NumPy's float64 would widen float32
         self._save(xs.dtype, mask, scale)
         return xs * mask * scale
 

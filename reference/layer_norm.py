@@ -47,7 +47,7 @@ class LayerNorm(Layer):
         gamma, beta = self.params
         check("LayerNorm.forward", gamma=(gamma, "D"), x=(x, "... D"))
         centred = x - x.mean(axis=-1, keepdims=True)
-        std = np.sqrt((centred * centred).mean(axis=-1, keepdims=True) + self.eps)
+        std = np.sqrt((centred * centred).mean(axis=-1, keepdims=True) + float(self.eps))
         normalised = centred / std
         self._save(normalised, std)
         return gamma * normalised + beta

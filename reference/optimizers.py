@@ -31,7 +31,7 @@ class SGD:
             ValueError: another number of gradients or another shape; then nothing has moved.
         """
         for p, g in _pairs("SGD.update", params, grads=grads):
-            p -= self.lr * g
+            p -= float(self.lr) * g  # NumPy's float64 would round float32 otherwise
 
 
 class Adam:
@@ -73,10 +73,11 @@ class Adam:
         steps = _pairs("Adam.update", params, grads=grads, m=m, v=v)
         self.m, self.v = m, v
         self.iter += 1
-        lr_t = self.lr * (1 - self.beta2**self.iter) ** 0.5 / (1 - self.beta1**self.iter)
+        lr, beta1, beta2 = float(self.lr), float(self.beta1), float(self.beta2)
+        lr_t = lr * (1 - beta2**self.iter) ** 0.5 / (1 - beta1**self.iter)
         for p, g, m, v in steps:
-            m += (1 - self.beta1) * (g - m)
-            v += (1 - self.beta2) * (g * g - v)
+            m += (1 - beta1) * (g - m)
+            v += (1 - beta2) * (g * g - v)
             p -= lr_t * m / (np.sqrt(v) + 1e-7)
 
 
@@ -104,7 +105,7 @@ def clip_grads(grads: Sequence[Array], max_norm: float) -> float:
         The Euclidean norm of all gradients together, before clipping, in their dtype: inf where it is beyond that,
         and the gradients are clipped all the same. An infinite gradient makes it inf too, and zeroes the finite ones.
     """
-    grads = list(grads)
+    grads, max_norm = list(grads), float(max_norm)
     wide = [g.astype(np.promote_types(g.dtype, np.float32), copy=False) for g in grads]  # as torch adds halves up
     top = max((np.abs(g).max(initial=0) for g in wide), default=0)
     # by a power of two, which changes no bit, the largest is near 1, and no square overflows

@@ -236,7 +236,7 @@ class Decoder(Composite):
             self.lstm.set_state(self.lstm.h[rows], self.lstm.c[rows])
             kept = [w[rows] for w in (*kept, *self._kept())]
             ended = ended | (best % V == end)
-            if ended.all():
+            if end_id is not None and ended.all():  # of no samples all have ended
                 ids[:, u + 2 :] = end
                 break
         self._keep([w[::K] for w in kept])

@@ -27,7 +27,7 @@ def __getattr__(name: str) -> Any:
 
     everything = importlib.import_module(f"{__name__}._all")
     names = {key: value for key, value in vars(everything).items() if not key.startswith("__") or key == "__all__"}
-    globals().update(names)
+    globals().update(names | globals())  # what was replaced here stays so
     try:
         return globals()[name]
     except KeyError:

@@ -108,8 +108,7 @@ class AttentionDecoder(DecoderBase):
         return self.attention.attention_weights or []
 
     def _keep(self, steps: list[Tensor]) -> None:
-        if steps:
-            self.attention._weights = torch.stack(steps, dim=1)
+        self.attention._weights = torch.stack(steps, dim=1) if steps else torch.empty(0, 0)
 
     def _first(self, *source: Any) -> Tensor:
         return last_valid(*source)

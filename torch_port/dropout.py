@@ -10,7 +10,7 @@ from ._twin import Twin
 class TimeDropout(Twin):
     """Sets entries to zero with probability ``dropout_ratio``, scales the rest by 1 / (1 - ratio).
 
-    Does nothing in evaluation mode.
+    Does nothing in evaluation mode. An infinite entry or NaN that is dropped becomes NaN, as in ``F.dropout``.
 
     Source: Srivastava et al. 2014; Saito, Deep Learning from Scratch 2, chapter 6.
 
