@@ -28,8 +28,13 @@ def _bfloat16(x: NDArray[Any]) -> NDArray[Any]:
     """Rounded to nearest, ties to even; NumPy has no such type, so it stays float32."""
     x = np.asarray(x, np.float32)
     bits = x.view(np.uint32)
-    rounded = ((bits + 0x7FFF + ((bits >> 16) & 1)) & np.uint32(0xFFFF0000)).view(np.float32)
-    return np.where(np.isnan(x), x, rounded)
+    rounded = np.asarray(bits >> 16)
+    rounded &= 1
+    rounded += 0x7FFF
+    rounded += bits
+    rounded &= np.uint32(0xFFFF0000)
+    rounded = rounded.view(np.float32)
+    return np.where(np.isnan(x), x, rounded) if np.isnan(x).any() else rounded
 
 
 ROUND = {"float16": _float16, "bfloat16": _bfloat16}  # formats in which NumPy does not compute, or not as kernels do

@@ -33,6 +33,7 @@ PRODUCTS = {"matmul": -2, "vecdot": -1, "matvec": -1, "vecmat": -2}  # the secon
 INEXACT_MODULES = ("numpy.linalg", "numpy.fft")
 INEXACT = {np.outer, np.convolve, np.correlate, np.interp, np.trace, np.kron}
 _ERRORS = np.random.Generator(np.random.PCG64(20261120)).uniform(-2, 2, 1 << 16)
+_SINGLE = _ERRORS.astype(np.float32)
 MIX = {4: np.uint32(2 * 1327217885), 8: np.uint64(2 * 5700357409661599241)}  # even: they drop the sign
 HALF = math.sqrt(1 / 2)
 LEAST = 64  # entries of an array from which it matters that what is alike errs alike
@@ -170,6 +171,9 @@ DECISIONS = {name: function for names, function in (
     ("maximum minimum fmax fmin", _larger), ("absolute fabs", _size), ("sign", _sign), ("clip", _clipped),
     ("floor ceil trunc rint", _nearest), ("less less_equal greater greater_equal", _comparison),
 ) for name in names.split()}
+# whether the results of what works entry by entry, and decides nothing, err
+ELEMENTWISE = {ufunc: ufunc.__name__ not in EXACT for ufunc in vars(np).values() if isinstance(ufunc, np.ufunc)
+               and ufunc.signature is None and ufunc.nout == 1 and ufunc.__name__ not in {*TIED, *DECISIONS}}
 
 
 def _turned(function, operands, difference, chosen):
@@ -199,12 +203,13 @@ class Noise:
         accumulator: u in which products and sums add up, where that is finer than the format; 0 for the same.
         turns: ``Turns`` to record into, or whose decisions to turn; None for neither.
         product: how a contraction is computed, as ``split.product`` says; None for as it is called.
+        subnormal: spacing of the format's smallest numbers, where results often are as small; else 0.
     """
 
     current = None
 
-    def __init__(self, unit_roundoff, seed, underflow=0.0, round=None, ties=None, accumulator=0.0, turns=None,
-                 product=None):
+    def __init__(self, unit_roundoff, seed, underflow=0.0, round=None, ties=None, accumulator=0.0, subnormal=0.0,
+                 turns=None, product=None):
         self.unit_roundoff = unit_roundoff
         self.position = int.from_bytes(hashlib.blake2s(seed.encode(), digest_size=4).digest(), "little")
         self.underflow = underflow
@@ -213,10 +218,19 @@ class Noise:
         self.accumulator = accumulator
         self.turns = turns
         self.product = product
+        self.subnormal = subnormal
 
     def __call__(self, x, length=1):
         """The array, each entry off by its own relative error, as ``length`` roundings add up to; in its own dtype."""
-        x = self.off(x, self.unit_roundoff * (1 if isinstance(length, int) and length == 1 else np.sqrt(length)))
+        if self.unit_roundoff:
+            size = self.unit_roundoff * (1 if isinstance(length, int) and length == 1 else np.sqrt(length))
+            if self.round is not None and x.dtype == np.float32:
+                errors = _SINGLE[self.places(x)]
+                exact, x = x, np.asarray(x * (1 + np.float32(size) * errors))
+                if self.subnormal:
+                    x = np.where(exact == 0, exact, x + np.float32(self.subnormal / 2) * errors)
+            else:
+                x = self.off(x, size)
         if self.underflow:
             x = self.sunk(x)
         return x if self.round is None else self.round(x)
@@ -329,7 +343,16 @@ class Noisy(np.ndarray):
     """An ndarray whose operations err by the current ``noise``, and not at all outside one."""
 
     def __array_ufunc__(self, ufunc, method, *inputs, out=None, **kwargs):
-        raw = [_plain(x) for x in inputs]
+        raw = [x.view(np.ndarray) if isinstance(x, Noisy) else x for x in inputs]
+        if method == "__call__" and out is None and not kwargs and ufunc in ELEMENTWISE:  # nearly all calls
+            result = ufunc(*raw)
+            if result.dtype.kind not in "fc":
+                return result
+            result = np.asarray(result)
+            if ELEMENTWISE[ufunc] and Noise.current and not (
+                    ufunc.__name__ in WHOLE and all(map(_integral, (*raw, result)))):
+                result = Noise.current(result)
+            return result.view(Noisy)
         kwargs = _map(_plain, kwargs)
         if method == "at":
             return _add_at(*raw) if ufunc is np.add else ufunc.at(*raw[:-1], _perturbed(raw[-1]))
