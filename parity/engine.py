@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from .cases.case import Case, draw, parse
+from .cases.case import Case, parse
+from .cases.drawing import CASES, DEALS, draw
 from .errors import UsageError, amount, whole
 from .judge.budget import Yardstick, measure
 from .judge.compare import compare, shares, worst
@@ -29,7 +30,6 @@ from .spec.results import Arrays
 from .spec.spec import Spec
 from .trust.vacuity import blind
 
-CASES = 60  # per layer and lane by default
 TURN = 10  # cases of a layer before the next layer's
 BEYOND = "the case lies beyond what half precision can tell"
 WORDS = 400  # characters of an error's message that are shown
@@ -181,7 +181,7 @@ def check(layer: Layers = "*", lane: str = "*", *, catalogue: Catalogue | str | 
         layer: a ``Pair``, several, or a glob over the names of the catalogue.
         catalogue: a ``Catalogue``, or the path of a Python file with pairs; by default this project's own layers.
         lane: glob over the names of the lanes.
-        cases: number of cases per layer and lane; by default 60.
+        cases: number of cases per layer and lane; by default 40.
         minutes: draw cases for so long instead.
         only: pairs (case id, name of a lane) to run instead of drawing; of those, what the globs select.
         seed: from which all cases follow.
@@ -393,15 +393,15 @@ def _words(error: Exception) -> str:
 def _drawn(specs: list[Spec], lanes: list[Lane], seed: int, cases: int,
            minutes: float | None) -> Iterator[tuple[str, list[str]]]:
     """Ids of cases, each with the names of the lanes to run it in; the layers take turns."""
-    kinds = [[entry for entry in lanes if (entry.round is None) is whole] for whole in (True, False)]
+    kinds = [[entry for entry in lanes if entry.deal == deal] for deal in range(DEALS)]
     deadline = minutes and time.monotonic() + 60 * minutes
     for first in itertools.count(0, TURN) if minutes else range(0, cases, TURN):
         upto = first + TURN if minutes else min(first + TURN, cases)
         for spec, index in itertools.product(specs, range(first, upto)):
             if deadline and time.monotonic() >= deadline:
                 return
-            for some in filter(None, kinds):  # half precisions have narrower cases of their own
-                yield draw(spec, seed, index, some[0].admits).id, [entry.name for entry in some]
+            for some in filter(None, kinds):  # each dtype has cases of its own, half precisions narrower ones
+                yield draw(spec, seed, index, some[0].admits, some[0].deal).id, [entry.name for entry in some]
 
 
 def _chosen(only: Iterable[tuple[str, str]], specs: list[Spec], lanes: list[Lane],

@@ -52,12 +52,12 @@ def test_growth_sees_a_budget_that_does_not_grow_with_the_length_of_a_sum(capsys
     largest = []
     for block in (noise.BLOCK, 1 << 20):
         monkeypatch.setattr(noise, "BLOCK", block)
-        main(["calibrate", "--growth", "--cases", "2", "--jobs", "1", "--json", "g.json"])
+        main(["calibrate", "--growth", "--cases", "6", "--jobs", "1", "--json", "g.json"])
         with open("g.json") as file:
             found = json.load(file)["growth"]
         assert [(row["layer"], row["length"]) for row in found] == [
             ("Affine D", 4), ("Affine D", 4096), ("Attention N=2 T=3 H=4", None)]
         largest.append(found[1]["cpu-float32"])
         shown = capsys.readouterr().out
-        assert f"{largest[-1]:.0%}" in shown and "24 cases" in shown
+        assert f"{largest[-1]:.0%}" in shown and "72 cases" in shown
     assert largest[0] < 0.4 and largest[1] > 2 * largest[0], largest

@@ -17,7 +17,7 @@ import torch
 
 import parity
 from parity import check, engine, sides
-from parity.cases.case import draw
+from parity.cases.drawing import draw
 from parity.catalogue import CATALOGUE
 from parity.cli import main
 from parity.commands import memory
@@ -55,7 +55,7 @@ def test_a_right_layer_ends_with_0_and_a_table(capsys):
 def test_a_wrong_layer_ends_with_1_and_a_command_that_replays_it(capsys, broken):
     assert main(QUICK) == 1
     out = capsys.readouterr().out
-    assert "FAIL y" in out and "parity replay 'p1:Softmax:" in out
+    assert "FAIL y" in out and "parity replay 'p2:Softmax:" in out
     case = out.split("parity replay '")[1].split("'")[0]
     assert main(["replay", case, "--lane", "cpu-float32"]) == 1
 
@@ -125,7 +125,7 @@ def test_only_what_was_run_and_passes_is_forgotten(broken, monkeypatch):
     assert remembered() == [(failed[0][0], "cpu-float64")]
 
 
-@pytest.mark.parametrize("text", ["{", "[1]", '[["x"]]', "{}", '[["p1:Softmax", 3]]', "\x00"])
+@pytest.mark.parametrize("text", ["{", "[1]", '[["x"]]', "{}", '[["p2:Softmax", 3]]', "\x00"])
 def test_a_damaged_memory_is_named_and_mended(capsys, broken, monkeypatch, text):
     memory.FILE.parent.mkdir()
     memory.FILE.write_text(text)
@@ -139,7 +139,7 @@ def test_a_damaged_memory_is_named_and_mended(capsys, broken, monkeypatch, text)
     assert "was damaged, and is written anew" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("pair", [["x", "cpu-float32"], ["p1:Softmax:", "cpu-float32"], ["", "gpu"]])
+@pytest.mark.parametrize("pair", [["x", "cpu-float32"], ["p2:Softmax:", "cpu-float32"], ["", "gpu"]])
 def test_a_memory_of_what_is_no_case_is_wrong_usage(capsys, pair):
     memory.FILE.parent.mkdir()
     memory.FILE.write_text(json.dumps([pair]))
@@ -180,7 +180,7 @@ def test_a_number_of_numpys_is_a_number():
     assert check("Affine", "cpu-float32", cases=np.int64(3), seed=np.uint8(1)).ok
 
 
-EMPTY = "p1:Softmax:lead=0,V=3:normal:1:C::1"
+EMPTY = "p2:Softmax:lead=0,V=3:normal:1:C::1"
 
 
 def test_no_gradient_judged_is_no_pass(capsys):
@@ -196,7 +196,7 @@ def test_no_gradient_judged_is_no_pass(capsys):
 
 
 def test_an_output_alone_is_not_enough_where_there_are_gradients():
-    report = check(only=[("p1:SoftmaxWithLoss:N=0,V=3:normal:1:C:one_hot=0:1", "cpu-float32")])
+    report = check(only=[("p2:SoftmaxWithLoss:N=0,V=3:normal:1:C:one_hot=0:1", "cpu-float32")])
     assert {row["quantity"]: row["status"] for row in report.rows if row["lane"] == "cpu-float32"} == {
         "loss": "ok", "grad.x": "untested"}
     assert not report.ok
@@ -282,7 +282,7 @@ def test_cases_are_drawn_as_they_are_run(monkeypatch):
 
 @pytest.mark.parametrize("width", ["80", "40"])
 @pytest.mark.parametrize("argv", [["list"], ["check", "--lane", "*64", "--cases", "1", "--jobs", "1"],
-                                  ["replay", "p1:Softmax:lead=2,V=3:normal:1:C::1"],
+                                  ["replay", "p2:Softmax:lead=2,V=3:normal:1:C::1"],
                                   ["calibrate", "--layer", "*AttentionEn*", "--cases", "4", "--jobs", "1"]],
                          ids=lambda argv: argv[0])
 def test_names_are_never_cut(capsys, monkeypatch, width, argv):

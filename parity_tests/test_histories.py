@@ -13,7 +13,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 import reference
 import torch_port
 from parity import engine
-from parity.cases.case import draw, parse
+from parity.cases.case import parse
+from parity.cases.drawing import draw
 from parity.catalogue import CATALOGUE
 from parity.judge.lanes import LANES
 from parity.promises.common import standard

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from parity.cases.case import draw
+from parity.cases.drawing import draw
 from parity.catalogue import CATALOGUE
 from parity.engine import run_case
 from parity.judge.lanes import LANES

@@ -5,7 +5,8 @@ import sys
 import numpy as np
 import pytest
 
-from parity.cases.case import Case, draw
+from parity.cases.case import Case
+from parity.cases.drawing import draw
 from parity.catalogue import CATALOGUE
 from parity.judge.budget import measure
 from parity.judge.compare import compare, worst

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 import parity.trust.functions as functions
-from parity.cases.case import draw
+from parity.cases.drawing import draw
 from parity.engine import run_case
 from parity.judge.lanes import LANES
 from parity.judge.noise_torch import TorchNoise, Widened, unit_roundoff

@@ -70,7 +70,7 @@ def test_assert_parity_says_what_is_wrong():
     assert_parity(LINEAR, cases=4, lane="cpu-float32")
     with pytest.raises(AssertionError, match=r"wrong\.y.* in cpu-float32") as error:
         assert_parity(WRONG, cases=4, lane="cpu-float32")
-    assert "print(pair.run('p1:wrong:" in str(error.value)
+    assert "print(pair.run('p2:wrong:" in str(error.value)
 
 
 @pytest.mark.parametrize("case", LINEAR.cases(6, seed=0), ids=str)
@@ -82,7 +82,7 @@ def test_a_case_a_test(case):
 def test_cases_have_something_to_judge_and_are_admitted_by_the_lanes_asked_for():
     cases = RMS.cases(40, seed=1)
     assert len(cases) == 40 and all(case.sizes["N"] for case in cases)
-    assert str(cases[0]) == cases[0].id and cases[0].id.startswith("p1:rms_norm:")
+    assert str(cases[0]) == cases[0].id and cases[0].id.startswith("p2:rms_norm:")
     assert any(case.scale > 1 for case in cases)
     assert all(case.scale <= 1 for case in RMS.cases(40, seed=1, lane="cpu-bfloat16"))
     assert [str(case) for case in RMS.cases(3)] == [str(case) for case in RMS.cases(5)[:3]]
@@ -108,7 +108,7 @@ def test_what_is_no_pair_is_refused(arguments):
 @pytest.mark.parametrize("call", [
     lambda: RMS.cases(0), lambda: RMS.cases(3, seed=-1), lambda: RMS.cases(3, lane="gpu"), lambda: RMS.run("x"),
     lambda: replace(RMS, ranges={"N": (0,)}).cases(1), lambda: assert_parity(RMS, cases=0),
-    lambda: replay("p1:x", pairs=3),
+    lambda: replay("p2:x", pairs=3),
 ])
 def test_arguments_that_mean_nothing_are_refused(call):
     with pytest.raises(UsageError):

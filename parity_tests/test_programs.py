@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from parity import engine
-from parity.cases.case import draw, parse
+from parity.cases.case import parse
+from parity.cases.drawing import draw
 from parity.catalogue import CATALOGUE
 from parity.judge.lanes import LANES
 from parity.promises import standard

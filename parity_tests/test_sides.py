@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from parity import check
-from parity.cases.case import draw
+from parity.cases.drawing import draw
 from parity.engine import run_case
 from parity.judge.lanes import LANES
 from parity.spec.arrays import ids, mask

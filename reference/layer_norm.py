@@ -46,6 +46,7 @@ class LayerNorm(Layer):
         """
         gamma, beta = self.params
         check("LayerNorm.forward", gamma=(gamma, "D"), x=(x, "... D"))
+        x = x.copy()  # in C order: only along memory does NumPy add up pairwise, and errs little
         centred = x - x.mean(axis=-1, keepdims=True)
         std = np.sqrt((centred * centred).mean(axis=-1, keepdims=True) + float(self.eps))
         normalised = centred / std

@@ -2,13 +2,20 @@
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ._checks import check, check_sizes
 from ._twin import Slot, Twin
 
 
+HALF = (torch.bfloat16, torch.float16)
+
+
 class LayerNorm(Twin, nn.LayerNorm):
-    """y = gamma (x - mean) / sqrt(var + eps) + beta over the last axis: an ``nn.LayerNorm``.
+    """y = gamma (x - mean) / sqrt(var + eps) + beta over the last axis: an ``nn.LayerNorm``, with more digits.
+
+    Torch's kernels differentiate with digits lost where the mean is far from zero, and on the CPU add up the gradients
+    of gamma and beta in half precision: the mean is taken off first, and half precision computes in float32.
 
     Source: Ba, Kiros, Hinton, Layer Normalization, 2016.
 
@@ -52,4 +59,7 @@ class LayerNorm(Twin, nn.LayerNorm):
             ValueError: its last axis does not fit the weights.
         """
         check("LayerNorm.forward", weight=(self.weight, "D"), x=(x, "... D"))
-        return super().forward(x)
+        wide = x.float() if x.dtype in HALF else x
+        centred = wide - wide.mean(dim=-1, keepdim=True).detach()  # its gradient is the same, as no shift is seen
+        gamma, beta = self.weight.to(wide.dtype), self.bias.to(wide.dtype)
+        return F.layer_norm(centred, self.normalized_shape, gamma, beta, self.eps).to(self.weight.dtype)

@@ -179,7 +179,7 @@ def _in_numpy(case: Case, data: Data, lane: Lane) -> tuple[Arrays, Arrays, list[
         underflow = 0 if number else lane.flushed
         turns.start(sign)
         with noise(lane.unit_roundoff, f"{case.id} {number}", underflow=underflow, ties=ties,
-                   round=lane.round, accumulator=lane.accumulator, turns=turns):
+                   round=lane.round, accumulator=lane.accumulator, subnormal=lane.subnormal, turns=turns):
             return _plain(run_reference(case, noisy, forced))
 
     return oracle, _plain(reference), turned(copy, turns)

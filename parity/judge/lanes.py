@@ -74,6 +74,11 @@ class Lane:
         return 0.0 if self.torch_dtype == "float16" else self.underflow
 
     @property
+    def subnormal(self) -> float:
+        """Spacing of the smallest numbers of float16, which a mean over many rows comes down to; else 0."""
+        return 2.0**-24 if self.torch_dtype == "float16" else 0.0
+
+    @property
     def round(self) -> Callable[[NDArray[Any]], NDArray[Any]] | None:
         """Function of an array that rounds it to this lane's format; None where NumPy computes in it."""
         return ROUND.get(self.torch_dtype)
@@ -82,6 +87,11 @@ class Lane:
     def accumulator(self) -> float:
         """Unit roundoff in which products and sums add up, where that is finer; else 0."""
         return ROUNDOFF["float32"] if self.round else 0.0
+
+    @property
+    def deal(self) -> int:
+        """Which of the cases of a number this lane runs, see ``draw``: lanes of one dtype run the same ones."""
+        return list(ROUNDOFF).index(self.torch_dtype)
 
     def admits(self, case: "Case") -> bool:
         """Whether the case lies within what this lane can tell: u max|logit| stays below 1/8."""

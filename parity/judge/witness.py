@@ -143,7 +143,9 @@ class Differentiator:
     def _direction(self, vectors: Arrays) -> tuple[float, float, float]:
         if self.dtype.kind == "c":
             moved = {n: self.point[n] + 1j * IMAGINARY * v for n, v in vectors.items()}
-            value, error, gap = float(self._loss(self._cast(np.complex128) | moved).imag / IMAGINARY), 0.0, 0.0
+            terms = self._terms(self._outputs(self._cast(np.complex128) | moved))
+            rounding = np.finfo(np.float64).eps / 2 * np.sqrt(sum((t.imag**2).sum() for t in terms))
+            value, error, gap = (float(x / IMAGINARY) for x in (sum(t.sum() for t in terms).imag, rounding, 0.0))
         else:
             value, error, gap = self._ridders(vectors, self.dtype)
         for turned, doubt in list(self._at_ties(vectors)):
@@ -297,7 +299,10 @@ class Differentiator:
         return self._weighed(self._outputs(arrays))
 
     def _weighed(self, outputs: Iterable[Any]) -> Any:
-        return sum((c * o).sum() for c, o in zip(self.cotangents, outputs, strict=True))
+        return sum(terms.sum() for terms in self._terms(outputs))
+
+    def _terms(self, outputs: Iterable[Any]) -> list[Any]:
+        return [c * o for c, o in zip(self.cotangents, outputs, strict=True)]
 
     def _ridders(self, vectors: Arrays, dtype: Any) -> tuple[float, float, float]:
         """Derivative, estimated error and gap of the slopes to both sides, by the first steps that converge."""

@@ -171,7 +171,7 @@ def _names(count: int) -> tuple[str, ...]:
 
 def _first(spec: Pair) -> tuple[Case, Data]:
     """A case with something in it, to find out about a pair by, and its arrays."""
-    from ..cases.case import draw
+    from ..cases.drawing import draw
 
     case = next((c for c in (draw(spec, 0, i) for i in range(50)) if not c.degenerate), None) or draw(spec, 0, 0)
     return case, case.bare()

@@ -251,7 +251,7 @@ class Pair(Spec):
         Raises:
             UsageError: a wrong argument, or there are no such cases.
         """
-        from ..cases.case import draw
+        from ..cases.drawing import draw
         from ..judge.lanes import LANES, select
 
         count, seed = whole("cases", count, 1), whole("seed", seed, 0)

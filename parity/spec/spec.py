@@ -28,7 +28,7 @@ class Spec:
         params: each parameter, in order; for models, none.
         size_arguments: for models, the axis letters of the constructor's size arguments.
         sizes: functions of a dict of sizes and options by name, for axis letters whose size follows from others'.
-        ranges: for some axis letters, the sizes among which a case draws.
+        ranges: for some axis letters, the sizes among which a case draws: these alone, or, of a ``range``, those in it.
         where: function of that dict; sizes and options for which it is false are drawn again.
         scales: of the values, among which a case draws; None for all.
         labels: integer inputs that are labels, each with the dotted attribute that holds the one that is ignored.
@@ -39,7 +39,9 @@ class Spec:
         time: the axis along which a stateful layer's sequence may be cut.
         patterns: edge patterns that matter to this layer, beside those of every layer.
         extreme: size of the values in the pattern ``extreme``.
-        recurrent: parameters that multiply the state at every step.
+        recurrent: parameters that multiply the state at every step, or one another.
+        steps: axis letters along which the reference takes one step after the other in Python; None for T and U
+            where something is recurrent.
         gates: letters of the gates packed along the last axis of the parameters, in order.
         variants: other functions it is easily taken for: a class with the same constructor, by words.
         relations: by axis letter, names in ``promises.relations``: how results of a case grown along it, or in another
@@ -69,6 +71,7 @@ class Spec:
     patterns: tuple[str, ...] = ()
     extreme: float = 1e4
     recurrent: tuple[str, ...] = ()
+    steps: str | None = None
     gates: str = ""
     variants: dict[str, Any] = field(default_factory=dict)
     relations: dict[str, str] = field(default_factory=dict)
@@ -120,6 +123,11 @@ class Spec:
     def drawn(self) -> dict[str, str]:
         """Inputs that another's layer may draw for itself, each with the output that tells what was drawn."""
         return {name: a.drawn for name, a in self.inputs.items() if a.drawn}
+
+    @property
+    def loops(self) -> str:
+        """Axis letters along which time passes in Python."""
+        return self.steps if self.steps is not None else "TU" if self.recurrent else ""
 
     def differentiable(self) -> list[str]:
         """Names of the floating inputs whose gradient is wanted."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..cases.case import draw
+from ..cases.drawing import draw
 from ..judge.budget import measure
 from ..judge.compare import compare, shares, worst
 from ..judge.lanes import LANES
@@ -117,7 +117,7 @@ def lost(catalogue, reason, done, name, seed, index, lane_names):
 
 
 def _drawn(catalogue, name, seed, index, lane):
-    return draw(catalogue[name], seed, index, LANES[lane].admits)
+    return draw(catalogue[name], seed, index, LANES[lane].admits, LANES[lane].deal)
 
 
 def _tried(case, lane):

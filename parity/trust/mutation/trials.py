@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from ... import promises as protocol
-from ...cases.case import Case, Data, draw
+from ...cases.case import Case, Data
+from ...cases.drawing import draw
 from ...catalogue import CATALOGUE
 from ...engine import run_case
 from ...judge.budget import Yardstick, measure

@@ -1,0 +1,218 @@
+"""Which cases a run draws: strata, so that how far it looks is known before it runs.
+
+The number of a case says its stratum: ``short`` ones are small on every axis, ``long`` ones large on one, walking
+through every threshold of every axis, at one below, at it and at one above; one of them has the sizes of real use;
+``degenerate`` ones are empty, of one entry, or of values whose gradient may honestly vanish. Dtypes are dealt
+different cases, so that one run walks further than any of its lanes.
+"""
+
+import hashlib
+import itertools
+import math
+from functools import lru_cache
+
+import numpy as np
+
+from ..errors import UsageError
+from ..spec.span import Span
+from .case import (
+    ARRANGED,
+    DEGENERATE,
+    GENERAL,
+    MOST_WORK,
+    SCALES,
+    STEP,
+    UNSCALED,
+    Case,
+    admitted,
+    choices,
+    derived,
+    least,
+    permitted,
+)
+
+CASES = 40  # of a layer in a lane, in a run that is told no number
+DEALS = 4  # dtypes that are dealt different cases, the half precisions last
+ROUND = ("short", "long", "long", "long", "degenerate", "long", "long", "long")  # the strata of successive cases, again and again
+
+SHORT = (2, 3, 4, 5, 7)
+TINY = (1, *SHORT)
+BATCHES = (0, 1, 1, 2, 3, 5, 8)  # of degenerate cases
+BESIDE, LEAST = (3, 4), (2,)  # the other axes of a long case, and of the longest
+LONGEST = 1000
+THRESHOLDS = (8, 16, 32, 64, 128, 256, 512, 1024)
+COUNTED = (1 << 15, 1 << 16)  # further ones of an axis that counts ids
+LEADING = 3  # axes that ``...`` stands for at most
+REAL = {"N": 128, "T": 29, "U": 11, "V": 59, "D": 16, "H": 256, "K": 64, "M": 128, "...": (4, 32)}
+TIME = {"T": 128}  # and time steps alone, whatever they cost
+OTHER = 16  # the size in real use of an axis of another letter
+ORDINARY = ("normal",) * 4 + tuple(p for p in GENERAL if p not in DEGENERATE)
+ODD = ("normal",) * 4 + GENERAL
+PLAIN = (0.1, 1.0)  # scales between which a case is ordinary
+SATURATING = 8.0  # size of a sum of products at which a gate or a softmax knows but one answer
+
+LOOP = 1 << 19  # what a time step costs where the reference takes it in Python, in multiplications
+DEAR = 20_000_000  # multiplications past which a long case is left to runs of more than CASES
+ATTEMPTS = 1000  # at drawing sizes that meet what a layer asks of them
+PATIENCE = 100  # at drawing one of the stratum too
+COUPLED = 10  # from then on one more axis is drawn as long as the long one
+
+
+def stratum(index):
+    """The stratum of the case of that number."""
+    return ROUND[index % len(ROUND)]
+
+
+def draw(spec, seed, index, admits=lambda case: True, deal=0):
+    """The ``index``-th case of a layer under a seed.
+
+    Args:
+        spec: the layer.
+        seed, index: whole numbers.
+        admits: function of a case; one for which it is false is drawn again.
+        deal: which of the ``DEALS`` cases of that number, as the dtypes of a run are dealt them.
+
+    Raises:
+        UsageError: no sizes and options meet what the layer asks of them.
+    """
+    digest = hashlib.blake2s(f"{seed} {spec.name} {index} {deal}".encode(), digest_size=16).digest()
+    rng = np.random.Generator(np.random.PCG64(int.from_bytes(digest, "little")))
+    kind, wanted = stratum(index), {}
+    if kind == "long":
+        wanted = _long(spec, index, deal)
+    for attempt in range(ATTEMPTS):
+        case = _drawn(spec, rng, kind, wanted, attempt)
+        fits = case.degenerate == (kind == "degenerate")
+        if admitted(spec, case.sizes, case.options) and admits(case) and (fits or attempt >= PATIENCE):
+            return case
+    raise UsageError(f"{spec.name}: of {ATTEMPTS} draws of sizes and options none is one that `where` admits, "
+                     f"the last {case.sizes | case.options}")
+
+
+def _drawn(spec, rng, kind, wanted, attempt):
+    def pick(values):
+        return values[rng.integers(len(values))]
+
+    degenerate = kind == "degenerate"
+    if len(wanted) == 1 and max(_longest(size) for size in wanted.values()) >= LONGEST:
+        kind = "longest"
+    sizes = {letter: wanted[letter] if letter in wanted else pick(_beside(spec, letter, kind))
+             for letter in spec.letters if letter != "..."}
+    if wanted and attempt >= COUPLED:  # it may ask of another axis that it be as long
+        sizes |= {pick(tuple(sizes)): size for size in wanted.values() if not isinstance(size, tuple)} | {
+            letter: size for letter, size in wanted.items() if letter != "..."}
+    if "..." in spec.letters:
+        sizes["..."] = _leading(spec, pick, degenerate, wanted.get("..."))
+    pattern = pick((*(ODD if degenerate else ORDINARY),
+                    *(p for p in spec.patterns if degenerate or p not in DEGENERATE)))
+    scales = spec.scales or SCALES
+    if not degenerate:
+        plain = sorted(s for s in scales if PLAIN[0] <= s <= PLAIN[1])
+        most = max(_longest(size) for size in sizes.values())
+        scales = [s for s in plain if s * s * math.sqrt(most) <= SATURATING] or plain[:1] or scales
+    scale = 1.0 if pattern in UNSCALED else pick(scales)
+    options = {}
+    for name in choices(spec):
+        values = permitted(spec, name, sizes, pattern, options)
+        options[name] = values.draw(rng) if isinstance(values, Span) else pick(values)
+    return Case(spec, derived(spec, sizes, options), pattern, scale, pick(ARRANGED), options,
+                int(rng.integers(1 << 32)))
+
+
+def _beside(spec, letter, kind):
+    """The sizes among which an axis is drawn whose size the stratum leaves open."""
+    usual = {"short": SHORT, "long": BESIDE, "longest": LEAST,
+             "degenerate": BATCHES if letter == "N" else TINY}[kind]
+    asked = spec.ranges.get(letter)
+    if asked is None:
+        return usual
+    if not isinstance(asked, range):  # these and no others
+        return asked
+    return [size for size in usual if size in asked] or asked
+
+
+def _leading(spec, pick, degenerate, wanted):
+    if wanted is not None:
+        return wanted
+    if "..." in spec.ranges:
+        return pick(spec.ranges["..."])
+    return tuple(pick((0, 1, 2, 3) if degenerate else (2, 3)) for _ in range(pick(range(LEADING + 1))))
+
+
+def _long(spec, index, deal):
+    """The sizes that the stratum fixes: those of real use, or one large one.
+
+    The wider dtypes walk the list from its end, where the largest are, the half precisions from its front: together
+    they come to all of it.
+    """
+    turns, place = divmod(index, len(ROUND))
+    number = turns * ROUND.count("long") + ROUND[:place].count("long")
+    block, first = divmod(index, CASES)
+    late = dear(spec)
+    if block and late and first == ROUND.index("long"):  # one in each further CASES, for they take long
+        return late[((block - 1) * DEALS + deal) % len(late)]
+    cheap = crossings(spec)
+    walk = [*cheap[:-1], real(spec), cheap[-1]]
+    half, side = divmod(deal, 2)
+    position = 2 * number + side
+    return walk[(position if half else -1 - position) % len(walk)]
+
+
+def real(spec):
+    """The sizes of real use, of the axes whose size is free."""
+    found = {}
+    for letter in spec.letters:
+        size, asked = REAL.get(letter, OTHER), spec.ranges.get(letter)
+        if asked is not None and size not in asked:
+            size = max([s for s in asked if letter == "..." or s <= size], default=min(asked))
+        found[letter] = size
+    return found
+
+
+def crossings(spec):
+    """What the long cases of every run walk through: dicts of one axis and its size, the axes taking turns."""
+    return _crossings(spec)[0]
+
+
+def dear(spec):
+    """What only runs of more than ``CASES`` come to, for the work that it costs."""
+    return _crossings(spec)[1]
+
+
+@lru_cache(maxsize=1024)
+def _crossings(spec):
+    lines = [[(letter, three) for three in past(spec, letter)] for letter in spec.letters]
+    cheap, late = [], []
+    for places in itertools.zip_longest(*lines):
+        for letter, three in filter(None, places):
+            cost = _cost(spec, {letter: three[-1]})
+            if cost <= MOST_WORK:
+                (cheap if cost <= DEAR else late).extend({letter: size} for size in three)
+    extra = [{letter: size} for letter, size in TIME.items() if {letter: size} in late]
+    return tuple(cheap + extra) or ({},), tuple(sizes for sizes in late if sizes not in extra)
+
+
+def past(spec, letter):
+    """Of each threshold that an axis may have, small ones first, the sizes just below, at and just above it."""
+    asked = spec.ranges.get(letter)
+    points = THRESHOLDS + (COUNTED if letter in spec.bounds.values() else ())
+    threes = [tuple(point + by for by in (-1, 0, 1) if asked is None or point + by in asked) for point in points]
+    if letter == "...":
+        threes = [] if asked is not None else [tuple((3,) * (i % LEADING) + (size,) for size in three)
+                                               for i, three in enumerate(threes)]
+    return [three for three in threes if three]
+
+
+def _longest(size):
+    return max(size, default=0) if isinstance(size, tuple) else size
+
+
+def _cost(spec, sizes):
+    """The work of a long case, in multiplications."""
+    small = max(LEAST if max(map(_longest, sizes.values())) >= LONGEST else BESIDE)
+    options, filled = {}, {letter: sizes.get(letter, (small,) if letter == "..." else
+                                             max(small, least(spec, letter))) for letter in spec.letters}
+    for name in choices(spec):
+        options[name] = permitted(spec, name, filled, "normal", options)[0]
+    case = Case(spec, derived(spec, filled, options), "normal", 1.0, "C", options, 0)
+    return case.work + sum((LOOP * (axis in spec.loops) - STEP) * filled.get(axis, 0) for axis in "TU")
