@@ -7,7 +7,6 @@ from torch.nn import functional as F
 from ._checks import check, check_sizes
 from ._twin import Slot, Twin
 
-
 HALF = (torch.bfloat16, torch.float16)
 
 

@@ -33,7 +33,8 @@ from .case import (
 
 CASES = 40  # of a layer in a lane, in a run that is told no number
 DEALS = 4  # dtypes that are dealt different cases, the half precisions last
-ROUND = ("short", "long", "long", "long", "degenerate", "long", "long", "long")  # the strata of successive cases, again and again
+# the strata of successive cases, again and again
+ROUND = ("short", "long", "long", "long", "degenerate", "long", "long", "long")
 
 SHORT = (2, 3, 4, 5, 7)
 TINY = (1, *SHORT)

@@ -124,6 +124,10 @@ def _differentiated(case: Case, lane: Lane, yardstick: Yardstick) -> Yardstick:
             continue
         spread = [found.oracle[quantity] + found.projected(move)[quantity] for move in moves]
         near = allowance(found.oracle[quantity], spread, lane)
+        if quantity in directions and quantity in plain:  # along them each entry rounds, and not only their sum
+            each = directions[quantity] * np.asarray(plain[quantity], np.float64)
+            rounded = np.sqrt((each * each).sum(axis=tuple(range(1, each.ndim))))
+            near = near + FACTOR * lane.unit_roundoff * rounded
         far = DOUBT * np.abs(errors[name]) + KINK * numerical.gaps[name]
         found.budget[quantity] = near + far
         if lane.dtype == "float64":  # and so is the derivative, which is no wider
