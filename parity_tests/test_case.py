@@ -98,6 +98,16 @@ def test_a_default_run_walks_through_every_size_that_it_declares(spec):
         assert case.degenerate == (stratum(index) == "degenerate")
 
 
+@pytest.mark.parametrize("spec", CATALOGUE.values(), ids=CATALOGUE)
+def test_the_reach_that_is_shown_is_what_is_drawn(spec):
+    largest = {}
+    for case in (case for hand in dealt(spec) for case in hand):
+        for letter in spec.letters:
+            size = case.sizes[letter]
+            largest[letter] = max(largest.get(letter, 0), max(size, default=0) if letter == "..." else size)
+    assert all(largest[letter] >= size for letter, size in drawing.reach(spec)[0].items())
+
+
 @pytest.mark.parametrize("name", ["TimeLSTM", "AttentionSeq2seq", "MultiHeadAttention"])
 def test_a_longer_run_walks_through_the_dear_sizes_too(name):
     spec = CATALOGUE[name]

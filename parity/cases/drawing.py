@@ -180,6 +180,18 @@ def dear(spec):
     return _crossings(spec)[1]
 
 
+def reach(spec):
+    """By axis, the largest size that a default run comes to, and the one that only longer runs come to."""
+    found = []
+    for some in ((*crossings(spec), real(spec)), dear(spec)):
+        largest = {}
+        for letter, size in (pair for sizes in some for pair in sizes.items()):
+            largest[letter] = max(largest.get(letter, 0), _longest(size))
+        found.append(largest)
+    now, later = found
+    return now, {letter: size for letter, size in later.items() if size > now.get(letter, 0)}
+
+
 @lru_cache(maxsize=1024)
 def _crossings(spec):
     lines = [[(letter, three) for three in past(spec, letter)] for letter in spec.letters]
