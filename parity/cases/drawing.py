@@ -1,6 +1,6 @@
 """Which cases a run draws: strata, so that how far it looks is known before it runs.
 
-The number of a case says its stratum: ``short`` ones are small on every axis, ``long`` ones large on one, walking
+The number of a case says its stratum: ``short`` ones are small on every axis, ``long`` ones large on one or two, walking
 through every threshold of every axis, at one below, at it and at one above; one of them has the sizes of real use;
 ``degenerate`` ones are empty, of one entry, or of values whose gradient may honestly vanish. Dtypes are dealt
 different cases, so that one run walks further than any of its lanes.
@@ -31,15 +31,15 @@ from .case import (
     permitted,
 )
 
-CASES = 40  # of a layer in a lane, in a run that is told no number
+CASES = 24  # of a layer in a lane, in a run that is told no number
 DEALS = 4  # dtypes that are dealt different cases, the half precisions last
 # the strata of successive cases, again and again
-ROUND = ("short", "long", "long", "long", "degenerate", "long", "long", "long")
+ROUND = ("short", "long", "long", "degenerate", "long", "long")
 
 SHORT = (2, 3, 4, 5, 7)
 TINY = (1, *SHORT)
 BATCHES = (0, 1, 1, 2, 3, 5, 8)  # of degenerate cases
-BESIDE, LEAST = (3, 4), (2,)  # the other axes of a long case, and of the longest
+BESIDE, LEAST = (2, 3), (2,)  # the other axes of a long case, and of the longest
 LONGEST = 1000
 THRESHOLDS = (8, 16, 32, 64, 128, 256, 512, 1024)
 COUNTED = (1 << 15, 1 << 16)  # further ones of an axis that counts ids
@@ -56,7 +56,7 @@ LOOP = 1 << 19  # what a time step costs where the reference takes it in Python,
 DEAR = 20_000_000  # multiplications past which a long case is left to runs of more than CASES
 ATTEMPTS = 1000  # at drawing sizes that meet what a layer asks of them
 PATIENCE = 100  # at drawing one of the stratum too
-COUPLED = 10  # from then on one more axis is drawn as long as the long one
+COUPLED = 10  # refusals from which on one more axis is drawn as long as the long one
 
 
 def stratum(index):
@@ -78,28 +78,33 @@ def draw(spec, seed, index, admits=lambda case: True, deal=0):
     """
     digest = hashlib.blake2s(f"{seed} {spec.name} {index} {deal}".encode(), digest_size=16).digest()
     rng = np.random.Generator(np.random.PCG64(int.from_bytes(digest, "little")))
-    kind, wanted = stratum(index), {}
+    kind, wanted, most = stratum(index), {}, MOST_WORK
     if kind == "long":
         wanted = _long(spec, index, deal)
+        most = max(DEAR, _cost(spec, wanted))  # an option may make more of the same sizes
+    refused = 0
     for attempt in range(ATTEMPTS):
-        case = _drawn(spec, rng, kind, wanted, attempt)
-        fits = case.degenerate == (kind == "degenerate")
-        if admitted(spec, case.sizes, case.options) and admits(case) and (fits or attempt >= PATIENCE):
+        case = _drawn(spec, rng, kind, wanted, coupled=refused >= COUPLED)
+        if not admitted(spec, case.sizes, case.options):
+            refused += 1
+            continue
+        fits = case.degenerate == (kind == "degenerate") and case.work <= most
+        if admits(case) and (fits or attempt >= PATIENCE):
             return case
     raise UsageError(f"{spec.name}: of {ATTEMPTS} draws of sizes and options none is one that `where` admits, "
                      f"the last {case.sizes | case.options}")
 
 
-def _drawn(spec, rng, kind, wanted, attempt):
+def _drawn(spec, rng, kind, wanted, coupled):
     def pick(values):
         return values[rng.integers(len(values))]
 
     degenerate = kind == "degenerate"
-    if len(wanted) == 1 and max(_longest(size) for size in wanted.values()) >= LONGEST:
+    if wanted and _largest(wanted) >= LONGEST:
         kind = "longest"
     sizes = {letter: wanted[letter] if letter in wanted else pick(_beside(spec, letter, kind))
              for letter in spec.letters if letter != "..."}
-    if wanted and attempt >= COUPLED:  # it may ask of another axis that it be as long
+    if wanted and coupled:  # it may ask of another axis that it be as long
         sizes |= {pick(tuple(sizes)): size for size in wanted.values() if not isinstance(size, tuple)} | {
             letter: size for letter, size in wanted.items() if letter != "..."}
     if "..." in spec.letters:
@@ -141,10 +146,10 @@ def _leading(spec, pick, degenerate, wanted):
 
 
 def _long(spec, index, deal):
-    """The sizes that the stratum fixes: those of real use, or one large one.
+    """The sizes that the stratum fixes: those of real use, or one or two large ones.
 
-    The wider dtypes walk the list from its end, where the largest are, the half precisions from its front: together
-    they come to all of it.
+    The wider dtypes walk the list from its end, where the dearest are, the half precisions from its front, and no
+    further than its middle: together they come to all of it.
     """
     turns, place = divmod(index, len(ROUND))
     number = turns * ROUND.count("long") + ROUND[:place].count("long")
@@ -152,11 +157,12 @@ def _long(spec, index, deal):
     late = dear(spec)
     if block and late and first == ROUND.index("long"):  # one in each further CASES, for they take long
         return late[((block - 1) * DEALS + deal) % len(late)]
-    cheap = crossings(spec)
-    walk = [*cheap[:-1], real(spec), cheap[-1]]
+    walk = walked(spec)
     half, side = divmod(deal, 2)
     position = 2 * number + side
-    return walk[(position if half else -1 - position) % len(walk)]
+    if half:
+        return walk[position % (len(walk) if block else -(-len(walk) // 2))]
+    return walk[-1 - position % len(walk)]
 
 
 def real(spec):
@@ -173,6 +179,23 @@ def real(spec):
 def crossings(spec):
     """What the long cases of every run walk through: dicts of one axis and its size, the axes taking turns."""
     return _crossings(spec)[0]
+
+
+@lru_cache(maxsize=1024)
+def walked(spec):
+    """The sizes that the long cases of a run fix: those of real use, and the crossings, a large and a small one at once.
+
+    Ordered by what they cost, more or less; half as many cases do as there are crossings.
+    """
+    left, found = sorted(crossings(spec), key=lambda sizes: _cost(spec, sizes)), []
+    while left:
+        long = left.pop()
+        other = next((small for small in left if small.keys() != long.keys()), None)
+        if other is not None and _cost(spec, long | other) <= DEAR:
+            left.remove(other)
+            long |= other
+        found.append(long)
+    return *reversed(found[1:]), real(spec), found[0]
 
 
 def dear(spec):
@@ -220,9 +243,13 @@ def _longest(size):
     return max(size, default=0) if isinstance(size, tuple) else size
 
 
+def _largest(sizes):
+    return max(map(_longest, sizes.values()), default=0)
+
+
 def _cost(spec, sizes):
     """The work of a long case, in multiplications."""
-    small = max(LEAST if max(map(_longest, sizes.values())) >= LONGEST else BESIDE)
+    small = max(LEAST if _largest(sizes) >= LONGEST else BESIDE)
     options, filled = {}, {letter: sizes.get(letter, (small,) if letter == "..." else
                                              max(small, least(spec, letter))) for letter in spec.letters}
     for name in choices(spec):

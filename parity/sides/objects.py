@@ -106,6 +106,22 @@ def _places(spec: Any) -> Mapping[str, str]:
     return getattr(spec.port_class, "states", {}) if "stateful" in spec.options else {}
 
 
+class Unshared(np.ndarray[Any, Any]):
+    """An array whose product with itself is taken as that of two: NumPy has another routine for it, which rounds otherwise.
+
+    (``matmul`` of an array with its own transpose is BLAS's ``syrk``, and not ``gemm``.)
+    """
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, out: Any = None, **rest: Any) -> Any:
+        raw = [np.asarray(x) if isinstance(x, Unshared) else x for x in inputs]
+        if ufunc is np.matmul and np.may_share_memory(raw[0], raw[1]):
+            raw[1] = raw[1].copy(order="K")
+        if out is not None:
+            rest["out"] = tuple(np.asarray(o) if isinstance(o, Unshared) else o for o in out)
+        result = getattr(ufunc, method)(*raw, **rest)
+        return result.view(Unshared) if isinstance(result, np.ndarray) else result
+
+
 class NumpyObject:
     """A layer of the textbook protocol.
 
@@ -152,6 +168,11 @@ class NumpyObject:
     @staticmethod
     def given(array: np.ndarray[Any, Any], lane: Any, dtype: str) -> Any:
         return array
+
+    @staticmethod
+    def unshared(value: Any) -> Any:
+        """The same numbers, which round as those of an array that stands for one argument alone."""
+        return value.view(Unshared)
 
     @staticmethod
     def spoil(value: Any) -> None:
@@ -322,6 +343,10 @@ class TorchObject:
 
         tensor = torch.from_numpy(np.array(array)).to(lane.device)
         return in_layout(tensor.to(getattr(torch, dtype)) if array.dtype.kind == "f" else tensor, array)
+
+    @staticmethod
+    def unshared(value: Any) -> Any:
+        return value
 
     @staticmethod
     def spoil(value: Any) -> None:
