@@ -57,4 +57,4 @@ def test_errors_planted_in_pairs_are_counted_by_lane(tmp_path, capsys):
     figures = json.loads(file.read_text())
     assert figures["cases"] == 32 and not figures["alarms"] and set(figures["layers"]) == {
         "rms_norm_numpy", "silu_numpy", "softmax_numpy", "linear_numpy"}
-    assert figures["lanes"]["cpu-float32"]["found"]["0.1 %"] == 1 > figures["lanes"]["cpu-bfloat16"]["found"]["1 %"]
+    assert figures["lanes"]["cpu-float32"]["found"]["0.1 %"] > 0.75 > figures["lanes"]["cpu-bfloat16"]["found"]["1 %"]

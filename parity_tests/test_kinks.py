@@ -194,7 +194,7 @@ def test_what_noise_might_turn_is_allowed_for_whatever_its_copies_did():
                 {"x": "N D", "W": "D H"}, backward=lambda dy, c: ((dy * c[2]) @ c[1].T, c[0].T @ (dy * c[2])),
                 ranges={"N": (4,), "D": (8,), "H": (16,)}, scales=(1.0,), patterns=())
     lane, turned, alone = LANES["cpu-bfloat16"], 0, 0
-    for index in range(12):
+    for index in range(24):
         case = draw(pair, 0, index, lambda case: case.pattern == "normal")
         yardstick = measure(case, lane)
         y = case.data(lane.narrow).inputs["x"].astype(np.float64) @ case.data(lane.narrow).inputs["W"]

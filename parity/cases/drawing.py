@@ -81,7 +81,7 @@ def draw(spec, seed, index, admits=lambda case: True, deal=0):
     kind, wanted, most = stratum(index), {}, MOST_WORK
     if kind == "long":
         wanted = _long(spec, index, deal)
-        most = max(DEAR, _cost(spec, wanted))  # an option may make more of the same sizes
+        most = max(DEAR, _plainest(spec, wanted).work)  # an option may make more of the same sizes
     refused = 0
     for attempt in range(ATTEMPTS):
         case = _drawn(spec, rng, kind, wanted, coupled=refused >= COUPLED)
@@ -190,8 +190,8 @@ def walked(spec):
     left, found = sorted(crossings(spec), key=lambda sizes: _cost(spec, sizes)), []
     while left:
         long = left.pop()
-        other = next((small for small in left if small.keys() != long.keys()), None)
-        if other is not None and _cost(spec, long | other) <= DEAR:
+        other = next((small for small in left if small.keys() != long.keys() and _possible(spec, long | small)), {})
+        if other and _cost(spec, long | other) <= 2 * DEAR:
             left.remove(other)
             long |= other
         found.append(long)
@@ -249,10 +249,21 @@ def _largest(sizes):
 
 def _cost(spec, sizes):
     """The work of a long case, in multiplications."""
-    small = max(LEAST if _largest(sizes) >= LONGEST else BESIDE)
+    case = _plainest(spec, sizes)
+    return case.work + sum((LOOP * (axis in spec.loops) - STEP) * case.sizes.get(axis, 0) for axis in "TU")
+
+
+def _plainest(spec, sizes, other=None):
+    """A long case with the first of all options, its other axes as long as they are drawn, or of another size."""
+    small = other or max(LEAST if _largest(sizes) >= LONGEST else BESIDE)
     options, filled = {}, {letter: sizes.get(letter, (small,) if letter == "..." else
                                              max(small, least(spec, letter))) for letter in spec.letters}
     for name in choices(spec):
         options[name] = permitted(spec, name, filled, "normal", options)[0]
-    case = Case(spec, derived(spec, filled, options), "normal", 1.0, "C", options, 0)
-    return case.work + sum((LOOP * (axis in spec.loops) - STEP) * filled.get(axis, 0) for axis in "TU")
+    return Case(spec, derived(spec, filled, options), "normal", 1.0, "C", options, 0)
+
+
+def _possible(spec, sizes):
+    """Whether a layer admits these sizes, its other axes being short or as long as the longest."""
+    return any(admitted(spec, case.sizes, case.options)
+               for case in (_plainest(spec, sizes), _plainest(spec, sizes, _largest(sizes))))
