@@ -181,7 +181,7 @@ def check(layer: Layers = "*", lane: str = "*", *, catalogue: Catalogue | str | 
         layer: a ``Pair``, several, or a glob over the names of the catalogue.
         catalogue: a ``Catalogue``, or the path of a Python file with pairs; by default this project's own layers.
         lane: glob over the names of the lanes.
-        cases: number of cases per layer and lane; by default 40.
+        cases: number of cases per layer and lane; by default 24.
         minutes: draw cases for so long instead.
         only: pairs (case id, name of a lane) to run instead of drawing; of those, what the globs select.
         seed: from which all cases follow.

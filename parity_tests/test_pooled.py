@@ -34,7 +34,7 @@ WRONG = {
 @pytest.mark.parametrize("kind", [linear, silu], ids=lambda kind: kind.__name__)
 @pytest.mark.parametrize("change, lane", WRONG.values(), ids=WRONG)
 def test_what_leans_to_one_side_is_found(kind, change, lane):
-    """In 60 cases, as many as ``parity check`` runs by default; 250 of a single operation in half precision."""
+    """In 60 cases; 250 of a single operation in half precision."""
     report = check(kind(change), lane, cases=250 if kind is silu and lane == "cpu-bfloat16" else 60)
     found = [f for f in report.findings if f.check == "leaning"] or report.findings
     assert found and {f.layer for f in found} == {kind.__name__} and {f.lane for f in found} == {lane}

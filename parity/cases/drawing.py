@@ -1,8 +1,8 @@
 """Which cases a run draws: strata, so that how far it looks is known before it runs.
 
-The number of a case says its stratum: ``short`` ones are small on every axis, ``long`` ones large on one or two, walking
-through every threshold of every axis, at one below, at it and at one above; one of them has the sizes of real use;
-``degenerate`` ones are empty, of one entry, or of values whose gradient may honestly vanish. Dtypes are dealt
+The number of a case says its stratum: ``short`` ones are small on every axis, ``long`` ones large on one or two,
+walking through every threshold of every axis, at one below, at it and at one above; one of them has the sizes of real
+use; ``degenerate`` ones are empty, of one entry, or of values whose gradient may honestly vanish. Dtypes are dealt
 different cases, so that one run walks further than any of its lanes.
 """
 
@@ -183,7 +183,7 @@ def crossings(spec):
 
 @lru_cache(maxsize=1024)
 def walked(spec):
-    """The sizes that the long cases of a run fix: those of real use, and the crossings, a large and a small one at once.
+    """What the long cases of a run fix: the sizes of real use, and the crossings, a large and a small one together.
 
     Ordered by what they cost, more or less; half as many cases do as there are crossings.
     """

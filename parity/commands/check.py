@@ -17,7 +17,7 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--layer", default="*", metavar="GLOB", help="layers to check, such as 'Time*' (all)")
     parser.add_argument("--lane", default="*", metavar="GLOB", help="lanes to run in, such as 'cpu-*' (all)")
     amount = parser.add_mutually_exclusive_group()
-    amount.add_argument("--cases", type=int, metavar="N", help="cases per layer and lane (40)")
+    amount.add_argument("--cases", type=int, metavar="N", help="cases per layer and lane (24)")
     amount.add_argument("--minutes", type=float, metavar="M", help="draw cases for so long instead")
     amount.add_argument("--last-failed", action="store_true", help="run the cases that failed last time, here")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="from which all cases follow (0)")

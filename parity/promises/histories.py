@@ -346,7 +346,7 @@ class Player:
             self.after = after
 
     def _squared(self, call: "Called") -> bool:
-        """Whether the bits differ by NumPy's own product of an array by itself alone; they are expected from then on."""
+        """Whether only NumPy's product of an array by itself makes the bits differ; they are expected from then on."""
         if not call.given.alias or self.stateful:
             return False
         one, plain = (self.fresh(call.given, call.begun, lay=lay) for lay in (lambda a: a, self.object.unshared))

@@ -107,9 +107,10 @@ def _places(spec: Any) -> Mapping[str, str]:
 
 
 class Unshared(np.ndarray[Any, Any]):
-    """An array whose product with itself is taken as that of two: NumPy has another routine for it, which rounds otherwise.
+    """An array whose product with itself is taken as that of two.
 
-    (``matmul`` of an array with its own transpose is BLAS's ``syrk``, and not ``gemm``.)
+    NumPy has another routine for it, which rounds otherwise: ``matmul`` of an array with its own transpose is BLAS's
+    ``syrk``, and not ``gemm``.
     """
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, out: Any = None, **rest: Any) -> Any:
