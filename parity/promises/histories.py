@@ -3,9 +3,9 @@
 A program is a list of steps, each a name in ``STEPS`` and a number from which all that it chooses follows; 0 chooses
 the plainest. Around every call stands a snapshot: inputs, weights, buffers, random states, the settings of NumPy and
 torch, and all that was returned before or could be read off the object, lists of arrays included; nothing of it changes
-that should not. All arrays are in C order: another order of the same numbers rounds in another, and is held to a budget,
-as cases do. Where one array stands for two arguments, NumPy takes another product, whose bits are those of a fresh
-object that is given one array too; and that, with the usual product, says what one that is given two says.
+that should not. All arrays are in C order: another order of the same numbers rounds in another, and is held to a
+budget, as cases do. Where one array stands for two arguments, NumPy takes another product, whose bits are those of a
+fresh object that is given one array too; and that, with the usual product, says what one that is given two says.
 """
 
 import hashlib
