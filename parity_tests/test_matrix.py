@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from parity.cases.drawing import draw
+from parity.cases.drawing import DEALS, draw
 from parity.catalogue import CATALOGUE
 from parity.engine import run_case
 from parity.judge.lanes import LANES
@@ -24,9 +24,10 @@ def able(lane):
 
 @pytest.mark.parametrize(("spec", "lane"), MATRIX)
 def test_drawn(spec, lane):
+    """The shorter of the long sizes, which are dealt to half precision: the longest are a whole run's."""
     lanes = able(lane)
     for index in range(12):
-        (outcome,) = run_case(draw(spec, 20, index, lane.admits), lanes)
+        (outcome,) = run_case(draw(spec, 20, index, lane.admits, deal=DEALS - 1), lanes)
         assert not outcome.findings, "\n".join(map(str, outcome.findings))
 
 
