@@ -13,7 +13,7 @@ from . import common
 from .both import BOTH
 from .common import SIZES, standard
 from .long_runs import check_clipping, check_closed_form, check_long_run, check_many
-from .optimizers import check_clip_port, check_kept_moments, check_optimizer, check_refusals
+from .optimizers import check_clip_port, check_kept_moments, check_optimizer, check_refusals, check_schedule
 from .port import PORT
 from .reference import REFERENCE
 
@@ -25,7 +25,7 @@ Own = dict[str, Callable[[Spec], None]]
 _PROMISES: dict[str, tuple[Shared, Own, Own]] = {
     "textbook": (BOTH, REFERENCE, PORT),
     "optimizer": ({"long run": check_long_run, "closed form": check_closed_form}, {"moments": check_kept_moments},
-                  {"torch optimizer": check_optimizer, "refusals": check_refusals}),
+                  {"torch optimizer": check_optimizer, "refusals": check_refusals, "schedule": check_schedule}),
     "clip": ({"clipping": check_clipping, "many": check_many}, {}, {"iterables": check_clip_port}),
 }
 CHECKS: dict[str, dict[str, Own]] = {

@@ -169,6 +169,9 @@ def check_generate(side: Side, spec: Spec) -> None:
         assert not floating or str(error).startswith(f"{spec.name}.generate: "), f"{what}: {error} does not say where"
 
 
+FAR = 260
+
+
 def _hold_long(side: Side, spec: Spec, source: str, steps: int = 70) -> None:
     """Far past the length of any answer, and over ties, of which the first is chosen."""
     for rows in (1, 5):
@@ -179,6 +182,12 @@ def _hold_long(side: Side, spec: Spec, source: str, steps: int = 70) -> None:
         score = _score(side, layer, given, ids)
         assert ids.shape == (rows, steps) and np.array_equal(score.argmax(axis=-1), ids), \
             f"of {steps} ids, some are not those of the highest scores"
+        for beam in (1, 2):  # answers of more ids than 8 bits count
+            ids, found = side.call(layer, "generate", given, 1, FAR, beam_width=beam, scores=True)
+            logp = np.take_along_axis(_log(_score(side, layer, given, ids)), ids[:, :, None], 2)
+            expected = logp.sum(axis=(1, 2)) / FAR
+            assert np.abs(found - expected).max() <= 2.0**-40 * np.abs(expected).max(), \
+                f"of {FAR} ids by a beam of {beam} the scores are {found}, not {expected}"
     for high in ((), (2, 4), (0, 3), tuple(range(SIZES["V"]))):
         params = {name: np.zeros_like(p) for name, p in data.params.items()}
         for p in params.values():

@@ -1,6 +1,6 @@
 """What optimizers and clipping owe their users."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -68,6 +68,42 @@ def check_refusals(spec: Spec) -> None:
     words = "the gradient of parameter 1 of group 0 is torch.sparse_coo"
     assert isinstance(error, RuntimeError) and words in str(error), f"a sparse gradient raises {error!r}"
     assert torch.equal(first, torch.ones(2)), "something moves before a sparse gradient is refused"
+
+
+def check_schedule(spec: Spec) -> None:
+    """A learning rate that a schedule sets, and a state that is loaded, are those of the steps that follow."""
+    import torch
+
+    def moved(changed: float | None = None, stops: bool = False) -> Any:
+        p, q = torch.ones(2, dtype=torch.float64, requires_grad=True), torch.ones(1, dtype=torch.float64,
+                                                                                  requires_grad=True)
+        optimizer = spec.port_class([{"params": [p]}, {"params": [q], "lr": 0.5}], lr=0.125)
+        for step in range(6):
+            if step == 3 and changed is not None:
+                optimizer.param_groups[0]["lr"] = changed
+            if step == 3 and stops:
+                state = optimizer.state_dict()
+                optimizer = spec.port_class([{"params": [p]}, {"params": [q]}], lr=7.0)
+                optimizer.load_state_dict(state)
+            p.grad, q.grad = torch.tensor([1.0, step - 2.5], dtype=torch.float64), torch.full_like(q, step + 1.0)
+            optimizer.step()
+        return torch.cat((p, q)).detach().numpy()
+
+    plain = moved()
+    alone = spec.reference(lr=0.5)
+    alone_q = np.ones(1)
+    for step in range(6):
+        alone.update([alone_q], [np.full(1, step + 1.0)])
+    # six steps, of a dozen roundings each
+    assert np.abs(plain[2:] - alone_q).max() <= 2.0**-44, f"a group of its own: {plain[2:]}, alone {alone_q}"
+    ours, w = spec.reference(lr=0.125), np.ones(2)
+    for step in range(6):
+        if step == 3:
+            ours.lr = 0.25
+        ours.update([w], [np.array([1.0, step - 2.5])])
+    found = moved(changed=0.25)
+    assert np.abs(found[:2] - w).max() <= 2.0**-44, f"a learning rate set between steps: {found[:2]}, not {w}"
+    assert np.array_equal(moved(stops=True), plain), "steps after a state is loaded are others"
 
 
 def check_kept_moments(spec: Spec) -> None:
