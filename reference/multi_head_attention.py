@@ -60,10 +60,10 @@ class MultiHeadAttention(Layer):
         mask = check_masked("MultiHeadAttention.forward", mask, lengths, Wq=(Wq, "D D"), query=(query, "N U D"),
                             key=(key, "N T D"), value=(value, "N T D"))
         key, value = valid(key, mask), valid(value, mask)
-        q = self._split(np.matmul(query, Wq) / (len(Wq) // self.heads) ** 0.5)
-        k, v = self._split(np.matmul(key, Wk)), self._split(np.matmul(value, Wv))
+        q = _split(np.matmul(query, Wq) / (len(Wq) // self.heads) ** 0.5, self.heads)
+        k, v = _split(np.matmul(key, Wk), self.heads), _split(np.matmul(value, Wv), self.heads)
         a = softmax(np.matmul(q, k.swapaxes(-1, -2)), _of_every_query(mask))
-        joined = self._join(np.matmul(a, v))
+        joined = _join(np.matmul(a, v))
         self.attention_weights = a
         self._save(query, key, value, mask, q, k, v, a, joined)
         return np.matmul(joined, Wo)
@@ -84,25 +84,28 @@ class MultiHeadAttention(Layer):
         query, key, value, mask, q, k, v, a, joined = self._saved()
         self._check_cotangents(dy=(dy, query.shape))
         Wq, Wk, Wv, Wo = self.params
-        dz = self._split(np.matmul(dy, Wo.T))
+        heads = a.shape[1]  # those of the forward, whatever is set by now
+        dz = _split(np.matmul(dy, Wo.T), heads)
         ds = softmax_backward(np.matmul(dz, v.swapaxes(-1, -2)), a, _of_every_query(mask))
-        dq = self._join(np.matmul(ds, k)) / (len(Wq) // self.heads) ** 0.5
-        dk = self._join(np.matmul(ds.swapaxes(-1, -2), q))
-        dv = self._join(np.matmul(a.swapaxes(-1, -2), dz))
+        dq = _join(np.matmul(ds, k)) / (len(Wq) // heads) ** 0.5
+        dk = _join(np.matmul(ds.swapaxes(-1, -2), q))
+        dv = _join(np.matmul(a.swapaxes(-1, -2), dz))
         for grad, x, d in zip(self.grads, (query, key, value, joined), (dq, dk, dv, dy), strict=True):
             grad[...] = np.matmul(_rows(x).T, _rows(d))
         return (like(np.matmul(dq, Wq.T), query), like(valid(np.matmul(dk, Wk.T), mask), key),
                 like(valid(np.matmul(dv, Wv.T), mask), value))
 
-    def _split(self, x: Array) -> Array:
-        """``(N, U, D)`` as ``(N, heads, U, K)``."""
-        n, u, d = x.shape
-        return x.reshape(n, u, self.heads, d // self.heads).swapaxes(1, 2)
 
-    def _join(self, x: Array) -> Array:
-        """``(N, heads, U, K)`` as ``(N, U, D)``."""
-        n, heads, u, k = x.shape
-        return x.swapaxes(1, 2).reshape(n, u, heads * k)
+def _split(x: Array, heads: int) -> Array:
+    """``(N, U, D)`` as ``(N, heads, U, K)``."""
+    n, u, d = x.shape
+    return x.reshape(n, u, heads, d // heads).swapaxes(1, 2)
+
+
+def _join(x: Array) -> Array:
+    """``(N, heads, U, K)`` as ``(N, U, D)``."""
+    n, heads, u, k = x.shape
+    return x.swapaxes(1, 2).reshape(n, u, heads * k)
 
 
 def _of_every_query(mask: Array | None) -> Array | None:

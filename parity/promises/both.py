@@ -15,6 +15,7 @@ from ..sides.textbook import build
 from ..spec.axes import axes, shape
 from ..spec.results import as_tuple
 from ..spec.spec import Spec
+from .aliasing import check_one_for_several
 from .common import SIZES, Array, Side, arrays_of, ordinary, raised, repeated, standard
 from .histories import check_history
 
@@ -563,4 +564,5 @@ BOTH: dict[str, Callable[[Side, Spec], None]] = {
     "half": check_half,
     "generate": check_generate,
     "history": check_history,
+    "one for several": check_one_for_several,
 }

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 
-from ..cases.case import LAYOUTS, Case, admitted, derived, least
+from ..cases.case import LAYOUTS, Case, admitted, derived, fitting, least
 from ..judge.lanes import LANES
 from ..sides.objects import OBJECTS, PLAIN, Arrays, Mode, Ran
 from ..spec.axes import axes
@@ -375,7 +375,7 @@ class Player:
         watched += [(f"the object's own {n}", v) for n, v in self.object.own().items()]
         held = [(words, v, self.object.array(v)) for words, v in watched]
         held += [(f"{n}, which an earlier call returned,", v, a) for n, v, a in self.results]
-        return _Snapshot(held, self._copied, self.settings, self.words)
+        return _Snapshot(held, self._copied, self.object.flags, self.settings, self.words)
 
     def _copied(self, value: Any) -> Any:
         """Copies of an array, or of those in a list, a tuple or a dictionary."""
@@ -401,16 +401,33 @@ class Player:
         self.params = {name: a.astype(dtype) for name, a in params.items()}
         return {name: a.copy() for name, a in self.params.items()}
 
+    def change_option(self, pick: "_Pick") -> None:
+        """Sets an option, or a mode, of the object to another value, and draws data that go with it."""
+        spec, case = self.spec, self.case
+        shown = {word[-1] for text in (*spec.inputs.values(), *spec.params.values()) for word in axes(text)[1]}
+        given = {letter: size for letter, size in case.sizes.items() if letter[-1] in shown}
+        others = {}
+        for name, values in (spec.options | spec.attributes).items():
+            for options in [case.options | {name: value} for value in values if value != case.options[name]]:
+                if (sizes := fitting(spec, options, case.sizes, given)) is not None:
+                    others[name, options[name]] = replace(case, options=options, sizes=sizes)
+        if others:
+            name, value = pick(*others)
+            self.object.set_option(name, value)
+            self.case = others[name, value]
+            self.data = _data(self.case, self.lane)
+            self.known.clear()
+
 
 class _Snapshot:
     """A context at whose end nothing that is held has changed, nor the random states and settings of the process."""
 
-    def __init__(self, held: list[tuple[str, Any, Any]], array: Callable[[Any], Any], settings: dict[str, Any],
-                 words: str) -> None:
-        self.held, self.array, self.settings, self.words = held, array, settings, words
+    def __init__(self, held: list[tuple[str, Any, Any]], array: Callable[[Any], Any],
+                 flags: Callable[[], dict[str, Any]], settings: dict[str, Any], words: str) -> None:
+        self.held, self.array, self.flags, self.settings, self.words = held, array, flags, settings, words
 
     def __enter__(self) -> None:
-        self.before = self.settings | _random_states()
+        self.before = self.settings | _random_states() | self.flags()
 
     def __exit__(self, kind: Any, *_: Any) -> None:
         if kind is not None:
@@ -418,7 +435,7 @@ class _Snapshot:
         for words, value, copy in self.held:
             if not _same(self.array(value), copy):
                 raise Broken("*", f"{self.words}: {words} has changed")
-        after = _settings() | _random_states()
+        after = _settings() | _random_states() | self.flags()
         for name, value in self.before.items():
             if after[name] != value:
                 raise Broken("*", f"{self.words}: {name} has changed")
@@ -601,11 +618,24 @@ def _reset(player: Player, pick: _Pick) -> None:
     player.reset()
 
 
+def _option(player: Player, pick: _Pick) -> None:
+    """An option is set to another value: a backward stays that of its forward, the next call has the new one."""
+    call = player.forward(player.ask(pick), player.mode(pick))
+    player.change_option(pick)
+    player.backward(call)
+    if "stateful" in player.spec.options:
+        player.reset()
+    player.backward(player.forward(player.ask(pick), player.mode(pick)))
+    if player.stateful:
+        player.backward(player.forward(player.ask(pick), PLAIN))
+
+
 def _generate(player: Player, pick: _Pick) -> None:
-    """Ids between other calls."""
+    """Ids between other calls, in either mode."""
     given = player.ask(_Pick(0))
     name = next(iter(player.spec.inputs))
     start, steps = pick(0, 1) % player.case.sizes["V"], pick(3, 1, 0, 7)
+    mode = Mode(pick(*[mode for mode in ("plain", "eval") if mode in player.object.modes]))
     source = player.made(given, PLAIN)[name]
     for change in ("", "other parameters", "other numbers"):  # in the very same array
         if change == "other parameters":
@@ -615,15 +645,15 @@ def _generate(player: Player, pick: _Pick) -> None:
             player.object.fill({name: source}, player.made(given, PLAIN))
         fresh = player._new()
         expected = fresh.array(fresh.generate(player.made(given, PLAIN)[name], start, steps))
-        with player._unchanged({name: source}):
+        with player.object.in_mode(mode), player._unchanged({name: source}):
             found = player.object.generate(source, start, steps)
         player.hold({"ids": found}, {"ids": expected}, "generate")
 
 
 STEPS: dict[str, Callable[[Player, _Pick], None]] = {
-    "call": _call, "two": _two, "alter": _alter, "own": _own, "again": _again, "part": _part,
-    "write": _write, "load": _load,
-    "copy": _copy, "cast": _cast, "refused": _refused, "set": _set, "reset": _reset, "generate": _generate,
+    "call": _call, "two": _two, "alter": _alter, "own": _own, "again": _again, "part": _part, "write": _write,
+    "load": _load, "copy": _copy, "cast": _cast, "option": _option, "refused": _refused, "set": _set, "reset": _reset,
+    "generate": _generate,
 }
 
 
@@ -633,7 +663,8 @@ def known_steps(spec: Any) -> list[str]:
         return []
     has = {"write": bool(spec.params or spec.size_arguments), "load": bool(spec.params or spec.size_arguments),
            "cast": bool(spec.params or spec.size_arguments), "set": bool(spec.states),
-           "reset": "stateful" in spec.options, "generate": spec.greedy}
+           "option": bool(spec.options or spec.attributes), "reset": "stateful" in spec.options,
+           "generate": spec.greedy}
     return [name for name in STEPS if has.get(name, True)]
 
 

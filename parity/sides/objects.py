@@ -6,7 +6,7 @@ data; it hands out what the object itself returned, arrays or tensors, so that a
 
 import contextlib
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any, NamedTuple
@@ -133,7 +133,7 @@ class NumpyObject:
 
     modes: tuple[str, ...] = ("plain",)
     plain_kernels = contextlib.nullcontext
-    where_made = contextlib.nullcontext
+    where_made = in_mode = contextlib.nullcontext
     several = False  # whether a backward of any forward may follow, or that of the last alone
 
     def __init__(self, case: Any, params: Arrays, lane: Any, dtype: str) -> None:
@@ -194,6 +194,14 @@ class NumpyObject:
         for name, array in arrays.items():
             array[...] = others[name]
 
+    def flags(self) -> dict[str, Any]:
+        """What else no call may change, by what a reader calls it: options and modes."""
+        return {name: getattr(self.layer, name) for name in (*self.spec.options, *self.spec.attributes)}
+
+    def set_option(self, name: str, value: Any) -> None:
+        """An option, or an attribute, that is set after the constructor has run."""
+        setattr(self.layer, name, value)
+
     def state(self) -> dict[str, Any]:
         return {name: attrgetter(place)(self.layer) for name, place in _places(self.spec).items()}
 
@@ -241,11 +249,11 @@ class TorchObject:
         layer = build(case.spec, case.options, Data(params, {}, {}, {}, case.sizes))
         self.module = case.spec.port_class.from_reference(layer, device=lane.device, dtype=getattr(torch, dtype))
         # what evaluation means to a layer, its attributes say
-        self.modes = tuple(mode for mode in MODES if mode != "eval" or not case.spec.attributes)
+        self.modes = tuple(mode for mode in MODES if mode not in EVALUATING or not case.spec.attributes)
 
     def forward(self, inputs: dict[str, Any], mode: Mode = PLAIN) -> Ran:
         given, leaves, slots = dict(inputs), {}, self.module.all_slots()
-        graph = mode.name not in ("no_grad", "inference")
+        graph = mode.name not in GRAPHLESS
         for name in self.spec.differentiable():
             if graph and name not in mode.left:
                 leaves[name] = inputs[name].detach().requires_grad_()
@@ -253,7 +261,7 @@ class TorchObject:
         # of parameters that share a tensor, all or none
         left = {slots[name].path for name in mode.left & slots.keys()}
         trained = [name for name in slots if graph and slots[name].path not in left]
-        with self._mode(mode, left):
+        with self.in_mode(mode, left):
             outputs = _named(self.spec, self.module(*given.values()))
         return Ran(outputs | _kept(self.spec, self.module), leaves, (*leaves, *trained))
 
@@ -278,15 +286,16 @@ class TorchObject:
             torch._C._set_mkldnn_enabled(before)
 
     @contextlib.contextmanager
-    def _mode(self, mode: Mode, left: set[str]) -> Iterator[None]:
+    def in_mode(self, mode: Mode, left: Iterable[str] = ()) -> Iterator[None]:
+        """The mode of a call, with the parameters frozen that are ``left`` out, by their paths."""
         import torch
 
         with contextlib.ExitStack() as stack:
-            if mode.name == "no_grad":
+            if mode.name in GRAPHLESS and mode.name != "inference":
                 stack.enter_context(torch.no_grad())
             if mode.name == "inference":
                 stack.enter_context(torch.inference_mode())
-            if mode.name == "eval":
+            if mode.name in EVALUATING:
                 stack.callback(self.module.train, self.module.training)
                 self.module.eval()
             for path in left:
@@ -370,6 +379,19 @@ class TorchObject:
         for name, tensor in tensors.items():
             tensor.copy_(others[name])
 
+    def flags(self) -> dict[str, Any]:
+        """What else no call may change, by what a reader calls it: options, modes and what is trained."""
+        found = {name: getattr(self.module, name) for name in self.spec.options}
+        found |= {f"the mode of {name or 'the module'}": m.training for name, m in self.module.named_modules()}
+        return found | {f"requires_grad of {name}": p.requires_grad for name, p in self.module.named_parameters()}
+
+    def set_option(self, name: str, value: Any) -> None:
+        """An option, or the mode, that is set after the constructor has run."""
+        if name in self.spec.attributes:
+            self.module.train(value)
+        else:
+            setattr(self.module, name, value)
+
     def state(self) -> dict[str, Any]:
         return {name: getattr(self.module, name) for name in _places(self.spec)}
 
@@ -413,7 +435,8 @@ class TorchObject:
         return found
 
 
-# evaluation; without a graph; gradients of inputs alone, of weights alone, of some of both; inputs inside a graph of
-# the caller's
-MODES = ("plain", "eval", "no_grad", "inference", "frozen", "weights", "some", "inner")
+# evaluation; without a graph; both, as a model is served; gradients of inputs alone, of weights alone, of some of
+# both; inputs inside a graph of the caller's
+MODES = ("plain", "eval", "no_grad", "inference", "served", "frozen", "weights", "some", "inner")
+EVALUATING, GRAPHLESS = ("eval", "served"), ("no_grad", "inference", "served")
 OBJECTS: dict[str, tuple[type[Any], type[Any]]] = {"textbook": (NumpyObject, TorchObject)}
