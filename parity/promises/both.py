@@ -227,7 +227,8 @@ def _hold_search(side: Side, spec: Spec, layer: Any, given: Array, greedy: Array
         over = np.cumsum(ids == end, axis=1) - (ids == end) > 0  # after the first end
         return np.where(over, 0, logp).sum(axis=1) / (~over).sum(axis=1) ** penalty, over
 
-    for end, penalty in ((None, 1.0), (int(greedy[0, 2]), 1.0), (int(greedy[0, 2]), 0.0), (0, 0.5)):
+    for end, penalty in ((None, 1.0), (int(greedy[0, 2]), 1.0), (int(greedy[0, 2]), 0.0), (0, 0.5),
+                         (int(greedy[0, 2]), 2.5)):
         ids, scores = side.call(layer, "generate", given, 1, steps, end_id=end, length_penalty=penalty, scores=True)
         expected, over = total(ids, -1 if end is None else end, penalty)
         assert np.array_equal(ids, np.where(over, end or 0, greedy)), f"greedy answers that end with {end}: {ids}"
@@ -366,7 +367,9 @@ def check_ignored(side: Side, spec: Spec) -> None:
 def check_padding(side: Side, spec: Spec) -> None:
     """What a mask leaves out changes nothing, and each sample gets what it gets without it, gradients included."""
     for name, place in spec.labels.items():
-        _answers_of_their_own_length(side, spec, name, place)
+        V = SIZES["V"]
+        for ignored in (-1, -100, 2, V, V + 3, 1000):
+            _answers_of_their_own_length(side, _with(spec, place, ignored), name, ignored)
     masks = [name for name in spec.optional if spec.inputs[name].startswith("bool")]
     for mask in masks:
         along = axes(spec.inputs[mask])[1]
@@ -381,11 +384,21 @@ def check_padding(side: Side, spec: Spec) -> None:
                 _as_alone(side, case, data, mask, valid, int(n), padded, shown)
 
 
-def _answers_of_their_own_length(side: Side, spec: Spec, name: str, place: str) -> None:
+def _with(spec: Spec, place: str, value: Any) -> Spec:
+    """The same layer, with an attribute set once it is made."""
+    def made(*arguments: Any, **named: Any) -> Any:
+        layer, (owner, _, attribute) = spec.reference(*arguments, **named), place.rpartition(".")
+        setattr(attrgetter(owner)(layer) if owner else layer, attribute, value)
+        return layer
+
+    return replace(spec, reference=made)
+
+
+def _answers_of_their_own_length(side: Side, spec: Spec, name: str, ignored: int) -> None:
     """An answer that is padded at its end with the label that is ignored is the shorter one, among others too."""
     case, data = ordinary(spec)
-    ignored = attrgetter(place)(build(spec, case.options, data))
     labels = data.inputs[name]
+    labels[labels == ignored] += 1  # of the vocabulary, too, there may be one
     labels[:, -1] = ignored
     labels[1, 2:] = ignored
     found = side.quantities(case, data.params, data.inputs, data.cotangents)
@@ -398,7 +411,7 @@ def _answers_of_their_own_length(side: Side, spec: Spec, name: str, place: str) 
     for quantity, a in found.items():  # a mean over the labels of both
         bound = 2.0**-53 * 64 * (SIZES["T"] + SIZES["U"]) * (SIZES["D"] + SIZES["H"])
         assert np.abs(a - total[quantity] / counted).max() <= bound * max(1.0, np.abs(a).max()), \
-            f"{quantity} of padded {name} is not that of shorter ones"
+            f"{quantity} of {name} padded with {ignored} is not that of shorter ones"
 
 
 def _nothing_shows_through(side: Side, case: Case, data: Data, mask: str, valid: Array, padded: list[str]) -> None:
