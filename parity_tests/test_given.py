@@ -14,10 +14,11 @@ from parity.promises.histories import Step, broken
 from parity.settings import own_settings
 
 
-def play(name, side, step, **options):
+def play(name, side, step):
+    spec = CATALOGUE[name]
+    case = standard(spec, **{option: values[1] for option, values in spec.options.items()})
     with own_settings():
-        steps = tuple(Step(step, number) for number in range(30))
-        return broken(standard(CATALOGUE[name], **options), LANES["cpu-float32"], side, steps)
+        return broken(case, LANES["cpu-float32"], side, tuple(Step(step, number) for number in range(30)))
 
 
 def _by_the_mode_of_now(real):

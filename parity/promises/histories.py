@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 
-from ..cases.case import LAYOUTS, Case, admitted, derived, fitting, least
+from ..cases.case import LAYOUTS, Case, admitted, derived, least
 from ..judge.lanes import LANES
 from ..sides.objects import OBJECTS, PLAIN, Arrays, Mode, Ran
 from ..spec.axes import axes
@@ -97,7 +97,7 @@ def plays(case: Case, lane: Any) -> tuple[str, ...]:
 
 def check_history(side: Side, spec: Spec) -> None:
     """Called again and again, in turn in all ways, an object says what a fresh one says, and changes nothing."""
-    for given in ({}, {"stateful": True})[: 2 if "stateful" in spec.options else 1]:
+    for given in ({}, {name: values[1] for name, values in spec.options.items()})[: 2 if spec.options else 1]:
         case = standard(spec, **given)
         names = known_steps(spec)
         steps = [Step(name, number) for number in (0, 1, 2) for name in names]
@@ -403,13 +403,10 @@ class Player:
 
     def change_option(self, pick: "_Pick") -> None:
         """Sets an option, or a mode, of the object to another value, and draws data that go with it."""
-        spec, case = self.spec, self.case
-        shown = {word[-1] for text in (*spec.inputs.values(), *spec.params.values()) for word in axes(text)[1]}
-        given = {letter: size for letter, size in case.sizes.items() if letter[-1] in shown}
-        others = {}
+        spec, case, others = self.spec, self.case, {}
         for name, values in (spec.options | spec.attributes).items():
             for options in [case.options | {name: value} for value in values if value != case.options[name]]:
-                if (sizes := fitting(spec, options, case.sizes, given)) is not None:
+                if (sizes := _of_the_same_shapes(spec, case.sizes, options)) is not None:
                     others[name, options[name]] = replace(case, options=options, sizes=sizes)
         if others:
             name, value = pick(*others)
@@ -704,6 +701,20 @@ def _data(case: Case, lane: Any) -> list[Any]:
                              scale=case.scale if pattern == case.pattern else 1.0,
                              seed=(case.seed + number) % (1 << 64)))
     return [other.data(lane.narrow).map(lambda a: np.array(a, order="C")) for other in found]
+
+
+def _of_the_same_shapes(spec: Any, sizes: dict[str, Any], options: dict[str, Any]) -> dict[str, Any] | None:
+    """Sizes that go with other options, where all arrays keep their shapes; None for none."""
+    texts = (*spec.inputs.values(), *spec.params.values(), spec.size_arguments)
+    shown = {word[-1] for text in texts for word in axes(text)[1]}
+    inner = [letter for letter in sizes if letter[-1] not in shown and letter in spec.letters]
+    most = max((size for letter, size in sizes.items() if letter != "..."), default=1)
+    for chosen in itertools.product(range(1, most + 1), repeat=len(inner)):
+        found = derived(spec, sizes | dict(zip(inner, chosen, strict=True)), options)
+        if all(found[letter] == sizes[letter] for letter in sizes if letter not in inner) and \
+                admitted(spec, found, options):
+            return found
+    return None
 
 
 def _along(mask: Any, place: int) -> Any:
