@@ -710,7 +710,7 @@ def _of_the_same_shapes(spec: Any, sizes: dict[str, Any], options: dict[str, Any
     inner = [letter for letter in sizes if letter[-1] not in shown and letter in spec.letters]
     most = max((size for letter, size in sizes.items() if letter != "..."), default=1)
     for chosen in itertools.product(range(1, most + 1), repeat=len(inner)):
-        found = derived(spec, sizes | dict(zip(inner, chosen, strict=True)), options)
+        found: dict[str, Any] = derived(spec, sizes | dict(zip(inner, chosen, strict=True)), options)
         if all(found[letter] == sizes[letter] for letter in sizes if letter not in inner) and \
                 admitted(spec, found, options):
             return found
