@@ -132,7 +132,7 @@ ENTRIES = [
     _entry("TimeAttention", inputs={"hs_enc": "N T H", "hs_dec": "N U H"} | MASK,
            outputs={"cs": "N U H"}, kept=("attention_weights",), extreme=1e2, patterns=LOGITS),
     _entry("LayerNorm", inputs={"x": "... D"}, params={"gamma": "D", "beta": "D"}, outputs={"y": "... D"},
-           options={"eps": span(1e-5, 0.5, 1e-3, 1e-12, low=1e-12, high=10.0, log=True)}, patterns=EDGES),
+           options={"eps": span(1e-5, 0.5, 1e-3, low=1e-6, high=10.0, log=True)}, patterns=EDGES),
     _entry("PositionalEmbedding", inputs={"xs": "N T D"} | MASK, params={"W": "M D"},
            outputs={"ys": "N T D", "positions": "int N T"}, where=lambda n: n["T"] <= n["M"], patterns=EDGES),
     _entry("MultiHeadAttention", inputs={"query": "N U D", "key": "N T D", "value": "N T D"} | MASK,

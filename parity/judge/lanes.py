@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 Entry = TypeVar("Entry")
 
 ROUNDOFF = {"float64": 2.0**-53, "float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8}
-LEAST = 4 * 2.0**-24  # of an option that is a size: what a format of half precision still tells from zero
 FAR = {"wide", "extreme", "saturated", "nonfinite"}  # patterns whose values lie beyond what half precision can tell
 
 
@@ -95,10 +94,8 @@ class Lane:
         return list(ROUNDOFF).index(self.torch_dtype)
 
     def admits(self, case: "Case") -> bool:
-        """Whether the case lies within what this lane can tell: u max|logit| stays below 1/8, no option rounds to 0."""
-        sizes = [case.options[name] for name, values in case.spec.options.items() if getattr(values, "log", False)]
-        return self.round is None or (case.scale <= 1 and case.pattern not in FAR and
-                                      min(sizes, default=1.0) >= LEAST)
+        """Whether the case lies within what this lane can tell: u max|logit| stays below 1/8."""
+        return self.round is None or (case.scale <= 1 and case.pattern not in FAR)
 
     @property
     def oracle(self) -> np.dtype[Any]:

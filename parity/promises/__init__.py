@@ -12,7 +12,7 @@ from ..spec.spec import Spec
 from . import common
 from .both import BOTH
 from .common import SIZES, standard
-from .long_runs import check_clipping, check_closed_form, check_long_run, check_many
+from .long_runs import check_clipping, check_closed_form, check_layouts, check_long_run, check_many
 from .optimizers import check_clip_port, check_kept_moments, check_optimizer, check_refusals, check_schedule
 from .port import PORT
 from .reference import REFERENCE
@@ -24,9 +24,11 @@ Own = dict[str, Callable[[Spec], None]]
 # by the spec's side: what both sides promise, what the reference does, and what the port
 _PROMISES: dict[str, tuple[Shared, Own, Own]] = {
     "textbook": (BOTH, REFERENCE, PORT),
-    "optimizer": ({"long run": check_long_run, "closed form": check_closed_form}, {"moments": check_kept_moments},
+    "optimizer": ({"long run": check_long_run, "closed form": check_closed_form, "layouts": check_layouts},
+                  {"moments": check_kept_moments},
                   {"torch optimizer": check_optimizer, "refusals": check_refusals, "schedule": check_schedule}),
-    "clip": ({"clipping": check_clipping, "many": check_many}, {}, {"iterables": check_clip_port}),
+    "clip": ({"clipping": check_clipping, "many": check_many, "layouts": check_layouts}, {},
+             {"iterables": check_clip_port}),
 }
 CHECKS: dict[str, dict[str, Own]] = {
     kind: {side.name: {name: partial(check, side) for name, check in both.items()} | own

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from ..cases.case import Case, Data
+from ..cases.case import LAYOUTS, Case, Data
 from ..judge.lanes import LANES
 from ..spec.span import Span
 from ..spec.spec import Spec
-from .common import REFERENCE, Array, Side
+from .common import REFERENCE, Array, Side, arrays_of, standard
 
 SHAPES = ((), (1,), (2,), (3, 5), (7,), (1, 9), (16,), (33,), (4, 3, 2), (64,), (257,), (100, 100))  # a dozen
 SIZES = np.geomspace(1e-8, 1e6, len(SHAPES))  # of the gradients, from tensor to tensor
@@ -151,6 +151,23 @@ def check_closed_form(side: Side, spec: Spec) -> None:
         bound = 2.0**-53 * ((12 + 4 * memory) * np.abs(moves).sum(axis=0) + steps * np.maximum(np.abs(expected), 2.0))
         assert (np.abs(found - expected) <= bound).all(), \
             f"{full}, step {steps:,}: {found}, in closed form {expected.astype(float)}"
+
+
+def check_layouts(side: Side, spec: Spec) -> None:
+    """Parameters and gradients in any memory layout move as in C order.
+
+    Raises:
+        AssertionError: they do not.
+    """
+    case, lane = standard(spec), LANES["cpu-float64"]
+    data = arrays_of(case)
+    expected = side.run(case, data, lane)
+    for layout, lay in LAYOUTS.items():
+        found = side.run(case, data.map(lay), lane)
+        for name, array in expected.items():
+            # a norm adds up in another order
+            assert np.abs(found[name] - array).max() <= 2.0**-53 * 64 * np.abs(array).max(), \
+                f"{layout}: {name} is {found[name]}, in C order {array}"
 
 
 def _clipped(side: Side, spec: Spec, gradients: list[Array], limit: float) -> tuple[list[Array], Any]:
