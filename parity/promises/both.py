@@ -18,6 +18,7 @@ from ..spec.spec import Spec
 from .aliasing import check_one_for_several
 from .common import SIZES, Array, Side, arrays_of, ordinary, raised, repeated, standard
 from .histories import check_history
+from .widths import check_width
 
 
 def bad_inputs(spec: Spec) -> tuple[Case, Data, list[tuple[str, str, dict[str, Any], type[Exception]]]]:
@@ -575,6 +576,7 @@ BOTH: dict[str, Callable[[Side, Spec], None]] = {
     "labels": check_labels,
     "drawn": check_drawn,
     "half": check_half,
+    "width": check_width,
     "generate": check_generate,
     "history": check_history,
     "one for several": check_one_for_several,

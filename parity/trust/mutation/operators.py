@@ -319,6 +319,12 @@ def _contiguous(x: Any) -> bool:
     return bool(x.flags.c_contiguous if hasattr(x, "flags") else x.is_contiguous())
 
 
+def _laid(x: Any) -> Any:
+    """Wrong where one of the arrays that the code around has is not contiguous."""
+    around = [a for a in sys._getframe(1).f_locals.values() if hasattr(a, "shape") and hasattr(a, "dtype")]
+    return x if all(map(_contiguous, around)) else _changed(lambda y, kind: True)(x)
+
+
 def _recorded(x: Any) -> bool:
     import torch
 
@@ -351,7 +357,7 @@ def _evaluated(x: Any) -> Any:
 HELPERS = {
     NARROW: lambda: narrow,
     "_large": lambda: _changed(lambda x, kind: max(x.shape, default=0) > 64),
-    "_laid": lambda: _changed(lambda x, kind: not _contiguous(x)),
+    "_laid": lambda: _laid,
     "_unrecorded": lambda: _changed(lambda x, kind: not _recorded(x)),
     "_later": lambda: _from_call(3),
     "_tenth": lambda: _from_call(10),

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ... import promises as protocol
-from ...cases.case import Case, Data
+from ...cases.case import Case, Data, admitted, derived
 from ...cases.drawing import draw
 from ...catalogue import CATALOGUE
 from ...engine import run_case
@@ -26,6 +26,7 @@ from ...spec.spec import Spec
 from .mutants import PORT, REFERENCE, SIDES, sources
 from .workers import forked, limit
 
+LONG = 67  # past where the faults of a size begin
 DRAWN = 240  # cases per layer, those of four runs of ``parity check``, of which ``cases`` chooses
 MATRIX = ("cpu-float32", "cpu-float64")  # lanes
 PROTOCOL = {side: {name: check for sides in protocol.CHECKS.values() for name, check in sides[side].items()}
@@ -113,7 +114,19 @@ def cases(spec: Spec) -> list[Case]:
         if len(pairs - seen) > 2 - (not case.degenerate):
             seen |= pairs
             chosen.append(case)
-    return chosen
+    return [*chosen, *_long(spec)]
+
+
+def _long(spec: Spec) -> Iterator[Case]:
+    """An ordinary case with each axis beyond 64 in turn."""
+    if spec.side != "textbook":
+        return
+    usual = protocol.standard(spec)
+    for letter in spec.letters:
+        size: Any = (LONG,) if letter == "..." else LONG
+        sizes = derived(spec, usual.sizes | {letter: size}, usual.options)
+        if sizes[letter] == size and admitted(spec, sizes, usual.options):
+            yield replace(usual, sizes=sizes, scale=0.1)
 
 
 def trials(layers: Iterable[str]) -> Iterator[Trial]:
