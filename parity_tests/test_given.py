@@ -130,3 +130,17 @@ def test_parameters_in_any_layout_move(monkeypatch, side, update):
     monkeypatch.setattr(reference.SGD if side == "reference" else torch_port.SGD, "update", update)
     with pytest.raises(AssertionError, match="W is"):
         check(CATALOGUE["SGD"])
+
+
+@pytest.mark.parametrize(("name", "least", "most"), [("LayerNorm", 1e-9, np.inf), ("LayerNorm", 0, 100.0)])
+def test_options_mean_the_same_far_beyond_those_of_cases(monkeypatch, name, least, most):
+    check, owner = CHECKS["textbook"]["port"]["far options"], reference.LayerNorm
+    real = owner.forward
+
+    def forward(self, x):
+        self.eps = min(max(self.eps, least), most)
+        return real(self, x)
+
+    monkeypatch.setattr(owner, "forward", forward)
+    with pytest.raises(AssertionError, match="at eps = "):
+        check(CATALOGUE[name])

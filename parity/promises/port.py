@@ -8,6 +8,8 @@ from unittest import mock
 
 import numpy as np
 
+from ..judge.lanes import LANES
+from ..sides import run_port, run_reference
 from ..sides.textbook import build
 from ..spec.results import as_tuple
 from ..spec.spec import Spec
@@ -346,6 +348,20 @@ def check_ignored_id(spec: Spec) -> None:
     assert loss == 0, f"with one id the loss is {loss}"
 
 
+def check_far_options(spec: Spec) -> None:
+    """An option that is a size means the same to both sides far beyond its sizes in cases."""
+    lane = LANES["cpu-float64"]
+    for name, values in spec.options.items():
+        for value in (values.low * 1e-6, values.high * 1e3) if getattr(values, "log", False) else ():
+            case, data = ordinary(spec, **{name: value})
+            expected, found = run_reference(case, data), run_port(case, data, lane)
+            for quantity, array in expected.items():
+                # sums over D or H in two orders
+                bound = 2.0**-53 * 64 * (SIZES["D"] + SIZES["H"]) * max(1.0, float(np.abs(array).max()))
+                assert np.abs(found[quantity] - array).max() <= bound, \
+                    f"at {name} = {value:g} {quantity} is {found[quantity]}, the reference's {array}"
+
+
 PORT: dict[str, Callable[[Spec], None]] = {
     "round trip": check_round_trip,
     "buffers": check_buffers,
@@ -364,4 +380,5 @@ PORT: dict[str, Callable[[Spec], None]] = {
     "vectorized": check_vectorized,
     "sampling": check_sampling,
     "ignored id": check_ignored_id,
+    "far options": check_far_options,
 }
