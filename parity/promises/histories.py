@@ -102,6 +102,7 @@ def check_history(side: Side, spec: Spec) -> None:
         names = known_steps(spec)
         steps = [Step(name, number) for number in (0, 1, 2) for name in names]
         steps += [Step("call", number) for number in range(10, 30)]
+        steps += [Step("option", number) for number in range(10, 18) if "option" in names]
         broke = broken(case, LANES["cpu-float32"], side.name, tuple(steps), every=True)
         assert broke is None, str(broke)
 
@@ -409,7 +410,8 @@ class Player:
                 if (sizes := _of_the_same_shapes(spec, case.sizes, options)) is not None:
                     others[name, options[name]] = replace(case, options=options, sizes=sizes)
         if others:
-            name, value = pick(*others)
+            name = pick(*dict.fromkeys(name for name, _ in others))  # an option of few values as often as one of many
+            value = pick(*[value for other, value in others if other == name])
             self.object.set_option(name, value)
             self.case = others[name, value]
             self.data = _data(self.case, self.lane)
