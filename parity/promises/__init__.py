@@ -13,7 +13,14 @@ from . import common
 from .both import BOTH
 from .common import SIZES, standard
 from .long_runs import check_clipping, check_closed_form, check_layouts, check_long_run, check_many
-from .optimizers import check_clip_port, check_kept_moments, check_optimizer, check_refusals, check_schedule
+from .optimizers import (
+    check_clip_port,
+    check_iterables,
+    check_kept_moments,
+    check_optimizer,
+    check_refusals,
+    check_schedule,
+)
 from .port import PORT
 from .reference import REFERENCE
 
@@ -25,10 +32,10 @@ Own = dict[str, Callable[[Spec], None]]
 _PROMISES: dict[str, tuple[Shared, Own, Own]] = {
     "textbook": (BOTH, REFERENCE, PORT),
     "optimizer": ({"long run": check_long_run, "closed form": check_closed_form, "layouts": check_layouts},
-                  {"moments": check_kept_moments},
+                  {"moments": check_kept_moments, "iterables": check_iterables},
                   {"torch optimizer": check_optimizer, "refusals": check_refusals, "schedule": check_schedule}),
-    "clip": ({"clipping": check_clipping, "many": check_many, "layouts": check_layouts}, {},
-             {"iterables": check_clip_port}),
+    "clip": ({"clipping": check_clipping, "many": check_many, "layouts": check_layouts},
+             {"iterables": check_iterables}, {"iterables": check_clip_port}),
 }
 CHECKS: dict[str, dict[str, Own]] = {
     kind: {side.name: {name: partial(check, side) for name, check in both.items()} | own

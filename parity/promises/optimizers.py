@@ -123,6 +123,21 @@ def check_kept_moments(spec: Spec) -> None:
         assert np.abs(found - kept.numpy()).max() <= 2.0**-53 * 6 * 64, f"{name} is {found}, the port's {kept.numpy()}"
 
 
+def check_iterables(spec: Spec) -> None:
+    """Arrays may come from iterators that are read once."""
+    arrays = [[np.arange(1.0, 4.0) * k for k in (1, 2)] for _ in range(4)]
+    params, same, gradients, others = arrays
+    if spec.side == "clip":
+        norms = spec.reference(gradients, 1.0), spec.reference(iter(others), 1.0)
+        assert norms[0] == norms[1] and all(map(np.array_equal, gradients, others)), f"an iterator is left at {others}"
+        return
+    one, other = spec.reference(), spec.reference()
+    for _ in range(2):
+        one.update(params, gradients)
+        other.update(iter(same), iter(others))
+    assert all(map(np.array_equal, params, same)) and params[0][0] != 1, f"parameters of an iterator are {same}"
+
+
 def check_clip_port(spec: Spec) -> None:
     """Clipping takes any iterable; parameters without gradient do no harm; NaN clips nothing, inf all."""
     import torch

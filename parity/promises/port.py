@@ -12,6 +12,7 @@ from ..judge.lanes import LANES
 from ..sides import run_port, run_reference
 from ..sides.textbook import build
 from ..spec.results import as_tuple
+from ..spec.span import Span
 from ..spec.spec import Spec
 from .common import SIZES, arrays_of, forward, misfits, ordinary, raised, standard, tensors, twin
 from .sampling import check_sampling
@@ -19,7 +20,7 @@ from .transforms import check_forward_mode, check_vectorized
 
 
 def check_generate_on_meta(spec: Spec) -> None:
-    """``generate`` makes its ids where the model is, and leaves the mode alone."""
+    """``generate`` makes its ids where the model is; it, ``sample`` and ``score`` leave all modes alone."""
     import torch
 
     if not hasattr(spec.reference, "generate"):
@@ -28,7 +29,15 @@ def check_generate_on_meta(spec: Spec) -> None:
     module = spec.port_class.from_reference(build(spec, case.options, data), device="meta")
     source = torch.from_numpy(np.array(data.inputs[next(iter(spec.differentiable() or spec.inputs))]))
     assert module.generate(source.to("meta"), 1, 2).device.type == "meta", "the ids are made on another device"
-    assert module.train().generate(source.to("meta"), 1, 2) is not None and module.training, "the mode changes"
+    module, ids = twin(spec, case.options, data), torch.ones(len(source), 2, dtype=torch.int64)
+    for training in (True, False):
+        module.train(training)
+        next(module.children()).train(not training)  # one part in another mode than the whole
+        before = [part.training for part in module.modules()]
+        for method, arguments in (("generate", (1, 2)), ("sample", (1, 2)), ("score", (ids,))):
+            if hasattr(module, method):
+                getattr(module, method)(source, *arguments)
+                assert [part.training for part in module.modules()] == before, f"{method} changes a mode"
 
 
 def check_state_along(spec: Spec) -> None:
@@ -43,6 +52,12 @@ def check_state_along(spec: Spec) -> None:
     (xs,) = tensors(data.inputs)
     kept(xs)
     state = [getattr(kept, name) for name in kept.states]
+    given = [torch.full_like(s, 0.5) for s in state]
+    hs, last = kept(xs, state=given)
+    assert all(getattr(kept, name) is s for name, s in zip(kept.states, state, strict=True)), "state= changes the kept"
+    kept.set_state(*given)
+    assert torch.equal(kept(xs), hs) and all(map(torch.equal, last, [getattr(kept, name) for name in kept.states])), \
+        "state= is another state than one that is set"
     assert not any(s.requires_grad for s in state), "the kept state has a history"
     assert all(s.untyped_storage().nbytes() == s.nbytes for s in state), "the kept state keeps more than itself alive"
     other(xs)
@@ -352,7 +367,7 @@ def check_far_options(spec: Spec) -> None:
     """An option that is a size means the same to both sides far beyond its sizes in cases."""
     lane = LANES["cpu-float64"]
     for name, values in spec.options.items():
-        for value in (values.low * 1e-6, values.high * 1e3) if getattr(values, "log", False) else ():
+        for value in (values.low * 1e-6, values.high * 1e3) if isinstance(values, Span) and values.log else ():
             case, data = ordinary(spec, **{name: value})
             expected, found = run_reference(case, data), run_port(case, data, lane)
             for quantity, array in expected.items():
