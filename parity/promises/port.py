@@ -368,7 +368,8 @@ def check_far_options(spec: Spec) -> None:
     lane = LANES["cpu-float64"]
     for name, values in spec.options.items():
         for value in (values.low * 1e-6, values.high * 1e3) if isinstance(values, Span) and values.log else ():
-            case, data = ordinary(spec, **{name: value})
+            options: dict[str, Any] = {name: value}
+            case, data = ordinary(spec, **options)
             expected, found = run_reference(case, data), run_port(case, data, lane)
             for quantity, array in expected.items():
                 # sums over D or H in two orders
