@@ -209,12 +209,14 @@ def check(layer: Layers = "*", lane: str = "*", *, catalogue: Catalogue | str | 
         table.__reduce__()  # before the work: whether other processes can load it
     tasks: Iterator[tuple[str, list[str]]]
     total: int | None
+    known: dict[str, Case] = {}
     if only is not None:
         chosen = _chosen(only, specs, running, table)
         report.asked = list(dict.fromkeys((case.spec.name, name) for case, name in chosen))
         tasks, total = iter([(case.id, [name]) for case, name in chosen]), len(chosen)
     else:
-        tasks = _drawn(specs, running, seed, cases, minutes)
+        tasks = _drawn(specs, running, seed, cases, minutes, known)
+        report.whole = not minutes and cases >= CASES and {entry.deal for entry in running} == {*range(DEALS)}
         total = None if minutes else cases * len(specs) * len(running)
     tasks = tasks if running else iter(())
     pool, start = Pool(), time.monotonic()
@@ -224,6 +226,8 @@ def check(layer: Layers = "*", lane: str = "*", *, catalogue: Catalogue | str | 
         for some in parallel(partial(_outcomes_of, table), tasks, jobs, partial(_lost, table)):
             for outcome in some:
                 report.add(outcome)
+                if outcome.case_id in known:
+                    report.reached(known[outcome.case_id], LANES[outcome.lane])
                 pool.add(outcome)
                 if seen:
                     seen(outcome)
@@ -391,8 +395,8 @@ def _words(error: Exception) -> str:
 
 
 def _drawn(specs: list[Spec], lanes: list[Lane], seed: int, cases: int,
-           minutes: float | None) -> Iterator[tuple[str, list[str]]]:
-    """Ids of cases, each with the names of the lanes to run it in; the layers take turns."""
+           minutes: float | None, known: dict[str, Case]) -> Iterator[tuple[str, list[str]]]:
+    """Ids of cases, each with the names of the lanes to run it in; the layers take turns. ``known`` keeps the cases."""
     kinds = [[entry for entry in lanes if entry.deal == deal] for deal in range(DEALS)]
     deadline = minutes and time.monotonic() + 60 * minutes
     for first in itertools.count(0, TURN) if minutes else range(0, cases, TURN):
@@ -401,7 +405,9 @@ def _drawn(specs: list[Spec], lanes: list[Lane], seed: int, cases: int,
             if deadline and time.monotonic() >= deadline:
                 return
             for some in filter(None, kinds):  # each dtype has cases of its own, half precisions narrower ones
-                yield draw(spec, seed, index, some[0].admits, some[0].deal).id, [entry.name for entry in some]
+                case = draw(spec, seed, index, some[0].admits, some[0].deal)
+                known[case.id] = case
+                yield case.id, [entry.name for entry in some]
 
 
 def _chosen(only: Iterable[tuple[str, str]], specs: list[Spec], lanes: list[Lane],

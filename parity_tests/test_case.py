@@ -132,6 +132,12 @@ def test_sizes_of_one_s_own_are_drawn_and_no_others():
     assert {case.sizes["N"] for case in every} == {3, 64, 100}
     assert {case.sizes["D"] for case in every} <= set(range(2, 40)) and max(case.sizes["D"] for case in every) >= 33
     assert max(case.sizes["H"] for case in every) == 1025
+    even = replace(CATALOGUE["Affine"], where=lambda n: n["H"] % 2 == 1)
+    assert {case.sizes["H"] % 2 for hand in dealt(even) for case in hand} == {1}
+    assert [sizes["H"] for sizes in crossings(even) if "H" in sizes][:4] == [7, 9, 15, 17]
+    even = replace(CATALOGUE["Affine"], where=lambda n: n["H"] % 2 == 0 and n["D"] == n["N"] + 1)
+    assert all(case.sizes["H"] % 2 == 0 and case.sizes["D"] == case.sizes["N"] + 1
+               for hand in dealt(even) for case in hand)
     coupled = replace(CATALOGUE["Affine"], where=lambda n: n["H"] >= n["D"])
     every = [case for hand in dealt(coupled) for case in hand]
     assert all(case.sizes["H"] >= case.sizes["D"] for case in every)

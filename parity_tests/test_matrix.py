@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from parity.cases.drawing import DEALS, draw
+from parity.cases.drawing import DEALS, ROUND, draw
 from parity.catalogue import CATALOGUE
 from parity.engine import run_case
 from parity.judge.lanes import LANES
@@ -26,7 +26,7 @@ def able(lane):
 def test_drawn(spec, lane):
     """The shorter of the long sizes, which are dealt to half precision: the longest are a whole run's."""
     lanes = able(lane)
-    for index in range(12):
+    for index in range(len(ROUND)):
         (outcome,) = run_case(draw(spec, 20, index, lane.admits, deal=DEALS - 1), lanes)
         assert not outcome.findings, "\n".join(map(str, outcome.findings))
 

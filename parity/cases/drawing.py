@@ -87,6 +87,8 @@ def draw(spec, seed, index, admits=lambda case: True, deal=0):
         case = _drawn(spec, rng, kind, wanted, coupled=refused >= COUPLED)
         if not admitted(spec, case.sizes, case.options):
             refused += 1
+            if refused == PATIENCE:  # no case is as long, whatever `where` asks
+                kind, wanted, most = "short" if kind == "long" else kind, {}, MOST_WORK
             continue
         fits = case.degenerate == (kind == "degenerate") and case.work <= most
         if admits(case) and (fits or attempt >= PATIENCE):
@@ -223,7 +225,10 @@ def _crossings(spec):
         for letter, three in filter(None, places):
             cost = _cost(spec, {letter: three[-1]})
             if cost <= MOST_WORK:
-                (cheap if cost <= DEAR else late).extend({letter: size} for size in three)
+                # where even short axes ask something of each other, only a draw can tell
+                possible = [{letter: size} for size in three
+                            if not _possible(spec, {}) or _possible(spec, {letter: size})]
+                (cheap if cost <= DEAR else late).extend(possible)
     extra = [{letter: size} for letter, size in TIME.items() if {letter: size} in late]
     return tuple(cheap + extra) or ({},), tuple(sizes for sizes in late if sizes not in extra)
 

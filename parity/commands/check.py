@@ -4,7 +4,7 @@ import contextlib
 import os
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ..engine import Progress
@@ -23,6 +23,7 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="from which all cases follow (0)")
     parser.add_argument("--jobs", type=int, default=cores(), metavar="N", help="processes (%(default)s)")
     parser.add_argument("--json", metavar="FILE", help="write rows, findings and versions there")
+    parser.add_argument("--reach", action="store_true", help="print how far the cases of each layer looked, too")
     parser.add_argument("--require", action="append", default=[], choices=["cuda"],
                         help="fail where the lanes of this device cannot run")
 
@@ -44,6 +45,8 @@ def run(args: Namespace) -> int:
                        seen=memory.saw)
     screen, line = console(), memory.keep()
     try:
+        if args.reach:
+            _show_reach(screen, report)
         report.print(screen)
         if line:
             screen.print(line, highlight=False, markup=False, soft_wrap=True)
@@ -51,6 +54,17 @@ def run(args: Namespace) -> int:
         if args.json:
             write_json(args.json, report.to_json())
     return report.exit_code
+
+
+def _show_reach(screen: Any, report: Any) -> None:
+    """Prints what the cases of each layer were, and what of the declared reach they left out."""
+    from ..cases.reach import COLUMNS
+    from ..screen import show, table
+
+    shown = table("reach", *COLUMNS, folded=COLUMNS[1:])
+    for reach in report.reach.values():
+        shown.add_row(*reach.row())
+    show(screen, shown)
 
 
 def cores() -> int:

@@ -146,6 +146,8 @@ class Report:
         remarks: sentences about a file as a whole.
         failed: why nothing can be said of a file, or of layers that were asked for, a sentence each.
         path: of the file; empty for a live object.
+        reach: by layer, how far its drawn cases looked, see ``reach.Reach``.
+        whole: whether the cases are so many that they come to all that is declared.
     """
 
     seed: int | None = 0
@@ -161,6 +163,22 @@ class Report:
     remarks: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
     path: str = ""
+    reach: dict[str, Any] = field(default_factory=dict)
+    whole: bool = False
+
+    def reached(self, case: Any, lane: Any) -> None:
+        """Takes in a drawn case that ran."""
+        from ..cases.reach import Reach
+
+        self.reach.setdefault(case.spec.name, Reach(case.spec)).add(case, lane)
+
+    @property
+    def short(self) -> list[str]:
+        """Layers whose cases fell short of the reach that is declared, a sentence each."""
+        if not self.whole or self.interrupted:
+            return []
+        return [f"the cases of {layer} never had {_some(reach.missed)}" for layer, reach in self.reach.items()
+                if reach.missed]
 
     def result(self, layer: str, lane: str) -> Result:
         """The result of a layer in a lane, made when first asked for."""
@@ -233,6 +251,7 @@ class Report:
         found += [f"{' and '.join(lanes)} required, and cannot run: {reason}" for reason, lanes in required.items()]
         if self.blind:
             found.append(f"too many cases of {_some(layer for layer, _ in self.blind)} are blind")
+        found += self.short
         found += self._nothing()
         if self.interrupted:
             found.append("interrupted")
@@ -305,6 +324,7 @@ class Report:
             "rows": [row | {"worst": number(row["worst"])} for row in self.rows],
             "vacuity": [{"layer": result.name, "lane": result.lane} | result.vision.to_json()
                         for result in self.results if result.lane],
+            "reach": [reach.to_json() for reach in self.reach.values()],
             "findings": [finding.to_json() for finding in self.findings],
         }
 
