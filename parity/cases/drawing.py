@@ -81,7 +81,8 @@ def draw(spec, seed, index, admits=lambda case: True, deal=0):
     kind, wanted, most = stratum(index), {}, MOST_WORK
     if kind == "long":
         wanted = _long(spec, index, deal)
-        most = max(DEAR, _plainest(spec, wanted).work)  # an option may make more of the same sizes
+        # an option may make more of the same sizes
+        most = max([DEAR, *(case.work for case in _possible(spec, wanted)[:1])])
     refused = 0
     for attempt in range(ATTEMPTS):
         case = _drawn(spec, rng, kind, wanted, coupled=refused >= COUPLED)
@@ -269,6 +270,6 @@ def _plainest(spec, sizes, other=None):
 
 
 def _possible(spec, sizes):
-    """Whether a layer admits these sizes, its other axes being short or as long as the longest."""
-    return any(admitted(spec, case.sizes, case.options)
-               for case in (_plainest(spec, sizes), _plainest(spec, sizes, _largest(sizes))))
+    """The plainest cases of these sizes that a layer admits, its other axes short, or as long as the longest."""
+    cases = _plainest(spec, sizes), _plainest(spec, sizes, _largest(sizes))
+    return [case for case in cases if admitted(spec, case.sizes, case.options)]
