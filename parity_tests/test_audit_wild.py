@@ -276,6 +276,61 @@ def chain_nll(scores, moves, tags):
     d_scores[steps, tags] -= 1
     return total - scores[steps, tags].sum(), d_scores, d_moves
 '''
+# an option of the forward that its backward has to be told too
+REDUCED = '''
+def reduce_forward(x, mode="max"):
+    return x.max(axis=1) if mode == "max" else x.mean(axis=1), x
+
+
+def reduce_backward(dy, cache, mode="max"):
+    x = cache
+    if mode == "max":
+        return dy[:, None] * (x == x.max(axis=1, keepdims=True))
+    elif mode == "average":
+        return np.repeat(dy[:, None] / x.shape[1], x.shape[1], axis=1)
+'''
+# a window whose sides are two arguments
+WINDOW = '''
+class MeanWindow:
+    def __init__(self, pool_h, pool_w):
+        self.h, self.w = pool_h, pool_w
+
+    def forward(self, x):
+        self.shape = x.shape
+        view = np.lib.stride_tricks.sliding_window_view(x, (self.h, self.w), axis=(2, 3))
+        return view.sum(axis=(4, 5)) / (self.h * self.w)
+
+    def backward(self, dy):
+        dx = np.zeros(self.shape)
+        for i in range(self.h):
+            for j in range(self.w):
+                dx[:, :, i : i + dy.shape[2], j : j + dy.shape[3]] += dy
+        return dx / (self.h * self.w)
+'''
+# two rows of numbers by the names of a factor and a bias
+PRODUCT = '''
+class RowProduct:
+    def forward(self, a, b):
+        self.given = a, b
+        return (a * b).sum(1)
+
+    def backward(self, dy):
+        a, b = self.given
+        return dy[:, None] * b, dy[:, None] * a
+'''
+# noise that a seed repeats
+NOISY = '''
+class Jitter:
+    def __init__(self, random_state=None):
+        self.random_state = random_state
+
+    def forward(self, x, spread):
+        self.e = np.random.RandomState(self.random_state).normal(size=x.shape)
+        return x + spread * self.e
+
+    def backward(self, dy):
+        return dy, dy * self.e
+'''
 
 # source, its right and wrong text, the gradient that is then wrong, all gradients that are judged
 KINDS = {
@@ -299,6 +354,10 @@ KINDS = {
     "a scale that may be a number": (GROUPS, "in (dy * n, dy)", "in (2 * dy * n, dy)", "gamma", "beta gamma x"),
     "a loss with a dictionary": (MODEL, "2 * self.reg * W1", "self.reg * W1", "W1", "W1 W2"),
     "labels of a chain": (CHAIN, "d.sum(axis=0)", "d.mean(axis=0)", "moves", "moves scores"),
+    "an option of both": (REDUCED, "dy[:, None] / x.shape[1]", "dy[:, None]", "x", "x"),
+    "a window that is not square": (WINDOW, "dx / (self.h * self.w)", "dx / self.h ** 2", "x", "x"),
+    "names of a factor and a bias": (PRODUCT, "dy[:, None] * a", "dy[:, None] * b", "b", "a b"),
+    "a seed to be given": (NOISY, "dy * self.e", "dy * abs(self.e)", "spread", "spread x"),
     "a mask drawn by the module": (MODULE, "dy * self.mask", "dy * (RNG.random(dy.shape) > 0.4)", "x", "x"),
 }
 

@@ -15,7 +15,7 @@ import numpy as np
 from . import guess, protocols
 from .adapted import RATE, walk
 from .assign import assigned, entries_of, find_parameters, value_or_none, with_names
-from .calls import RATES, Call, needed_of, signature_of
+from .calls import RATES, SEEDS, Call, needed_of, signature_of
 from .trial import Fit, is_finite, run_once, words_of
 
 CACHE = re.compile(r"^(\w*cache\w*|memory|mem|ctx|context|saved|store|tape|tmp|state|intermediates?|stash|aux|"
@@ -55,15 +55,17 @@ def try_backwards(fit: Fit, result: Any, local: dict[str, Any], call: Call, back
         return fit
     fit.score, best, unused = 2, fit, ""
     label = next((n for n, r in call.roles.items() if r in ("labels", "target")), "")
+    shared = _shared(backward, call)
     for given, count, rate in _all_ways(backward, call, outputs, local, derivative, cached, label):
         trial = replace(fit, recipe=replace(recipe, outputs=tuple(outputs[:max(count, 1)])))
         given_dy = {f"dy{i}": np.random.default_rng(i).standard_normal(np.shape(_value(o, fit.space, local)))[()]
                     for i, o in enumerate(trial.recipe.outputs)}
         own = dict(local, **given_dy)
         if derivative and count == 0 and not label:
-            trial.recipe.backward = f"dy0 * {text}({given})"
+            trial.recipe.backward = f"dy0 * {text}({', '.join(filter(None, (given, *shared)))})"
         else:
-            trial.recipe.backward, trial.recipe.scalar = f"{text}({given})", count == 0
+            trial.recipe.backward = f"{text}({', '.join(filter(None, (given, *shared)))})"
+            trial.recipe.scalar = count == 0
         best_here = _run_backward(trial, own, call, backward, rate)
         if given.endswith("=dy0") and best_here.score > 3 and _ignores(trial, own, call):
             unused = re.findall(r"(\w+)=dy0", given)[0]
@@ -74,6 +76,14 @@ def try_backwards(fit: Fit, result: Any, local: dict[str, Any], call: Call, back
             break
     best.recipe.unused = unused
     return best
+
+
+def _shared(backward: Any, call: Call) -> list[str]:
+    """The options that a forward was given and its backward has too, by name: a mode of pooling, say."""
+    takes = {p.name for p in signature_of(backward) if p.default is not p.empty}
+    texts = {n.lstrip("="): t.removeprefix(f"{n[1:]}=") if n.startswith("=") else t for n, t in call.texts.items()}
+    return [f"{n}={t}" for n, t in texts.items()
+            if n in takes and n not in call.arrays and not SEEDS.match(n) and not t.isidentifier()]
 
 
 def _ignores(fit: Fit, local: dict[str, Any], call: Call) -> bool:

@@ -16,6 +16,9 @@ from .guess import Value, World
 
 CHOICES = 48  # combinations of the arguments of one call
 OPTIONS = 4  # numbers that another value is tried of
+WEIGHTS = ("weight", "recurrent", "table", "scale")
+SEEDS = re.compile(r"^(seed|random_?(state|seed))$", re.I)
+WINDOW = re.compile(r"^((pool|kernel|filter|window|k|f|p|w)\w*?_?(h|w|height|width)|hh|ww|hf|wf|[hw]_?filter)$", re.I)
 RATES = re.compile(r"^(lr|learning_?rate|eta|step_?size)$")
 FILES = re.compile(r"path|file|dir|folder|url|stream|descriptor|fd$", re.I)
 LOSS = re.compile(r"loss|cost|entropy|mse|mae|hinge|criterion|error|likelihood|nll|bce", re.I)
@@ -86,6 +89,8 @@ def calls_of(function: Any, world: World, title: str, prefix: str) -> Iterator[C
         if name == label and re.search(r"mse|square|mae|huber|l1|l2|quadratic|regress|bce|binary", title, re.I):
             found = [v for v in found if v.role == "target" and np.shape(v.array) == world.x][::-1] + found
         role = guess.role_of(name)
+        if role == "bias" and i and not any(guess.role_of(n) in WEIGHTS for n in names):
+            role, found = "", []  # of a and b, as of x1 and x2
         listed = re.search(rf"\bfor \w+ in {re.escape(name)}\b|\b{re.escape(name)}\[0\]\.shape", source)
         literals = guess.numbers(name, world)
         if guess.keys_of(name, source) or name == label or guess.TRAINING.match(name.lower()):
@@ -108,7 +113,8 @@ def calls_of(function: Any, world: World, title: str, prefix: str) -> Iterator[C
             pair = {a: guess.normal(world.x, prefix + a), b: guess.normal(world.x, prefix + b)}
             found = [*found, Value(f"[{a}, {b}]", pair, "dictionary")]
         choices.append(found)
-    yield from _product(names, choices)
+    seeds = _seeds(parameters)
+    yield from (replace(call, texts=call.texts | seeds) for call in _product(names, choices))
 
 
 def constructors(kind: Any, world: World) -> Iterator[Call]:
@@ -133,7 +139,9 @@ def constructors(kind: Any, world: World) -> Iterator[Call]:
         if not found and not FILES.search(name):  # a number would be opened as a descriptor, perhaps ours
             found = [Value(repr(world.features)), Value("None")]
         choices.append(found or [Value("''")])
+    seeds = _seeds(parameters)
     for call in _product(names, choices):
+        call = replace(call, texts=call.texts | seeds)
         if options:
             yield replace(call, texts=call.texts | {f"={o}": f"{o}=optimizer" for o in options})
         yield call
@@ -143,6 +151,11 @@ def constructors(kind: Any, world: World) -> Iterator[Call]:
         for call in itertools.islice(_product(names, choices), 2):
             extra = {f"={o}": f"{o}={guess.numbers(o, world)[0].text}" for o in optional}
             yield replace(call, texts=call.texts | extra)
+
+
+def _seeds(parameters: list[inspect.Parameter]) -> dict[str, str]:
+    """A seed for what draws without one: nothing can be said of a forward that gives something else each time."""
+    return {f"={p.name}": f"{p.name}=0" for p in parameters if p.default is None and SEEDS.match(p.name)}
 
 
 def label_of(names: list[str], title: str) -> str:
@@ -160,8 +173,8 @@ def given_text(call: Call) -> str:
     return ", ".join(call.texts.values())
 
 
-def other_options(given: dict[str, str]) -> Iterator[dict[str, str]]:
-    """Other values for what is given, by name: texts of Python for texts of Python."""
+def other_options(given: dict[str, str], source: str) -> Iterator[dict[str, str]]:
+    """Other values for what is given, by name, to code of that source: texts of Python for texts of Python."""
     def named(pattern: str) -> dict[str, str]:
         return {n: v for n, v in given.items() if re.match(pattern, n, re.I)}
 
@@ -177,6 +190,12 @@ def other_options(given: dict[str, str]) -> Iterator[dict[str, str]]:
     if windows and strides:
         yield {n: re.sub(r"\d", "3", v) for n, v in windows.items()} | {
             n: re.sub(r"\d", "2", v) for n, v in strides.items()}
+    sides = [n for n, v in given.items() if WINDOW.match(n) and re.fullmatch(r"\d", v)]
+    if len(sides) == 2 and given[sides[0]] == given[sides[1]]:  # one that is not square
+        yield {sides[1]: str(int(given[sides[1]]) + 1)}
+    for name, value in windows.items():
+        if (square := re.fullmatch(r"\((\d), \1\)", value)) is not None:
+            yield {name: f"({square[1]}, {int(square[1]) + 1})"}
     options = {n: float(v) for n, v in given.items() if re.fullmatch(r"-?\d+\.\d*", v) and not RATES.match(n.lower())}
     options |= {n: float(v) for n, v in named(r"alpha|beta|gamma|slope|scale|temperature|tau|margin|\w*weight").items()
                 if re.fullmatch(r"-?\d+", v)}
@@ -187,8 +206,9 @@ def other_options(given: dict[str, str]) -> Iterator[dict[str, str]]:
             yield {name: "True"}
     for name, value in named(r"mode$|method$|pool_type$").items():
         if value == "'max'":
-            for other in ("'average'", "'avg'", "'mean'"):
-                yield {name: other}
+            modes = ("average", "avg", "mean")  # what it does not name is any other than max, if that
+            for other in [m for m in modes if re.search(rf"['\"]{m}['\"]", source)] or modes[:1]:
+                yield {name: repr(other)}
 
 
 def literals_of(texts: dict[str, str], function: Any) -> dict[str, str]:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..spec.results import listed
+from . import guess
 from .adapted import walk
 from .assign import has_role
 from .calls import LOGITS, other_options
@@ -24,7 +25,7 @@ def variants(fit: Fit) -> Iterator[tuple[str, Fit]]:
     if fit.again is None:
         return
     with in_silence():
-        for change in other_options(fit.given):
+        for change in other_options(fit.given, "".join(map(guess.source_of, (fit.kind, *fit.functions)))):
             found = fit.again(change)
             if found.score >= 2:
                 yield ", ".join(f"{n}={v}" for n, v in change.items()), settle(found)
