@@ -620,8 +620,11 @@ def _reset(player: Player, pick: _Pick) -> None:
 def _option(player: Player, pick: _Pick) -> None:
     """An option is set to another value: a backward stays that of its forward, the next call has the new one."""
     call = player.forward(player.ask(pick), player.mode(pick))
+    if not player.every:  # strangers' backward may ask for the option of now; ours promises that it does not
+        player.backward(call)
     player.change_option(pick)
-    player.backward(call)
+    if player.every:
+        player.backward(call)
     if "stateful" in player.spec.options:
         player.reset()
     player.backward(player.forward(player.ask(pick), player.mode(pick)))

@@ -63,7 +63,7 @@ def clip_port(spec: Any, options: Any, data: Any, lane: Any, forced: Any = None)
 
 def _own(array: Any) -> Any:
     """A copy with the array's strides, which may be written to; in C order where entries share memory."""
-    if type(array) is not np.ndarray or not array.size or 0 in array.strides:
+    if type(array) is not np.ndarray or not array.ndim or not array.size or 0 in array.strides:
         return array.copy()
     strides = [abs(step) for step in array.strides]
     last = sum((n - 1) * step for n, step in zip(array.shape, strides, strict=True)) // array.itemsize
