@@ -318,6 +318,21 @@ class RowProduct:
         a, b = self.given
         return dy[:, None] * b, dy[:, None] * a
 '''
+# of one argument two columns are read, and no more
+POINTS = '''
+def place_forward(values, grid):
+    u, v = grid[..., 0], grid[..., 1]
+    return values[:, 0] * u * v, (values, u, v, grid.shape[:-1])
+
+
+def place_backward(dout, cache):
+    values, u, v, shape = cache
+    dvalues, dgrid = np.zeros_like(values), np.zeros(shape + (2,))
+    dvalues[:, 0] = dout * u * v
+    dgrid[..., 0] = dout * values[:, 0] * v
+    dgrid[..., 1] = dout * values[:, 0] * u
+    return dvalues, dgrid
+'''
 # noise that a seed repeats
 NOISY = '''
 class Jitter:
@@ -357,6 +372,7 @@ KINDS = {
     "an option of both": (REDUCED, "dy[:, None] / x.shape[1]", "dy[:, None]", "x", "x"),
     "a window that is not square": (WINDOW, "dx / (self.h * self.w)", "dx / self.h ** 2", "x", "x"),
     "names of a factor and a bias": (PRODUCT, "dy[:, None] * a", "dy[:, None] * b", "b", "a b"),
+    "columns that are read": (POINTS, "1] = dout * values[:, 0] * u", "1] = dout * u", "grid", "grid values"),
     "a seed to be given": (NOISY, "dy * self.e", "dy * abs(self.e)", "spread", "spread x"),
     "a mask drawn by the module": (MODULE, "dy * self.mask", "dy * (RNG.random(dy.shape) > 0.4)", "x", "x"),
 }

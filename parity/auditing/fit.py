@@ -38,7 +38,7 @@ from .calls import (
     with_change,
 )
 from .guess import WORLDS, World
-from .settle import settle, unsettled
+from .settle import as_read, settle, unsettled
 from .trial import Fit, copies_of, in_silence, run_once, words_of
 
 SECONDS = 4.0  # that looking for a recipe may take
@@ -110,7 +110,7 @@ def fit_class(kind: Any) -> Fit:
         if rows and best.score < 4:
             best = _best(best, _by_ties(kind.__init__, getattr(kind, rows[0].forward), kind.__name__,
                                         partial(_try_class, kind, rows[0])))
-    return unsettled(settle(best))
+    return unsettled(settle(as_read(best)))
 
 
 def fit_functions(forward: Any, backward: Any, derivative: bool) -> Fit:
@@ -124,7 +124,7 @@ def fit_functions(forward: Any, backward: Any, derivative: bool) -> Fit:
             for call in calls_of(forward, world, forward.__name__, "")))
         if best.score < 4:
             best = _best(best, _by_ties(None, forward, forward.__name__, lambda made, call: run(call)))
-    return settle(best)
+    return settle(as_read(best))
 
 
 def _best(best: Fit, trials: Iterable[Callable[[], Fit]]) -> Fit:

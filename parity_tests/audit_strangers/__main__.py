@@ -44,7 +44,7 @@ def main():
         if only not in row["file"]:
             continue
         results = audited(row, times)
-        name = next((n for n in results if n.startswith(row["layer"])), None)
+        name = next((n for n in results if n.lower().startswith(row["layer"].lower())), None)
         word = "not tried" if name is None else said(results[name])
         count[row["kind"], word] += 1
         if row["kind"] == "gradient" and word == "wrong":
