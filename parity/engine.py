@@ -145,9 +145,10 @@ def _play(outcome: Outcome, case: Case, lane: Lane) -> None:
     """The case's program of calls on one object, where it has one, in one of the lanes of its kind."""
     from .promises.histories import broken, plays
 
-    for side in plays(case, lane):
+    steps, sides = plays(case, lane)
+    for side in sides:
         with np.errstate(all="ignore"):  # of cases that are not finite
-            broke = broken(case, lane, side)
+            broke = broken(case, lane, side, steps)
         if broke:
             outcome.findings.append(_finding(outcome, "history", broke.quantity, verdict=side, diagnosis=str(broke)))
 

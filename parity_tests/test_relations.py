@@ -9,6 +9,7 @@ import torch
 import reference
 import torch_port
 from parity import check
+from parity.cases.case import generator
 from parity.catalogue import CATALOGUE
 from parity.engine import run_case
 from parity.judge.budget import measure
@@ -22,7 +23,7 @@ LANE = LANES["cpu-float64"]
 def held(case, letter, name):
     """What is found of one relation of a case."""
     yardstick = measure(case, LANE)
-    related = relations.RELATIONS[name](case, yardstick.data, letter, relations._generator(case))
+    related = relations.RELATIONS[name](case, yardstick.data, letter, generator(case.id))
     assert related is not None
     return list(relations.held(case, LANE, yardstick, related))
 
@@ -36,7 +37,7 @@ def test_right_layers_keep_their_relations(spec):
     yardstick = measure(case, LANE)
     seen = set()
     for letter, name in relations.relations(case):
-        related = relations.RELATIONS[name](case, yardstick.data, letter, relations._generator(case))
+        related = relations.RELATIONS[name](case, yardstick.data, letter, generator(case.id))
         if related is not None:
             assert not list(relations.held(case, LANE, yardstick, related)), related.words
             seen.add(name)

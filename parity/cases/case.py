@@ -3,19 +3,28 @@
 import hashlib
 import itertools
 import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, NoReturn, Self
 from urllib.parse import quote
 
 import numpy as np
+from numpy.random import PCG64, Generator
+from numpy.typing import NDArray
 
 from ..errors import UsageError
+from ..spec.arrays import Array
 from ..spec.axes import axes, shape
 from ..spec.catalogue import default
 from ..spec.results import Arrays
 from ..spec.span import Span
 from ..spec.spec import Spec
+
+Shape = tuple[int, ...]
+Sizes = dict[str, Any]  # of an axis letter a number, of ``...`` a tuple of them
+Options = dict[str, Any]
+Values = NDArray[Any]
 
 FORMAT = "p2"  # grows when the same text would mean other arrays; a golden case in the tests tells
 
@@ -32,44 +41,44 @@ MOST_WORK = 1 << 34  # multiplications and additions of one forward
 STEP = 1 << 16  # what a time step costs beside its arithmetic, in multiplications: Python's share
 
 
-def _normal(rng, shape, spec):
+def _normal(rng: Generator, shape: Shape, spec: Spec) -> Values:
     return rng.standard_normal(shape)
 
 
-def _uniform(rng, shape, spec):
+def _uniform(rng: Generator, shape: Shape, spec: Spec) -> Values:
     return rng.uniform(-1, 1, shape)
 
 
-def _wide(rng, shape, spec):
+def _wide(rng: Generator, shape: Shape, spec: Spec) -> Values:
     return rng.choice((-1, 1), shape) * 10 ** rng.uniform(-3, 1, shape)
 
 
-def _ties(rng, shape, spec):
+def _ties(rng: Generator, shape: Shape, spec: Spec) -> Values:
     return rng.integers(-2, 3, shape) / 2
 
 
-def _sparse(rng, shape, spec):
+def _sparse(rng: Generator, shape: Shape, spec: Spec) -> Values:
     return rng.standard_normal(shape) * (rng.random(shape) < 0.3)
 
 
-def _equal(rng, shape, spec):
+def _equal(rng: Generator, shape: Shape, spec: Spec) -> Values:
     return np.broadcast_to(rng.standard_normal((*shape[:-1], 1) if shape else ()), shape).copy()
 
 
-def _extreme(rng, shape, spec):
+def _extreme(rng: Generator, shape: Shape, spec: Spec) -> Values:
     return rng.choice((-1, 0, 1), shape) * spec.extreme + rng.standard_normal(shape)
 
 
-def _saturated(rng, shape, spec):
+def _saturated(rng: Generator, shape: Shape, spec: Spec) -> Values:
     return 30 * rng.standard_normal(shape)
 
 
-def _nonfinite(rng, shape, spec):
+def _nonfinite(rng: Generator, shape: Shape, spec: Spec) -> Values:
     values = rng.standard_normal(shape)
     return np.where(rng.random(shape) < 0.1, rng.choice((np.nan, np.inf, -np.inf), shape), values)
 
 
-PATTERNS = {
+PATTERNS: dict[str, Callable[[Generator, Shape, Spec], Values]] = {
     "normal": _normal,
     "uniform": _uniform,
     "wide": _wide,
@@ -87,15 +96,15 @@ UNSCALED = {"extreme", "saturated", "nonfinite"}  # patterns with a scale of the
 DEGENERATE = {"equal", "extreme", "saturated", "ignored", "nonfinite"}
 
 
-def _plain(a):
+def _plain(a: Values) -> Values:
     return a.copy()
 
 
-def _fortran(a):
+def _fortran(a: Values) -> Values:
     return a.copy(order="F")
 
 
-def _sliced(a):
+def _sliced(a: Values) -> Values:
     if a.ndim == 0:
         return a
     wide = np.zeros((*a.shape[:-1], 2 * a.shape[-1]), a.dtype)
@@ -103,12 +112,12 @@ def _sliced(a):
     return wide[..., ::2]
 
 
-def _reversed(a):
+def _reversed(a: Values) -> Values:
     flip = (slice(None, None, -1),) * a.ndim
     return a[flip].copy()[flip]
 
 
-def _expanded(a):
+def _expanded(a: Values) -> Values:
     """The first entry along the first axis, for all of them."""
     return np.broadcast_to(a[:1], a.shape) if a.ndim and len(a) else a
 
@@ -117,6 +126,12 @@ LAYOUTS = {"C": _plain, "F": _fortran, "sliced": _sliced, "reversed": _reversed}
 MIXED = "mixed"  # every array in one of these by itself
 EXPANDED = "expanded"  # inputs and cotangents along their first axis, with stride 0; their values change with it
 ARRANGED = (*LAYOUTS, MIXED, EXPANDED)  # what a case may say
+
+
+def generator(text: str, digits: int = 16) -> Generator:
+    """Random numbers that follow from a text, on any machine, by ``digits`` bytes of its hash."""
+    digest = hashlib.blake2s(text.encode(), digest_size=digits).digest()
+    return Generator(PCG64(int.from_bytes(digest, "little")))
 
 
 @dataclass(frozen=True)
@@ -132,16 +147,16 @@ class Data:
     inputs: Arrays
     states: Arrays
     cotangents: Arrays
-    sizes: dict[str, Any] = field(default_factory=dict)
+    sizes: Sizes = field(default_factory=dict)
 
-    def map(self, function):
+    def map(self, function: Callable[[Values], Values]) -> "Data":
         """The same with the function applied to every floating array."""
-        return Data(*(
-            {name: function(a) if a.dtype.kind == "f" else a for name, a in group.items()}
-            for group in (self.params, self.inputs, self.states, self.cotangents)
-        ), self.sizes)
+        def of(group: Arrays) -> Arrays:
+            return {name: function(a) if a.dtype.kind == "f" else a for name, a in group.items()}
 
-    def frozen(self):
+        return Data(of(self.params), of(self.inputs), of(self.states), of(self.cotangents), self.sizes)
+
+    def frozen(self) -> Self:
         """The same arrays, read-only: no side may change what the next one is given."""
         for group in (self.params, self.inputs, self.states, self.cotangents):
             for array in filter(np.ndim, group.values()):
@@ -164,31 +179,31 @@ class Case:
     """
 
     spec: Spec
-    sizes: dict[str, Any]
+    sizes: Sizes
     pattern: str
     scale: float
     layout: str
-    options: dict[str, Any]
+    options: Options
     seed: int
 
     @cached_property  # every array asks for it
-    def id(self):
+    def id(self) -> str:
         """The text from which ``parse`` makes the same case, and the arrays follow."""
         sizes = ",".join(f"{'lead' if k == '...' else k}={_size_text(self.sizes[k])}" for k in self.spec.letters)
         options = ",".join(f"{k}={_option_text(self.options[k])}" for k in choices(self.spec))
         return ":".join((FORMAT, self.spec.name, sizes, self.pattern, f"{self.scale:g}", self.layout, options,
                          str(self.seed)))
 
-    def __str__(self):
+    def __str__(self) -> str:
         return self.id
 
     @property
-    def filled(self):
+    def filled(self) -> bool:
         """Whether no axis is of size 0: whether there is something to judge."""
         return all(self.sizes.get("...", ())) and all(n for letter, n in self.sizes.items() if letter != "...")
 
     @property
-    def entries(self):
+    def entries(self) -> int:
         """Number of entries of its arrays and of the widest intermediate result, estimated from the sizes alone."""
         spec, n = self.spec, self.sizes
         texts = (*spec.inputs.values(), *spec.outputs.values(), *spec.states.values())
@@ -196,25 +211,26 @@ class Case:
         every = math.prod(n[letter] for letter in spec.letters if letter not in own and letter != "...")
         every *= math.prod(n.get("...", ()))
         widest = max((s[-1] for s in self._parameter_shapes() if s), default=1)
-        return sum(math.prod(shape(text, n)) for text in texts) + self._weights + every + self._rows * widest
+        return int(sum(math.prod(shape(text, n)) for text in texts) + self._weights + every + self._rows * widest)
 
     @property
-    def work(self):
+    def work(self) -> int:
         """Multiplications of one forward, about: of its products, of its arrays, and of Python's steps through time."""
-        return self._rows * self._weights + 16 * self.entries + STEP * sum(self.sizes.get(axis, 0) for axis in "TU")
+        steps = sum(int(self.sizes.get(axis, 0)) for axis in "TU")
+        return self._rows * self._weights + 16 * self.entries + STEP * steps
 
     @property
-    def _weights(self):
+    def _weights(self) -> int:
         return sum(map(math.prod, self._parameter_shapes()))
 
     @property
-    def _rows(self):
+    def _rows(self) -> int:
         """Rows that meet the parameters: the entries of the inputs, without the axes that the parameters have."""
         own = {word[-1] for text in (self.spec.size_arguments, *self.spec.params.values()) for word in axes(text)[1]}
         return sum(math.prod(shape(" ".join(w for w in axes(text)[1] if w[-1] not in own), self.sizes))
                    for text in self.spec.inputs.values() if axes(text)[0] != "bool")
 
-    def _parameter_shapes(self):
+    def _parameter_shapes(self) -> list[Shape]:
         """Estimated for a model, whose every axis is taken for a linear function of its sizes; exact for a layer."""
         spec, n = self.spec, self.sizes
         if not spec.size_arguments:
@@ -228,17 +244,17 @@ class Case:
                 for name, s in base.items()]
 
     @property
-    def degenerate(self):
+    def degenerate(self) -> bool:
         """Whether some gradient may honestly vanish here, or the true one look like another."""
         sizes = [s for letter, s in self.sizes.items() if letter != "..."] + list(self.sizes.get("...", ()))
         alike = self.pattern in DEGENERATE or self.layout == EXPANDED
         return alike or not 0.1 <= self.scale <= 1 or any(s < 2 for s in sizes)
 
-    def uncut(self):
+    def uncut(self) -> "Case":
         """The same options, the sequence in one piece."""
         return replace(self, options=self.options | {"cut": 0})
 
-    def data(self, narrow):
+    def data(self, narrow: Callable[[Values], Values]) -> Data:
         """The arrays.
 
         Args:
@@ -247,10 +263,11 @@ class Case:
         data = self.bare()
         cotangents = {name: self.cotangent(name, s) for name, s in self.spec.cotangent_shapes(self, data).items()}
         found = replace(data, cotangents=cotangents).map(lambda a: narrow(np.asarray(a)))
-        return Data(*({name: self._laid(group, name, a) for name, a in getattr(found, group).items()}
-                      for group in ("params", "inputs", "states", "cotangents")), found.sizes)
+        laid = {group: {name: self._laid(group, name, a) for name, a in getattr(found, group).items()}
+                for group in ("params", "inputs", "states", "cotangents")}
+        return Data(**laid, sizes=found.sizes)
 
-    def _laid(self, group, name, array):
+    def _laid(self, group: str, name: str, array: Values) -> Values:
         """An array in its memory layout."""
         if array.dtype.kind != "f":
             return array
@@ -261,7 +278,7 @@ class Case:
             layout = tuple(LAYOUTS)[int(self._rng(f"layout {group} {name}").integers(len(LAYOUTS)))]
         return LAYOUTS[layout](array)
 
-    def bare(self):
+    def bare(self) -> Data:
         """The arrays without cotangents, which the outputs shape, in float64 and in C order."""
         spec = self.spec
         return Data(
@@ -273,32 +290,31 @@ class Case:
             self.sizes,
         )
 
-    def given(self):
+    def given(self) -> Arrays:
         """The inputs by name, float64 or not floating; without those that are left out."""
         return {name: self._input(name, text) for name, text in self.spec.inputs.items()
                 if name not in self.spec.optional or self.options["masked"]}
 
-    def cotangent(self, name, shape):
+    def cotangent(self, name: str, shape: Shape) -> Values:
         """The cotangent of an output: random and signed, for all-ones would not tell a softmax's gradient from zero."""
         return self._rng(f"cotangent {name}").standard_normal(shape)
 
-    def _rng(self, name):
-        digest = hashlib.blake2s(f"{self.id} {name}".encode(), digest_size=16).digest()
-        return np.random.Generator(np.random.PCG64(int.from_bytes(digest, "little")))
+    def _rng(self, name: str) -> Generator:
+        return generator(f"{self.id} {name}")
 
-    def _values(self, name, shape):
+    def _values(self, name: str, shape: Shape) -> Values:
         values = PATTERNS[self.pattern](self._rng(name), shape, self.spec)
         return values if self.pattern in UNSCALED else self.scale * values
 
-    def _parameter(self, name, shape):
+    def _parameter(self, name: str, shape: Shape) -> Values:
         if self.pattern == "nonfinite" or self.pattern == "extreme":
             return self._rng(name).standard_normal(shape)
         values = self._values(name, shape)
         return _tamed(values) if name in self.spec.recurrent else values
 
-    def _own(self, name, text, kind, dims):
+    def _own(self, name: str, draw: Callable[..., Any], kind: str, dims: Shape) -> Values:
         """The values of an input by its own generator."""
-        found = _asked(self.spec, f"draw of the input {name}", text.draw, self._rng(name), dims,
+        found = _asked(self.spec, f"draw of the input {name}", draw, self._rng(name), dims,
                        self.sizes | self.options)
         array = np.asarray(found)
         if array.shape != dims or array.dtype.kind not in {"float": "fiu", "int": "iu", "bool": "b"}[kind]:
@@ -307,11 +323,11 @@ class Case:
                              f"{dims}")
         return array.astype({"float": np.float64, "int": np.int64, "bool": bool}[kind])
 
-    def _input(self, name, text):
+    def _input(self, name: str, text: Array) -> Values:
         kind, dims = axes(text)[0], shape(text, self.sizes)
         rng = self._rng(name)
         if text.draw is not None:
-            return self._own(name, text, kind, dims)
+            return self._own(name, text.draw, kind, dims)
         if kind == "float":
             return self._values(name, dims)
         if kind == "bool":
@@ -327,7 +343,7 @@ class Case:
         return (ids[..., None] == np.arange(upper)).astype(np.int64) if one_hot else ids
 
 
-def _tamed(weights):
+def _tamed(weights: Values) -> Values:
     """The weights, scaled down where applied again and again they would make chaos, in which no budget means anything.
 
     The spectral radius of a random square matrix is the root mean square of its entries times the square root of its
@@ -337,27 +353,27 @@ def _tamed(weights):
     return weights / radius if radius > 1 else weights
 
 
-def _size_text(size):
+def _size_text(size: int | Shape) -> str:
     return ("x".join(map(str, size)) or "-") if isinstance(size, tuple) else str(size)
 
 
-def _option_text(value):
+def _option_text(value: Any) -> str:
     if isinstance(value, bool):
         return str(int(value))
     return quote(str(value), safe="+")  # no text of an option may look like the id around it
 
 
-def least(spec, letter):
+def least(spec: Spec, letter: str) -> int:
     """The smallest size that an axis of this layer may have."""
     return min(spec.ranges.get(letter, (0,) if letter == "N" else (1,)))
 
 
-def patterns(spec):
+def patterns(spec: Spec) -> tuple[str, ...]:
     """Names of the value patterns that a case of this layer may have."""
     return tuple(dict.fromkeys((*GENERAL, *spec.patterns, *(("duplicates",) if spec.bounds else ()))))
 
 
-def permitted(spec, name, sizes, pattern, options):
+def permitted(spec: Spec, name: str, sizes: Sizes, pattern: str, options: Options) -> Sequence[Any]:
     """The values that one option of a case may have beside its sizes, its pattern and the options before it."""
     values = choices(spec)[name]
     if name == "cut":
@@ -367,11 +383,11 @@ def permitted(spec, name, sizes, pattern, options):
     return values
 
 
-def choices(spec):
+def choices(spec: Spec) -> dict[str, Sequence[Any]]:
     """What each option of a case of this layer may be, by name."""
-    found = dict(spec.options) | spec.attributes
+    found: dict[str, Sequence[Any]] = {**spec.options, **spec.attributes}
     if spec.time:
-        found |= {"cut": None}
+        found |= {"cut": ()}  # what the sizes leave room for, see ``permitted``
     if spec.states:
         found |= {"given": (False, True)}
     if spec.optional:
@@ -381,12 +397,12 @@ def choices(spec):
     return found
 
 
-def admitted(spec, sizes, options):
+def admitted(spec: Spec, sizes: Sizes, options: Options) -> bool:
     """Whether a layer takes these sizes and options together."""
-    return spec.where is None or _asked(spec, "where", spec.where, sizes | options)
+    return spec.where is None or bool(_asked(spec, "where", spec.where, sizes | options))
 
 
-def _asked(spec, what, function, *arguments):
+def _asked(spec: Spec, what: str, function: Callable[..., Any], *arguments: Any) -> Any:
     """What a function of a spec's gives.
 
     Raises:
@@ -398,7 +414,7 @@ def _asked(spec, what, function, *arguments):
         raise UsageError(f"{spec.name}: {what} raises {type(error).__name__}: {error}") from error
 
 
-def derived(spec, sizes, options):
+def derived(spec: Spec, sizes: Sizes, options: Options) -> Sizes:
     """The sizes, and those that follow from them.
 
     Raises:
@@ -413,7 +429,7 @@ def derived(spec, sizes, options):
     return found
 
 
-def fitting(spec, options, usual, given=None):
+def fitting(spec: Spec, options: Options, usual: Sizes, given: Sizes | None = None) -> Sizes | None:
     """Sizes that a case of a layer with these options may have, all different but for those given; None for none.
 
     Args:
@@ -423,31 +439,31 @@ def fitting(spec, options, usual, given=None):
     Raises:
         UsageError: no size of an axis that follows from others.
     """
-    given = given or {}
+    fixed = given or {}
     letters = [letter for letter in spec.letters if letter != "..."]
-    most = max([12, *(size for letter, size in given.items() if letter in spec.sizes)])
+    most = max([12, *(size for letter, size in fixed.items() if letter in spec.sizes)])
 
-    def values(letter):
+    def values(letter: str) -> list[int]:
         """Those among which a case draws, and, where others' sizes are given that follow from it, any."""
-        if letter in given:
-            return [given[letter]]
+        if letter in fixed:
+            return [fixed[letter]]
         found = list(dict.fromkeys((usual.get(letter, 2), *range(2, most + 1), 1)))
         drawn = [size for size in found if size in spec.ranges.get(letter, found) and size > 1]
         return drawn + [size for size in found if most > 12 and size not in drawn and size >= least(spec, letter)]
 
     for chosen in itertools.product(*map(values, letters)):
-        free = [size for letter, size in zip(letters, chosen, strict=True) if letter not in given]
+        free = [size for letter, size in zip(letters, chosen, strict=True) if letter not in fixed]
         if len(set(free)) == len(free):
             sizes = derived(spec, dict(zip(letters, chosen, strict=True)), options)
             if "..." in spec.letters:
-                sizes["..."] = given.get("...", usual["..."])
-            met = all(sizes.get(letter, size) == size for letter, size in given.items())
+                sizes["..."] = fixed.get("...", usual["..."])
+            met = all(sizes.get(letter, size) == size for letter, size in fixed.items())
             if met and admitted(spec, sizes, options):
                 return sizes
     return None
 
 
-def parse(text, catalogue=None):
+def parse(text: str, catalogue: Mapping[str, Spec] | None = None) -> Case:
     """The case that a text names.
 
     Args:
@@ -458,7 +474,7 @@ def parse(text, catalogue=None):
         UsageError: not a case id, of another format version, a case that this layer cannot have or that is too
             large, or an id in another spelling; says what is wrong.
     """
-    def refuse(why):
+    def refuse(why: object) -> NoReturn:
         why = "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(why))  # it may quote what came
         raise UsageError(f"case id {str(text)[:MOST_TEXT]!r}: {why}")
 
@@ -467,7 +483,7 @@ def parse(text, catalogue=None):
     fields = text.split(":")
     if len(fields) != 8:
         refuse("expected 8 fields between colons")
-    version, name, sizes, pattern, scale, layout, options, seed = fields
+    version, name, lengths, pattern, scale, layout, chosen, seed = fields
     if version != FORMAT:
         refuse(f"has format {version}, this version reads {FORMAT}")
     catalogue = default() if catalogue is None else catalogue
@@ -478,8 +494,8 @@ def parse(text, catalogue=None):
         if value not in known:
             refuse(f"unknown {what} {value!r}, {name} knows {', '.join(known)}")
     try:
-        sizes = _parse_sizes(spec, sizes)
-        options = _parse_options(spec, options, sizes, pattern)
+        sizes = _parse_sizes(spec, lengths)
+        options = _parse_options(spec, chosen, sizes, pattern)
         sizes = derived(spec, sizes, options)
         if not admitted(spec, sizes, options):
             refuse(f"{name} does not admit {sizes | options}")
@@ -496,7 +512,7 @@ def parse(text, catalogue=None):
     return case
 
 
-def _pairs(what, text, names):
+def _pairs(what: str, text: str, names: Iterable[str]) -> dict[str, str]:
     """Values by name from ``name=value,...``, each of the names once and in their order."""
     pairs = [pair.partition("=")[::2] for pair in text.split(",")] if text else []
     if [name for name, _ in pairs] != list(names):
@@ -505,8 +521,8 @@ def _pairs(what, text, names):
     return dict(pairs)
 
 
-def _parse_sizes(spec, text):
-    found = {}
+def _parse_sizes(spec: Spec, text: str) -> Sizes:
+    found: Sizes = {}
     for name, value in _pairs("sizes of", text, ["lead" if s == "..." else s for s in spec.letters]).items():
         if name == "lead":
             parts = value.split("x") if value != "-" else []
@@ -518,7 +534,7 @@ def _parse_sizes(spec, text):
     return found
 
 
-def _parse_scale(text, pattern):
+def _parse_scale(text: str, pattern: str) -> float:
     scale = float(text)
     low, high = (1, 1) if pattern in UNSCALED else (1 / MOST_SCALE, MOST_SCALE)
     if not low <= scale <= high:
@@ -527,8 +543,8 @@ def _parse_scale(text, pattern):
     return scale
 
 
-def _parse_options(spec, text, sizes, pattern):
-    found = {}
+def _parse_options(spec: Spec, text: str, sizes: Sizes, pattern: str) -> Options:
+    found: Options = {}
     for name, value in _pairs("options", text, choices(spec)).items():
         values = permitted(spec, name, sizes, pattern, found)
         if isinstance(values, range):
@@ -547,7 +563,7 @@ def _parse_options(spec, text, sizes, pattern):
     return found
 
 
-def _whole(what, text, low, high):
+def _whole(what: str, text: str, low: int, high: int) -> int:
     """The whole number that a text spells, in any spelling: whether it is the right one, the whole id tells."""
     try:
         number = int(text)

@@ -6,15 +6,17 @@ use; ``degenerate`` ones are empty, of one entry, or of values whose gradient ma
 different cases, so that one run walks further than any of its lanes.
 """
 
-import hashlib
 import itertools
 import math
+from collections.abc import Callable, Sequence
 from functools import lru_cache
+from typing import Any
 
-import numpy as np
+from numpy.random import Generator
 
 from ..errors import UsageError
 from ..spec.span import Span
+from ..spec.spec import Spec
 from .case import (
     ARRANGED,
     DEGENERATE,
@@ -24,9 +26,13 @@ from .case import (
     STEP,
     UNSCALED,
     Case,
+    Options,
+    Shape,
+    Sizes,
     admitted,
     choices,
     derived,
+    generator,
     least,
     permitted,
 )
@@ -44,7 +50,7 @@ LONGEST = 1000
 THRESHOLDS = (8, 16, 32, 64, 128, 256, 512, 1024)
 COUNTED = (1 << 15, 1 << 16)  # further ones of an axis that counts ids
 LEADING = 3  # axes that ``...`` stands for at most
-REAL = {"N": 128, "T": 29, "U": 11, "V": 59, "D": 16, "H": 256, "K": 64, "M": 128, "...": (4, 32)}
+REAL: Sizes = {"N": 128, "T": 29, "U": 11, "V": 59, "D": 16, "H": 256, "K": 64, "M": 128, "...": (4, 32)}
 TIME = {"T": 128}  # and time steps alone, whatever they cost
 OTHER = 16  # the size in real use of an axis of another letter
 ORDINARY = ("normal",) * 4 + tuple(p for p in GENERAL if p not in DEGENERATE)
@@ -59,12 +65,13 @@ PATIENCE = 100  # at drawing one of the stratum too
 COUPLED = 10  # refusals from which on one more axis is drawn as long as the long one
 
 
-def stratum(index):
+def stratum(index: int) -> str:
     """The stratum of the case of that number."""
     return ROUND[index % len(ROUND)]
 
 
-def draw(spec, seed, index, admits=lambda case: True, deal=0):
+def draw(spec: Spec, seed: int, index: int, admits: Callable[[Case], bool] = lambda case: True,
+         deal: int = 0) -> Case:
     """The ``index``-th case of a layer under a seed.
 
     Args:
@@ -76,9 +83,9 @@ def draw(spec, seed, index, admits=lambda case: True, deal=0):
     Raises:
         UsageError: no sizes and options meet what the layer asks of them.
     """
-    digest = hashlib.blake2s(f"{seed} {spec.name} {index} {deal}".encode(), digest_size=16).digest()
-    rng = np.random.Generator(np.random.PCG64(int.from_bytes(digest, "little")))
-    kind, wanted, most = stratum(index), {}, MOST_WORK
+    rng = generator(f"{seed} {spec.name} {index} {deal}")
+    kind, most = stratum(index), MOST_WORK
+    wanted: Sizes = {}
     if kind == "long":
         wanted = _long(spec, index, deal)
         # an option may make more of the same sizes
@@ -98,9 +105,9 @@ def draw(spec, seed, index, admits=lambda case: True, deal=0):
                      f"the last {case.sizes | case.options}")
 
 
-def _drawn(spec, rng, kind, wanted, coupled):
-    def pick(values):
-        return values[rng.integers(len(values))]
+def _drawn(spec: Spec, rng: Generator, kind: str, wanted: Sizes, coupled: bool) -> Case:
+    def pick(values: Sequence[Any]) -> Any:
+        return values[int(rng.integers(len(values)))]
 
     degenerate = kind == "degenerate"
     if wanted and _largest(wanted) >= LONGEST:
@@ -114,13 +121,13 @@ def _drawn(spec, rng, kind, wanted, coupled):
         sizes["..."] = _leading(spec, pick, degenerate, wanted.get("..."))
     pattern = pick((*(ODD if degenerate else ORDINARY),
                     *(p for p in spec.patterns if degenerate or p not in DEGENERATE)))
-    scales = spec.scales or SCALES
+    scales: Sequence[float] = spec.scales or SCALES
     if not degenerate:
         plain = sorted(s for s in scales if PLAIN[0] <= s <= PLAIN[1])
         most = max(_longest(size) for size in sizes.values())
         scales = [s for s in plain if s * s * math.sqrt(most) <= SATURATING] or plain[:1] or scales
     scale = 1.0 if pattern in UNSCALED else pick(scales)
-    options = {}
+    options: Options = {}
     for name in choices(spec):
         values = permitted(spec, name, sizes, pattern, options)
         options[name] = values.draw(rng) if isinstance(values, Span) else pick(values)
@@ -128,7 +135,7 @@ def _drawn(spec, rng, kind, wanted, coupled):
                 int(rng.integers(1 << 32)))
 
 
-def _beside(spec, letter, kind):
+def _beside(spec: Spec, letter: str, kind: str) -> Sequence[int]:
     """The sizes among which an axis is drawn whose size the stratum leaves open."""
     usual = {"short": SHORT, "long": BESIDE, "longest": LEAST,
              "degenerate": BATCHES if letter == "N" else TINY}[kind]
@@ -140,15 +147,15 @@ def _beside(spec, letter, kind):
     return [size for size in usual if size in asked] or asked
 
 
-def _leading(spec, pick, degenerate, wanted):
+def _leading(spec: Spec, pick: Callable[[Sequence[Any]], Any], degenerate: bool, wanted: Shape | None) -> Shape:
     if wanted is not None:
         return wanted
     if "..." in spec.ranges:
-        return pick(spec.ranges["..."])
+        return tuple(pick(spec.ranges["..."]))
     return tuple(pick((0, 1, 2, 3) if degenerate else (2, 3)) for _ in range(pick(range(LEADING + 1))))
 
 
-def _long(spec, index, deal):
+def _long(spec: Spec, index: int, deal: int) -> Sizes:
     """The sizes that the stratum fixes: those of real use, or one or two large ones.
 
     The wider dtypes walk the list from its end, where the dearest are, the half precisions from its front, and no
@@ -168,9 +175,9 @@ def _long(spec, index, deal):
     return walk[-1 - position % len(walk)]
 
 
-def real(spec):
+def real(spec: Spec) -> Sizes:
     """The sizes of real use, of the axes whose size is free."""
-    found = {}
+    found: Sizes = {}
     for letter in spec.letters:
         size, asked = REAL.get(letter, OTHER), spec.ranges.get(letter)
         if asked is not None and size not in asked:
@@ -179,13 +186,13 @@ def real(spec):
     return found
 
 
-def crossings(spec):
+def crossings(spec: Spec) -> tuple[Sizes, ...]:
     """What the long cases of every run walk through: dicts of one axis and its size, the axes taking turns."""
     return _crossings(spec)[0]
 
 
 @lru_cache(maxsize=1024)
-def walked(spec):
+def walked(spec: Spec) -> tuple[Sizes, ...]:
     """What the long cases of a run fix: the sizes of real use, and the crossings, a large and a small one together.
 
     Ordered by what they cost, more or less; half as many cases do as there are crossings.
@@ -201,27 +208,28 @@ def walked(spec):
     return *reversed(found[1:]), real(spec), found[0]
 
 
-def dear(spec):
+def dear(spec: Spec) -> tuple[Sizes, ...]:
     """What only runs of more than ``CASES`` come to, for the work that it costs."""
     return _crossings(spec)[1]
 
 
-def reach(spec):
+def reach(spec: Spec) -> tuple[dict[str, int], dict[str, int]]:
     """By axis, the largest size that a default run comes to, and the one that only longer runs come to."""
-    found = []
-    for some in ((*crossings(spec), real(spec)), dear(spec)):
-        largest = {}
+    def most(some: tuple[Sizes, ...]) -> dict[str, int]:
+        found: dict[str, int] = {}
         for letter, size in (pair for sizes in some for pair in sizes.items()):
-            largest[letter] = max(largest.get(letter, 0), _longest(size))
-        found.append(largest)
-    now, later = found
+            found[letter] = max(found.get(letter, 0), _longest(size))
+        return found
+
+    now, later = most((*crossings(spec), real(spec))), most(dear(spec))
     return now, {letter: size for letter, size in later.items() if size > now.get(letter, 0)}
 
 
 @lru_cache(maxsize=1024)
-def _crossings(spec):
+def _crossings(spec: Spec) -> tuple[tuple[Sizes, ...], tuple[Sizes, ...]]:
     lines = [[(letter, three) for three in past(spec, letter)] for letter in spec.letters]
-    cheap, late = [], []
+    cheap: list[Sizes] = []
+    late: list[Sizes] = []
     for places in itertools.zip_longest(*lines):
         for letter, three in filter(None, places):
             cost = _cost(spec, {letter: three[-1]})
@@ -234,42 +242,43 @@ def _crossings(spec):
     return tuple(cheap + extra) or ({},), tuple(sizes for sizes in late if sizes not in extra)
 
 
-def past(spec, letter):
+def past(spec: Spec, letter: str) -> list[tuple[Any, ...]]:
     """Of each threshold that an axis may have, small ones first, the sizes just below, at and just above it."""
     asked = spec.ranges.get(letter)
     points = THRESHOLDS + (COUNTED if letter in spec.bounds.values() else ())
     threes = [tuple(point + by for by in (-1, 0, 1) if asked is None or point + by in asked) for point in points]
     if letter == "...":
-        threes = [] if asked is not None else [tuple((3,) * (i % LEADING) + (size,) for size in three)
-                                               for i, three in enumerate(threes)]
+        return [] if asked is not None else [tuple((3,) * (i % LEADING) + (size,) for size in three)
+                                             for i, three in enumerate(threes)]
     return [three for three in threes if three]
 
 
-def _longest(size):
+def _longest(size: int | Shape) -> int:
     return max(size, default=0) if isinstance(size, tuple) else size
 
 
-def _largest(sizes):
+def _largest(sizes: Sizes) -> int:
     return max(map(_longest, sizes.values()), default=0)
 
 
-def _cost(spec, sizes):
+def _cost(spec: Spec, sizes: Sizes) -> int:
     """The work of a long case, in multiplications."""
     case = _plainest(spec, sizes)
-    return case.work + sum((LOOP * (axis in spec.loops) - STEP) * case.sizes.get(axis, 0) for axis in "TU")
+    return case.work + sum((LOOP * (axis in spec.loops) - STEP) * int(case.sizes.get(axis, 0)) for axis in "TU")
 
 
-def _plainest(spec, sizes, other=None):
+def _plainest(spec: Spec, sizes: Sizes, other: int | None = None) -> Case:
     """A long case with the first of all options, its other axes as long as they are drawn, or of another size."""
     small = other or max(LEAST if _largest(sizes) >= LONGEST else BESIDE)
-    options, filled = {}, {letter: sizes.get(letter, (small,) if letter == "..." else
-                                             max(small, least(spec, letter))) for letter in spec.letters}
+    options: Options = {}
+    filled = {letter: sizes.get(letter, (small,) if letter == "..." else max(small, least(spec, letter)))
+              for letter in spec.letters}
     for name in choices(spec):
         options[name] = permitted(spec, name, filled, "normal", options)[0]
     return Case(spec, derived(spec, filled, options), "normal", 1.0, "C", options, 0)
 
 
-def _possible(spec, sizes):
+def _possible(spec: Spec, sizes: Sizes) -> list[Case]:
     """The plainest cases of these sizes that a layer admits, its other axes short, or as long as the longest."""
     cases = _plainest(spec, sizes), _plainest(spec, sizes, _largest(sizes))
     return [case for case in cases if admitted(spec, case.sizes, case.options)]

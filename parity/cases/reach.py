@@ -34,15 +34,14 @@ class Reach:
 
     def add(self, case: Any, lane: Any) -> None:
         """Takes in a case that ran in a lane."""
-        from ..promises.histories import plays, program
+        from ..promises.histories import plays
 
         self.cases += 1
         for letter in self.spec.letters:
             size = case.sizes[letter]
             self.sizes[letter].update(size if isinstance(size, tuple) else (size,))
         self.use += real(self.spec).items() <= case.sizes.items()
-        if plays(case, lane):
-            self.calls = max(self.calls, len(program(case)))
+        self.calls = max(self.calls, len(plays(case, lane)[0]))
         self.patterns.add(case.pattern)
         self.scales.add(case.scale)
         self.layouts.add(case.layout)

@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 
 from ..cases.case import Case, Data, admitted, derived
-from ..sides.objects import Arrays
 from ..spec.axes import axes, shape
-from ..spec.results import as_tuple
+from ..spec.results import Arrays, as_tuple
 from ..spec.spec import Spec
 from .common import PORT, Side, arrays_of, standard, twin
 

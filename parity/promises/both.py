@@ -10,10 +10,9 @@ import numpy as np
 
 from ..cases.case import Case, Data, admitted, derived
 from ..judge.lanes import LANES
-from ..sides.objects import Arrays
 from ..sides.textbook import build
 from ..spec.axes import axes, shape
-from ..spec.results import as_tuple
+from ..spec.results import Arrays, as_tuple
 from ..spec.spec import Spec
 from .aliasing import check_one_for_several
 from .common import SIZES, Array, Side, arrays_of, ordinary, raised, repeated, standard

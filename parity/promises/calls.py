@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from ..judge.finding import Finding
+from ..spec.results import Arrays, Gradients
 
 FILLED = 0.625  # what stands in gradients before they are overwritten: exact in every format
-Arrays = dict[str, Any]
 
 
 @dataclass
@@ -32,28 +32,28 @@ class Calls:
 
     make: Callable[[], Any]
     forward: Callable[[Any, list[Any]], Any]
-    backward: Callable[[Any, list[Any]], Arrays]
+    backward: Callable[[Any, list[Any]], Gradients]
     inputs: Arrays
     cotangents: Arrays
     other: Arrays
     same: Callable[[Any, Any], bool] = np.array_equal
     kept: bool = True
 
-    def called(self, layer: Any, inputs: Arrays | None = None) -> tuple[list[Any], Arrays]:
+    def called(self, layer: Any, inputs: Arrays | None = None) -> tuple[list[Any], Gradients]:
         """Copies of the outputs and of the gradients of a forward and a backward."""
         outputs = [np.array(o) for o in self.forward(layer, copies(self.inputs if inputs is None else inputs))]
         return outputs, self.gradients(layer)
 
-    def gradients(self, layer: Any) -> Arrays:
+    def gradients(self, layer: Any) -> Gradients:
         """Copies of the gradients of a backward."""
         found = self.backward(layer, copies(self.cotangents))
         return {name: None if g is None else np.array(g) for name, g in found.items()}
 
-    def apart(self, first: Arrays, second: Arrays) -> Iterator[str]:
+    def apart(self, first: Gradients, second: Gradients) -> Iterator[str]:
         """The names under which something else stands in two groups."""
         for name, array in first.items():
-            if not (array is second.get(name) if array is None or second.get(name) is None else
-                    self.same(array, second[name])):
+            other = second.get(name)
+            if not (array is other if array is None or other is None else self.same(array, other)):
                 yield name
 
 
@@ -114,11 +114,12 @@ def check_overwritten(calls: Calls) -> Iterator[Finding]:
             g[...] = FILLED
     (_, got), (_, right) = calls.called(layer), calls.called(calls.make())
     for name in calls.apart(right, got):
-        if np.shape(got[name]) == np.shape(right[name]):
-            added = calls.same(got[name] - right[name], np.full_like(right[name], FILLED))
+        a, b = got.get(name), right[name]
+        if a is not None and b is not None and a.shape == b.shape:
+            added = calls.same(a - b, np.full_like(b, FILLED))
             yield Finding("accumulated", f"grad.{name}", diagnosis="gradients are accumulated instead of overwritten" if
                           added else "the gradient depends on what stood in grads before", kind="accumulated",
-                          expected=right[name], got=got[name])
+                          expected=b, got=a)
 
 
 def check_backward_twice(calls: Calls) -> Iterator[Finding]:

@@ -9,9 +9,9 @@ import numpy as np
 from ..cases.case import Case, Data, choices, fitting
 from ..judge.lanes import LANES, Lane
 from ..sides import run_port, run_reference
-from ..sides.objects import OBJECTS, Arrays
+from ..sides.objects import OBJECTS
 from ..sides.textbook import build
-from ..spec.results import as_tuple, gradients_of
+from ..spec.results import Arrays, as_tuple, gradients_of
 from ..spec.spec import Spec
 
 if TYPE_CHECKING:

@@ -8,7 +8,6 @@ budget, as cases do. Where one array stands for two arguments, NumPy takes anoth
 fresh object that is given one array too; and that, with the usual product, says what one that is given two says.
 """
 
-import hashlib
 import itertools
 import random
 import warnings
@@ -18,10 +17,11 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 
-from ..cases.case import LAYOUTS, Case, admitted, derived, least
+from ..cases.case import LAYOUTS, Case, admitted, derived, generator, least
 from ..judge.lanes import LANES
-from ..sides.objects import OBJECTS, PLAIN, Arrays, Mode, Ran
+from ..sides.objects import OBJECTS, PLAIN, Mode, Ran
 from ..spec.axes import axes
+from ..spec.results import Arrays
 from ..spec.spec import Spec
 from .common import Side, standard
 
@@ -79,7 +79,7 @@ def program(case: Case) -> tuple[Step, ...]:
     names = known_steps(case.spec)
     if not names or not case.filled:
         return ()
-    rng = _generator(f"{case.id} program")
+    rng = generator(f"{case.id} program")
     length = LENGTHS[int(rng.integers(len(LENGTHS)))]
     length = min(length, max(WORK // max(case.work, 1), 3 if length else 0))
     weighted = ["call"] * 5 + names
@@ -87,12 +87,12 @@ def program(case: Case) -> tuple[Step, ...]:
                  for _ in range(length))
 
 
-def plays(case: Case, lane: Any) -> tuple[str, ...]:
-    """The sides whose objects play a case's program in a lane: it is played in one lane of each kind."""
+def plays(case: Case, lane: Any) -> tuple[tuple[Step, ...], tuple[str, ...]]:
+    """A case's program, and the sides whose objects play it in a lane: it is played in one lane of each kind."""
     kin = [other for other in LANES.values() if other.device == lane.device and bool(other.round) == bool(lane.round)]
-    if not program(case) or kin[int(_generator(f"{case.id} lane").integers(len(kin)))] is not lane:
-        return ()
-    return ("port",) if lane.round or lane.device != "cpu" else ("reference", "port")
+    if kin[int(generator(f"{case.id} lane").integers(len(kin)))] is not lane or not (steps := program(case)):
+        return (), ()
+    return steps, ("port",) if lane.round or lane.device != "cpu" else ("reference", "port")
 
 
 def check_history(side: Side, spec: Spec) -> None:
@@ -673,15 +673,10 @@ def known_steps(spec: Any) -> list[str]:
 # --- data, comparison --------------------------------------------------------------------------------------
 
 
-def _generator(text: str) -> np.random.Generator:
-    digest = hashlib.blake2s(text.encode(), digest_size=16).digest()
-    return np.random.Generator(np.random.PCG64(int.from_bytes(digest, "little")))
-
-
 def _data(case: Case, lane: Any) -> list[Any]:
     """The data of a case, and others for the same object: other values, other sizes, masks and forms of labels."""
     spec: Any = case.spec
-    rng = _generator(f"{case.id} data")
+    rng = generator(f"{case.id} data")
     below = {a.below for a in spec.inputs.values()}
     fixed = spec.parameter_shapes(case.sizes | case.options)
     found = [case]

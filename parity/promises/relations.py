@@ -5,21 +5,20 @@ one lies within that same budget: sizes at which an oracle would be dear are jud
 its ``relations`` how it behaves along an axis, as one or more names of ``RELATIONS``.
 """
 
-import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from ..cases.case import Case, Data, admitted
+from ..cases.case import Case, Data, admitted, generator
 from ..judge.budget import Yardstick
 from ..judge.compare import shares, worst
 from ..judge.lanes import LANES, Lane
 from ..sides import run_port, run_reference
 from ..spec.axes import axes
+from ..spec.results import Arrays
 
-Arrays = dict[str, Any]
 GROWN = (30, 65, 130, 257)  # sizes that an axis grows to
 WORK = 1 << 26  # multiplications that a grown case may take
 SHARE = 1 / 4  # of the ordinary cases
@@ -61,10 +60,12 @@ class Apart:
 
 def relate(case: Case, lane: Lane, yardstick: Yardstick) -> Iterator[Apart]:
     """What both sides say of the relation that follows from a case's id, where it has one in this lane."""
-    rng = _generator(case)
-    kin = [other for other in LANES.values() if other.device == lane.device and other.round is None]
     known = relations(case)
-    if rng.random() >= SHARE or case.degenerate or not known or kin[int(rng.integers(len(kin)))] is not lane:
+    if lane.round or case.degenerate or not known:
+        return
+    rng = generator(f"{case.id} relation")
+    kin = [other for other in LANES.values() if other.device == lane.device and other.round is None]
+    if rng.random() >= SHARE or kin[int(rng.integers(len(kin)))] is not lane:
         return
     letter, name = known[int(rng.integers(len(known)))]
     related = RELATIONS[name](case, yardstick.data, letter, rng)
@@ -249,11 +250,6 @@ RELATIONS: dict[str, Callable[[Case, Data, str, Any], Related | None]] = {
 
 
 # --- sizes and axes ------------------------------------------------------------------------------------------
-
-
-def _generator(case: Case) -> np.random.Generator:
-    digest = hashlib.blake2s(f"{case.id} relation".encode(), digest_size=16).digest()
-    return np.random.Generator(np.random.PCG64(int.from_bytes(digest, "little")))
 
 
 def _size(case: Case, letter: str) -> int:

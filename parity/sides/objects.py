@@ -14,10 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..cases.case import Data
-from ..spec.results import as_tuple, gradients_of
+from ..spec.results import Arrays, as_tuple, gradients_of
 from .textbook import as_array, build, in_layout
-
-Arrays = dict[str, np.ndarray[Any, Any]]
 
 
 class Mode(NamedTuple):

@@ -5,6 +5,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 Arrays = dict[str, NDArray[Any]]  # quantities, or what a call takes, by name
+Gradients = dict[str, NDArray[Any] | None]  # what somebody's backward gave, None where it gave none
 
 
 def as_tuple(x: Any) -> tuple[Any, ...]:

@@ -4,16 +4,21 @@ Beside it, on the same cases, fixed tolerances in common use. Errors are planted
 relative ones of several sizes, in a single non-zero element or in all.
 """
 
-import hashlib
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from ..cases.case import Case, generator
 from ..cases.drawing import draw
 from ..judge.budget import measure
 from ..judge.compare import compare, shares, worst
-from ..judge.lanes import LANES
+from ..judge.lanes import LANES, Lane
 from ..sides import run_port
+from ..spec.results import Arrays
+from ..spec.spec import Spec
 
 # error planted: its relative size, and whether in all elements instead of one
 ERRORS = {"0.1 %": (1e-3, False), "1 %": (1e-2, False), "10 %": (0.1, False), "50 %": (0.5, False),
@@ -51,12 +56,12 @@ class Trial:
     pattern: str
     case_id: str
     share: float
-    alarms: set = field(default_factory=set)
+    alarms: set[str] = field(default_factory=set)
     planted: bool = False
-    found: dict = field(default_factory=dict)
+    found: dict[str, set[str]] = field(default_factory=dict)
 
 
-def trial(case, lane):
+def trial(case: Case, lane: Lane) -> Trial:
     """Runs one case in one lane; see ``Trial``."""
     yardstick = measure(case, lane)
     # of a reference without a backward the gradients are the oracle's alone
@@ -85,30 +90,30 @@ def trial(case, lane):
     return result
 
 
-def _place(case, quantities):
+def _place(case: Case, quantities: Arrays) -> tuple[str, tuple[int, ...]] | None:
     """The name of a gradient and the index of an element that is not zero; None where all are."""
-    digest = hashlib.blake2s(f"{case.id} planted".encode(), digest_size=8).digest()
-    rng = np.random.Generator(np.random.PCG64(int.from_bytes(digest, "little")))
+    rng = generator(f"{case.id} planted", 8)
     gradients = {name: q for name, q in quantities.items() if name.startswith("grad.")}
     places = [(name, where) for name, q in gradients.items() if len(where := np.argwhere(np.isfinite(q) & (q != 0)))]
     if not places:
         return None
     name, where = places[rng.integers(len(places))]
-    return name, tuple(where[rng.integers(len(where))])
+    return name, tuple(int(i) for i in where[rng.integers(len(where))])
 
 
-def _close(actual, expected, rule, lane):
+def _close(actual: NDArray[Any], expected: NDArray[Any], rule: str, lane: Lane) -> bool:
     rtol, atol = RULES[rule][lane.torch_dtype]
     return np.allclose(actual, expected, rtol=rtol, atol=atol, equal_nan=True)
 
 
-def trials(catalogue, name, seed, index, lane_names):
+def trials(catalogue: Mapping[str, Spec], name: str, seed: int, index: int, lane_names: list[str]) -> Iterator[Trial]:
     """The trials of a case of a layer; what a worker does."""
     for lane in lane_names:
         yield _tried(_drawn(catalogue, name, seed, index, lane), LANES[lane])
 
 
-def lost(catalogue, reason, done, name, seed, index, lane_names):
+def lost(catalogue: Mapping[str, Spec], reason: str, done: list[Any], name: str, seed: int, index: int,
+         lane_names: list[str]) -> tuple[Trial | None, tuple[str, int, int, list[str]] | None]:
     """The trial of the lane in which a worker died, an alarm of every rule, and what is left of the case."""
     if len(done) == len(lane_names):  # it died of what came after
         return None, None
@@ -116,11 +121,11 @@ def lost(catalogue, reason, done, name, seed, index, lane_names):
     return _alarm(_drawn(catalogue, name, seed, index, lane), lane), (name, seed, index, left) if left else None
 
 
-def _drawn(catalogue, name, seed, index, lane):
+def _drawn(catalogue: Mapping[str, Spec], name: str, seed: int, index: int, lane: str) -> Case:
     return draw(catalogue[name], seed, index, LANES[lane].admits, LANES[lane].deal)
 
 
-def _tried(case, lane):
+def _tried(case: Case, lane: Lane) -> Trial:
     """A trial; where a side raises, an alarm."""
     try:
         return trial(case, lane)
@@ -128,26 +133,26 @@ def _tried(case, lane):
         return _alarm(case, lane.name)
 
 
-def _alarm(case, lane):
+def _alarm(case: Case, lane: str) -> Trial:
     """The trial of what gave no result: every rule calls it wrong."""
     return Trial(case.spec.name, lane, case.pattern, case.id, float("inf"), {BUDGET, *RULES})
 
 
-def half(lane):
+def half(lane: str) -> bool:
     """Whether a lane, by name, computes in half precision."""
     return LANES[lane].round is not None
 
 
-def alarmed(results, rule):
+def alarmed(results: Iterable[Trial], rule: str) -> float:
     """Share of the results that a rule called wrong."""
     return _share(rule in t.alarms for t in results)
 
 
-def found(results, error, rule=BUDGET):
+def found(results: Iterable[Trial], error: str, rule: str = BUDGET) -> float:
     """Share of the results with planted errors in which a rule found that one."""
     return _share(rule in t.found[error] for t in results if t.planted)
 
 
-def _share(answers):
-    answers = list(answers)
-    return sum(answers) / len(answers) if answers else float("nan")
+def _share(answers: Iterable[bool]) -> float:
+    known = list(answers)
+    return sum(known) / len(known) if known else float("nan")
