@@ -14,7 +14,7 @@ import pytest
 
 import reference
 from parity import cli
-from parity.auditing import Report, assert_gradients, audit, audit_file, diagnose, notebooks
+from parity.auditing import Report, assert_gradients, audit, audit_file, diagnose, notebooks, search
 from parity.auditing.answers import BACKWARD, FORWARD, RIGHT, STUB
 from parity.catalogue import CATALOGUE
 from parity.cli import main
@@ -713,12 +713,12 @@ def test_a_diagnosis_does_not_depend_on_how_fast_the_machine_is(monkeypatch):
 
 
 def test_a_search_runs_so_many_operations_and_no_more(monkeypatch):
-    monkeypatch.setattr(diagnose, "SEARCH", 3)
+    monkeypatch.setattr(search, "SEARCH", 3)
     assert not set(JACOBIAN.kinds) & set(judge(JACOBIAN)[1])
 
 
 def test_a_mistake_of_ours_in_an_explanation_is_told(monkeypatch):
-    def mistaken(scene, name):
+    def mistaken(scene, name, got, right):
         return scene.misspelt
 
     monkeypatch.setattr(diagnose, "GRADIENT", (mistaken, *diagnose.GRADIENT))

@@ -318,6 +318,59 @@ def test_kinks_alone_are_nothing_judged():
     assert result.verdict == "not judged" and result.unjudged == {"x": "every entry of it is at a kink or tie"}
 
 
+def test_a_gradient_that_is_not_finite_is_called_so():
+    class Log:
+        def forward(self, x):
+            self.x = x
+            return np.log1p(x**2)
+
+        def backward(self, dy):
+            return dy * 2 * self.x / (1 + self.x**2) + 0 * np.log(self.x)
+
+    (finding,) = audited(Log()).errors
+    assert finding.kind == "overflow" and "it is nan" in finding.diagnosis, finding
+
+
+def linear(times):
+    """Rows times a matrix, whose gradient is off by a factor."""
+
+    class Linear:
+        def __init__(self):
+            self.params, self.grads = [np.random.default_rng(1).standard_normal((50, 50))], [np.zeros((50, 50))]
+
+        def forward(self, x):
+            self.x = x
+            return x @ self.params[0]
+
+        def backward(self, dy):
+            self.grads[0][...] = times * self.x.T @ dy
+            return dy @ self.params[0].T
+
+    return Linear()
+
+
+@pytest.mark.parametrize(("times", "kind"), [(2.0, ""), (0.0, "dropped")])
+def test_what_explains_a_gradient_of_many_entries_stumbles_over_none_it_does_not_know(times, kind):
+    result = audited(linear(times), np.random.default_rng(0).standard_normal((3, 50)))
+    (finding,) = result.errors
+    assert finding.kind == kind and not any("could not be tried" in text for text in result.remarks), result.remarks
+
+
+def test_a_factor_is_found_though_twice_the_rows_are_too_many_to_differentiate():
+    class Mean:
+        def forward(self, x):
+            self.x = x
+            return np.mean(np.tanh(x) ** 2)
+
+        def backward(self, dy):
+            y = np.tanh(self.x)
+            return dy * 2 * y * (1 - y**2)
+
+    result = audited(Mean(), np.random.default_rng(0).standard_normal((30, 50)))
+    (finding,) = result.errors
+    assert finding.kind == "factor" and not any("could not be tried" in text for text in result.remarks), result
+
+
 def test_a_parameter_as_long_as_the_batch_is_not_resized():
     def forward(x, b):
         return np.tanh(x + b), (x, b)

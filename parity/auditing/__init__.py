@@ -24,7 +24,8 @@ from . import canonical, confirm, samples
 from .answers import BACKWARD, FAILED, PROTOCOL, STUB, WARNINGS, Audited, Policy, from_plain
 from .fit import methods_of
 from .recognise import NotTried, Planned, recognised
-from .subject import FunctionLayer, Subject, _arguments, quantities
+from .subject import FunctionLayer, Subject, arguments, quantities
+from .telling import trace_of
 from .trial import GRADIENTS
 
 SECONDS = 60.0  # that one class may take
@@ -70,12 +71,12 @@ def audit(layer=None, *, like=None, inputs=None, params=None, forward=None, back
         if not callable(forward) or not callable(backward) or (inputs is None and like is None):
             raise UsageError("audit needs a layer, or forward=, backward= and inputs=")
         params = {} if params is None else params
-        names = list(params) if isinstance(params, dict) else _arguments(forward, 0)
+        names = list(params) if isinstance(params, dict) else arguments(forward, 0)
         values = [np.array(p) for p in (params.values() if isinstance(params, dict) else params)]
         layer = FunctionLayer(forward, backward, values)
         count = len(inputs) if inputs is not None else 0
         layer.param_names = tuple(names if isinstance(params, dict) else (names or [])[count : count + len(values)])
-        layer.input_names = tuple((_arguments(forward, 0) or [])[:count])
+        layer.input_names = tuple((arguments(forward, 0) or [])[:count])
         layer.title = forward.__name__
     elif not (callable(getattr(layer, "forward", None)) and callable(getattr(layer, "backward", None))) and not (
             inspect.isclass(layer) and methods_of(layer)):
@@ -362,7 +363,7 @@ def _as_made(subject, made, moved):
 
 def _examine(target, spec, named, seed, inputs, link, dtype="float64"):
     """The examination itself, in the child process."""
-    from .checks import Examination, _trace
+    from .checks import Examination
 
     name = target.__name__ if inspect.isclass(target) else getattr(target, "title", type(target).__name__)
     result = Audited(name, twin=spec.name if spec else "")
@@ -429,7 +430,7 @@ def _examine(target, spec, named, seed, inputs, link, dtype="float64"):
         words = f"{type(error).__name__}: {error}".splitlines()[0]
         kind = "memory" if isinstance(error, MemoryError) else "raised"
         said = "it called exit()" if isinstance(error, SystemExit) else words
-        result.findings.append(Finding("raised", "", FAILED, said, kind, detail=_trace(error)))
+        result.findings.append(Finding("raised", "", FAILED, said, kind, detail=trace_of(error)))
     link.send("result", result.to_plain())
     link.send("ready")
     while (request := link.receive()) is not None and request != ["done"]:

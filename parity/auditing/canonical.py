@@ -525,10 +525,9 @@ def judged(name: str, arrays: list[Any], output: Any) -> str | None:
     found = list(_given(known.forwards, arrays, output))
     if any(np.allclose(c, output, CLOSE, CLOSE) for c in found):
         return RIGHT
-    wrong = _given(known.mistakes, arrays, output) if known.mistakes is not None else ()
-    for words, c in wrong:
+    for words, c in _given(known.mistakes, arrays, output) if known.mistakes is not None else ():
         if np.allclose(c, output, CLOSE, CLOSE):
-            return words
+            return str(words)
     if not found:
         return None
     size = float(np.sqrt(np.mean(np.square(output))))

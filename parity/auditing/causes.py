@@ -1,38 +1,34 @@
 """Causes that are common in the wild: each takes a ``Scene`` and a name, and gives ``(kind, words)`` or None."""
 
 import itertools
+from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .rounding import rms
-from .scene import ratio
+from .scene import Scene, Told, ratio
 
 CROPS = (-2, -1, 0, 1, 2)  # entries by which a gradient may be shifted where padding was cropped wrongly
 
 
-def pair(scene, name):
-    """What was got and what is right; None where their shapes differ."""
-    got, right = scene.base.got[name], scene.base.right[name]
-    return None if got is None or got.shape != right.shape or not np.isfinite(got).all() else (got, right)
-
-
-def unused_cotangent(scene, name):
+def unused_cotangent(scene: Scene, name: str, got: NDArray[Any], right: NDArray[Any]) -> Told:
     """As if all cotangents were ones."""
     base = scene.base
-    if pair(scene, name) is None or scene.subject.without_cotangent:
+    if scene.subject.without_cotangent:
         return None
     ones = scene.ask(base.sample, [np.ones_like(c)[()] for c in base.cotangents])
-    if scene.same(base.got[name], ones.right[name]) and not scene.same(base.right[name], ones.right[name]):
+    if scene.same(got, ones.right[name]) and not scene.same(right, ones.right[name]):
         return "linear", "the cotangent is not used: backward has to multiply by it"
     return None
 
 
-def fused(scene, name):
+def fused(scene: Scene, name: str, got: NDArray[Any], right: NDArray[Any]) -> Told:
     """The gradient of a loss and a softmax in one, where there is but one of them, or the softmax once more."""
-    if pair(scene, name) is None or np.ndim(scene.base.got[name]) < 1:
+    if got.ndim < 1:
         return None
-    got, right = pair(scene, name)
     arrays = {n: a for n, a in (scene.base.sample.inputs | scene.base.outputs).items()
               if a.dtype.kind == "f" and a.shape == right.shape}
     targets = {n: a for n, a in scene.base.sample.inputs.items() if n != name and a.shape == right.shape}
@@ -51,29 +47,29 @@ def fused(scene, name):
     return None
 
 
-def at_the_other_end(scene, name):
+def at_the_other_end(scene: Scene, name: str, got: NDArray[Any], right: NDArray[Any]) -> Told:
     """A function element by element, its derivative taken at the output for the input, or the reverse."""
     base = scene.base
-    if pair(scene, name) is None or name not in base.sample.inputs:
+    if name not in base.sample.inputs:
         return None
     for label, y in base.outputs.items():
-        if y.shape != base.right[name].shape or y.dtype.kind != "f":
+        if y.shape != right.shape or y.dtype.kind != "f":
             continue
         other = scene.ask(replace(base.sample, inputs=base.sample.inputs | {name: y.copy()}), base.cotangents)
-        if scene.same(base.got[name], other.right[name]):
+        if scene.same(got, other.right[name]):
             return "jacobian", f"the derivative is taken at the output {label} instead of the input {name}"
-        if scene.same(other.got[name], base.right[name]):
+        if scene.same(other.got[name], right):
             return "jacobian", (f"the derivative is taken at the input {name} instead of the output {label}: its "
                                 f"formula is that of {label}")
     return None
 
 
-def masked(scene, name):
+def masked(scene: Scene, name: str, got: NDArray[Any], right: NDArray[Any]) -> Told:
     """What forward sets to zero, or does not choose, gets a gradient; or the scale of what it keeps is left out."""
     base = scene.base
-    if pair(scene, name) is None or name not in base.sample.inputs:
+    if name not in base.sample.inputs:
         return None
-    (got, right), x = pair(scene, name), base.sample.inputs[name]
+    x = base.sample.inputs[name]
     for label, c in zip(base.outputs, base.cotangents, strict=True):
         y = base.outputs[label]
         if np.shape(c) != right.shape or y.shape != right.shape:
@@ -89,21 +85,20 @@ def masked(scene, name):
         scale = float(kept.flat[0]) if kept.size and scene.same(kept, np.full_like(kept, kept.flat[0])) else None
         drops = scale is not None and not y[off].any()
         through = ratio(scene, got[~off], right[~off])
-        if not got[off].any() and drops and through is not None and abs(through * scale - 1) < 1e-5 < abs(scale - 1):
+        left = scale is not None and through is not None and abs(through * scale - 1) < 1e-5 < abs(scale - 1)
+        if not got[off].any() and drops and left:
             return "factor", f"the scale is left out: forward multiplies what it keeps by {scale:.6g}"
         if through is not None and got[off].all() and ratio(scene, got[off], c[off]) is not None:
-            scaled = drops and abs(scale - 1) > 1e-5 and abs(through * scale - 1) < 1e-5
-            also = f", and the scale {scale:.6g}" if scaled else ""
+            also = f", and the scale {scale:.6g}" if drops and left else ""
             return "jacobian", (f"a missing Jacobian term: the mask{also} is left out: what forward sets to zero gets "
                                 "a gradient as well")
     return None
 
 
-def assigned(scene, name):
+def assigned(scene: Scene, name: str, got: NDArray[Any], right: NDArray[Any]) -> Told:
     """Entries that are read more than once: one contribution of theirs instead of the sum."""
-    if pair(scene, name) is None or scene.base.got[name].ndim < 1:
+    if got.ndim < 1:
         return None
-    got, right = pair(scene, name)
     for found in (scene.contributions(name) or {}).values():
         outputs = found.ndim - right.ndim
         for axis in (None, *range(outputs)):  # a window may add up over channels first
@@ -121,11 +116,10 @@ def assigned(scene, name):
     return None
 
 
-def cropped(scene, name):
+def cropped(scene: Scene, name: str, got: NDArray[Any], right: NDArray[Any]) -> Told:
     """Shifted as a whole, something else where it came from: the padding was cropped at the wrong place."""
-    if pair(scene, name) is None or scene.base.got[name].ndim < 2:
+    if got.ndim < 2:
         return None
-    got, right = pair(scene, name)
     axes = range(max(0, right.ndim - 3), right.ndim)
     shifts = itertools.product(*[CROPS if axis in axes and right.shape[axis] > 3 else (0,)
                                  for axis in range(right.ndim)])
@@ -138,11 +132,9 @@ def cropped(scene, name):
     return None
 
 
-def uncropped(scene, name):
+def uncropped(scene: Scene, name: str, got: NDArray[Any], right: NDArray[Any]) -> Told:
     """Larger than it should be, with the right one inside."""
-    got, right = scene.base.got[name], scene.base.right[name]
-    if got is None or got.ndim != right.ndim or got.shape == right.shape or any(
-            g < r for g, r in zip(got.shape, right.shape, strict=True)):
+    if got.ndim != right.ndim or any(g < r for g, r in zip(got.shape, right.shape, strict=True)):
         return None
     room = [range(g - r + 1) for g, r in zip(got.shape, right.shape, strict=True)]
     for start in itertools.product(*room):
@@ -152,5 +144,5 @@ def uncropped(scene, name):
     return None
 
 
-def _along(shift):
+def _along(shift: Iterable[int]) -> str:
     return ", ".join(f"{s} along axis {axis}" for axis, s in enumerate(shift) if s)

@@ -20,9 +20,8 @@ from ..judge.lanes import LANES
 from ..judge.witness import DOUBT, NEARER, Differentiator
 from . import canonical, samples
 from .answers import BACKWARD, DIFFERS, FORWARD
-from .checks import ask_canonical
 from .rounding import NEARLY, apart, budgets, rms
-from .scene import Measured
+from .scene import Measured, ask_canonical
 from .subject import Function, Subject, draw_cotangents, quantities
 from .trace import TINY
 

@@ -1,13 +1,18 @@
 """What a layer is given: cases of its twin's spec, or variations of the inputs that somebody passed."""
 
 import inspect
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ..cases.case import Case, choices, fitting
-from ..spec.axes import axes, shape
-from .subject import Sample, kept_arrays
+from ..cases.case import Case, Options, Sizes, choices, fitting
+from ..spec.axes import axes
+from ..spec.results import Arrays
+from ..spec.spec import Spec
+from .subject import Sample, Subject, kept_arrays
 
 SIZES = {"N": 3, "T": 5, "U": 4, "V": 9, "D": 7, "H": 2, "...": (3,)}  # all different, as are their doubles
 OTHER = {"N": 4, "T": 3, "U": 5, "V": 6, "D": 2, "H": 7, "...": (5,)}
@@ -16,7 +21,7 @@ SMALL, SENSIBLE = 0.1, 0.4  # size of a parameter below which it is drawn larger
 MANY = 33  # batch size past those at which matrix kernels change their path
 
 
-def base_options(spec):
+def base_options(spec: Spec) -> Options:
     """The option values of an ordinary case: those that the constructor has by itself."""
     signature = inspect.signature(spec.reference).parameters
     chosen = {}
@@ -26,13 +31,14 @@ def base_options(spec):
     return chosen
 
 
-def sample(subject, sizes=None, pattern="normal", scale=1.0, layout="C", seed=0, words="", **options):
+def sample(subject: Subject, sizes: Sizes | None = None, pattern: str = "normal", scale: float = 1.0, layout: str = "C",
+           seed: int = 0, words: str = "", **options: Any) -> Sample | None:
     """A sample of the subject's spec; None where the subject has not what it needs.
 
     Args:
         sizes: of axis letters that differ from the usual.
     """
-    spec = subject.spec
+    spec = subject.entry
     fixed = fixed_sizes(subject)
     wanted = {letter: size for letter, size in (sizes or {}).items() if letter in spec.letters}
     if any(fixed.get(letter, size) != size for letter, size in wanted.items()):
@@ -52,7 +58,8 @@ def sample(subject, sizes=None, pattern="normal", scale=1.0, layout="C", seed=0,
     if data.states and not subject.takes_states(len(data.states)):
         return None
     inputs = {name: a for name, a in data.inputs.items() if name in takes}
-    cotangents, warm = data.cotangents, {}
+    cotangents = data.cotangents
+    warm: Arrays = {}
     if case.options.get("cut"):
         cut = case.options["cut"]
         spans = {n: axes(t)[1].index(spec.time) for n, t in (spec.inputs | spec.outputs).items()}
@@ -62,25 +69,27 @@ def sample(subject, sizes=None, pattern="normal", scale=1.0, layout="C", seed=0,
     return Sample(case.id, data.params, inputs, data.states, cotangents, own, sizes, warm, words, case, seed)
 
 
-def fixed_sizes(subject):
+def fixed_sizes(subject: Subject) -> dict[str, int]:
     """The axis sizes that an object's own parameters fix; none for a class."""
-    if subject.is_class or not subject.spec.letters:
+    spec = subject.entry
+    if subject.is_class or not spec.letters:
         return {}
     own = list(getattr(subject.target, "params", []))
     if not own:
         return {}
-    fixed = {}
-    if subject.spec.size_arguments:
+    fixed: dict[str, int] = {}
+    if spec.size_arguments:
         fixed = dict(zip("VD", own[0].shape, strict=False))  # every model begins with its embedding
         fixed["H"] = own[2].shape[0]
-        return {k: v for k, v in fixed.items() if k in subject.spec.letters}
-    for text, array in zip(subject.spec.params.values(), own, strict=False):
+        return {k: v for k, v in fixed.items() if k in spec.letters}
+    for text, array in zip(spec.params.values(), own, strict=False):
         for word, size in zip(axes(text)[1], np.shape(array), strict=False):
             fixed[word[-1]] = size // int(word[:-1] or 1)
     return fixed
 
 
-def given(inputs, params, names, seed=0):
+def given(inputs: Any, params: list[NDArray[Any]], names: tuple[Iterable[str] | None, Iterable[str] | None],
+          seed: int = 0) -> Sample:
     """The sample of inputs that somebody passed.
 
     Args:
@@ -94,27 +103,25 @@ def given(inputs, params, names, seed=0):
         known += [f"input {i}" for i in range(len(known), len(inputs))]
         inputs = dict(zip(known, inputs, strict=False))
     inputs = {n: _wide(a) for n, a in inputs.items()}
-    if not isinstance(params, dict):
-        known = list(names[1] or []) if len(names[1] or []) == len(params) else [f"params[{i}]" for i in
-                                                                                  range(len(params))]
-        params = dict(zip(known, params, strict=True))
-    params = {n: _wide(p) for n, p in params.items()}
+    own = list(names[1] or ())
+    own = own if len(own) == len(params) else [f"params[{i}]" for i in range(len(params))]
     first = next((a for a in inputs.values() if a.ndim), None)  # what is as long as it is taken for the batch
     sizes = {} if first is None else {"N": len(first)}
-    return Sample(f"given:{seed}", params, inputs, sizes=sizes, seed=seed)
+    return Sample(f"given:{seed}", {n: _wide(p) for n, p in zip(own, params, strict=True)}, inputs, sizes=sizes,
+                  seed=seed)
 
 
-def _wide(array):
-    array = np.array(array)
-    return array.astype(np.float64) if array.dtype.kind == "f" else array
+def _wide(array: Any) -> NDArray[Any]:
+    a: NDArray[Any] = np.array(array)
+    return a.astype(np.float64) if a.dtype.kind == "f" else a
 
 
-def measured(array):
+def measured(array: NDArray[Any]) -> bool:
     """Whether an array holds numbers that may be any; signs, zeros and ones are marks."""
     return array.dtype.kind == "f" and not np.isin(array, (-1, 0, 1)).all()
 
 
-def off(array, rng, guessed=False):
+def off(array: Any, rng: np.random.Generator, guessed: bool = False) -> NDArray[Any]:
     """A parameter away from what a constructor gives: other ones for equal entries, or zeros and ones alone; of what
     nobody passed also for values so small that a layer all but forgets them. What is positive stays so.
 
@@ -130,7 +137,7 @@ def off(array, rng, guessed=False):
     return a * (SENSIBLE / size) if guessed and 0 < size < SMALL else a
 
 
-def copied(subject, base):
+def copied(subject: Subject, base: Sample) -> dict[str, str]:
     """Which parameters a new layer also holds a copy of, that nobody who changes the parameter changes: by name, where.
     """
     layer = subject.make(base)
@@ -143,7 +150,7 @@ def copied(subject, base):
             and np.allclose(np.sort(np.abs(a), axis=None), np.sort(np.abs(p), axis=None))}
 
 
-def rows(subject, base):
+def rows(subject: Subject, base: Sample) -> list[str]:
     """Names of the inputs that are a batch: the first, and those whose first entry has a say in no output's others.
 
     What happens to be as long as the batch, a bias of as many units, is none of them.
@@ -151,7 +158,7 @@ def rows(subject, base):
     count = base.sizes["N"]
     names = [n for n, a in base.inputs.items() if a.ndim and len(a) == count]
 
-    def outputs(inputs):
+    def outputs(inputs: Arrays) -> list[NDArray[Any]]:
         return [np.array(o) for o in subject.forward(subject.make(base), [a.copy() for a in inputs.values()])]
 
     try:
@@ -170,28 +177,28 @@ def rows(subject, base):
     return names
 
 
-def batch(subject, base, size):
+def batch(subject: Subject, base: Sample, size: int) -> Sample:
     """A given sample with another batch size: its rows, repeated with other values as needed."""
     count, names = base.sizes["N"], rows(subject, base)
     rng = np.random.default_rng([base.seed, size])
 
-    def resized(name, a):
+    def resized(name: str, a: NDArray[Any]) -> NDArray[Any]:
         if name not in names:
             return a
-        rows = np.take(a, np.arange(size) % count, axis=0)
+        more: NDArray[Any] = np.take(a, np.arange(size) % count, axis=0)
         if measured(a):
-            rows[count:] *= rng.uniform(0.5, 1.5, rows[count:].shape)
-        return rows
+            more[count:] *= rng.uniform(0.5, 1.5, more[count:].shape)
+        return more
 
     return replace(base, id=f"{base.id}:N={size}", inputs={n: resized(n, a) for n, a in base.inputs.items()},
                    cotangents={}, sizes={"N": size}, words=f"with N = {size}")
 
 
-def plan(subject, seed):
+def plan(subject: Subject, seed: int) -> list[tuple[Sample, str]]:
     """The samples of an audit beside the first: ``(sample, kind)``, kind ``value`` or ``finite``."""
-    spec = subject.spec
-    sizes = {letter: OTHER[letter] for letter in spec.letters if letter in OTHER}
-    found = []
+    spec = subject.entry
+    sizes: Sizes = {letter: OTHER[letter] for letter in spec.letters if letter in OTHER}
+    found: list[tuple[Sample | None, str]] = []
     usual = base_options(spec)
     taken = subject.constructor() if subject.is_class else None  # a value that nobody can ask for was never promised
     asked = {name: values for name, values in spec.options.items() if taken is None or name in taken}
@@ -213,8 +220,8 @@ def plan(subject, seed):
             found += [(sample(subject, {"...": lead}, seed=seed, words=f"with leading axes {lead}"), "value")
                       for lead in ((), (2, 4))]
         elif letter in "NTU":
-            least = min(spec.ranges.get(letter, (1,)))
-            found.append((sample(subject, {letter: least}, seed=seed, words=f"with {letter} = {least}"), "value"))
+            size = _least(spec, letter)
+            found.append((sample(subject, {letter: size}, seed=seed, words=f"with {letter} = {size}"), "value"))
     found.append((sample(subject, {"N": MANY} if "N" in spec.letters else {"...": (MANY,)}, seed=seed,
                          words=f"with a batch of {MANY}"), "value"))
     words = "with " + ", ".join(f"{k} = {v}" for k, v in sizes.items())
@@ -234,33 +241,32 @@ def plan(subject, seed):
     return [(s, kind) for s, kind in found if s is not None]
 
 
-def variations(subject, base):
-    """The base sample with one axis at a time grown, for telling 1/N from 1/T: letter, sample."""
+def variations(subject: Subject, base: Sample) -> list[Sample]:
+    """The base sample with one axis at a time grown, for telling 1/N from 1/T."""
     if subject.spec is None:
-        return [("N", batch(subject, base, GROWN * base.sizes["N"]))] if "N" in base.sizes else []
+        return [batch(subject, base, GROWN * base.sizes["N"])] if "N" in base.sizes else []
     found = []
     for letter in subject.spec.letters:
         size = base.sizes[letter]
         grown = (GROWN * size[0], *size[1:]) if letter == "..." and size else GROWN * size if size else size
-        options = base.case.options
+        case = base.drawn
         if letter != "..." or size:
-            found.append((letter, sample(subject, base.sizes | {letter: grown}, base.case.pattern, base.case.scale,
-                                         seed=base.seed, **options)))
-    return [(letter, s) for letter, s in found if s is not None]
+            found.append(sample(subject, base.sizes | {letter: grown}, case.pattern, case.scale, seed=base.seed,
+                                **case.options))
+    return [s for s in found if s is not None]
 
 
-def smaller(subject, base):
+def _least(spec: Spec, letter: str) -> int:
+    return min(spec.ranges.get(letter, (1,)))
+
+
+def smaller(subject: Subject, base: Sample) -> Iterator[tuple[str, int]]:
     """Samples with fewer entries than the base, for a script that fits on a screen: smallest last."""
-    options = dict(base.case.options)
-    current = dict(base.sizes)
-    for letter in subject.spec.letters:
+    for letter in subject.entry.letters:
         if letter == "...":
             continue
         for size in (1, 2):
-            least = min(subject.spec.ranges.get(letter, (1,)))
-            if least <= size < current[letter] and options.get("cut", 0) in (0,):
+            if _least(subject.entry, letter) <= size < base.sizes[letter] and not base.drawn.options.get("cut"):
                 yield letter, size
                 break
 
-
-__all__ = ["GROWN", "batch", "given", "plan", "sample", "shape", "smaller", "variations"]

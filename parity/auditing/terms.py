@@ -5,38 +5,24 @@ was got against a small dictionary of what the sample, its cotangent and its out
 """
 
 import itertools
+from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from .causes import pair
 from .rounding import rms
-from .scene import ratio
+from .scene import Scene, Told, ratio
 
 BLOCKS = (2, 3, 4)  # that an array may be packed of, along one axis
 ASKED = 16  # other arguments at which the right gradient is asked for
-ROOTS = {1: "{}", -1: "1/{}", 0.5: "sqrt({})", -0.5: "1/sqrt({})", 2: "{}^2", -2: "1/{}^2"}
 
 
-def size_of(scene, c):
-    """Which size a factor is a power of, in words; empty for none."""
-    point = scene.base.sample.point() | scene.base.outputs
-    spans = [(label, first, last, int(np.prod(a.shape[first:last]))) for label, a in point.items()
-             for first in range(np.ndim(a)) for last in range(first + 1, np.ndim(a) + 1)]
-    for power, (label, first, last, size) in itertools.product(ROOTS, sorted(spans, key=lambda s: s[2] - s[1])):
-        if size > 1 and abs(abs(c) / float(size) ** power - 1) < 1e-6:
-            axes = "axis" if last - first == 1 else "axes"
-            told = ROOTS[power].format(size)
-            which = ", ".join(map(str, range(first, last)))
-            return f"{'-' if c < 0 else ''}{told}, and {size} is {axes} {which} of {label}"
-    return ""
-
-
-def summed(scene, name):
+def summed(scene: Scene, name: str, got: NDArray[Any], right: NDArray[Any]) -> Told:
     """One total, or mean, along an axis, given to every entry."""
-    if pair(scene, name) is None or scene.base.right[name].size < 2:
+    if right.size < 2:
         return None
-    got, right = pair(scene, name)
     for count in range(1, right.ndim + 1):
         for axes in itertools.combinations(range(right.ndim), count):
             if np.prod([right.shape[a] for a in axes]) < 2:
@@ -48,11 +34,8 @@ def summed(scene, name):
     return None
 
 
-def blocks(scene, name):
+def blocks(scene: Scene, name: str, got: NDArray[Any], right: NDArray[Any]) -> Told:
     """Packed of blocks in another order, as gates are."""
-    if pair(scene, name) is None:
-        return None
-    got, right = pair(scene, name)
     for axis, count in itertools.product(reversed(range(right.ndim)), BLOCKS):
         if right.shape[axis] % count or right.shape[axis] == 1:
             continue
@@ -64,11 +47,8 @@ def blocks(scene, name):
     return None
 
 
-def signs(scene, name):
+def signs(scene: Scene, name: str, got: NDArray[Any], right: NDArray[Any]) -> Told:
     """Right but for signs."""
-    if pair(scene, name) is None:
-        return None
-    got, right = pair(scene, name)
     if not scene.same(np.abs(got), np.abs(right)) or not (right * got < 0).any():
         return None
     wrong = np.count_nonzero(right * got < 0)
@@ -76,10 +56,10 @@ def signs(scene, name):
     return "sign", f"the sign is wrong in {wrong} of {got.size} entries, the size nowhere{lost}"
 
 
-def element(scene, name):
+def element(scene: Scene, name: str) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]] | None:
     """By output of a function element by element: the cotangent, the output and the argument; None for others."""
     base = scene.base
-    if pair(scene, name) is None or len(base.cotangents) != 1:
+    if len(base.cotangents) != 1:
         return None
     (c,), (y,), x = base.cotangents, base.outputs.values(), base.sample.point()[name]
     if np.shape(c) != x.shape or y.shape != x.shape or x.size < 4 or not np.all(c):
@@ -87,11 +67,11 @@ def element(scene, name):
     return c, y, x
 
 
-def branches(scene, name):
+def branches(scene: Scene, name: str, got: NDArray[Any], right: NDArray[Any]) -> Told:
     """Each entry has the slope of some branch, and not of its own."""
-    if element(scene, name) is None:
+    if (found := element(scene, name)) is None:
         return None
-    (c, _, x), (got, right) = element(scene, name), pair(scene, name)
+    c, _, x = found
     slopes = np.unique(np.round(right / c, 9))
     own = np.round(got / c, 9)
     if not 1 < slopes.size <= 3 or not all(np.isclose(slopes, v, 1e-6, 1e-9).any() for v in np.unique(own)):
@@ -104,11 +84,11 @@ def branches(scene, name):
     return "branch", "its branch, or its mask, is another one than forward's: every entry has the slope of one of them"
 
 
-def product(scene, name):
+def product(scene: Scene, name: str, got: NDArray[Any], right: NDArray[Any]) -> Told:
     """One term of a product rule alone."""
-    if element(scene, name) is None:
+    if (found := element(scene, name)) is None:
         return None
-    (c, y, x), (got, right) = element(scene, name), pair(scene, name)
+    c, y, x = found
     with np.errstate(all="ignore"):
         term = c * y / x
     if not np.isfinite(term).all():
@@ -121,12 +101,9 @@ def product(scene, name):
     return None
 
 
-def unmasked(scene, name):
+def unmasked(scene: Scene, name: str, got: NDArray[Any], right: NDArray[Any]) -> Told:
     """A cotangent that by-passes, or is added, where a mask of the forward stops it."""
     base = scene.base
-    if pair(scene, name) is None:
-        return None
-    got, right = pair(scene, name)
     rest = got - right
     for label, c in zip(base.outputs, base.cotangents, strict=True):
         y = base.outputs[label]
@@ -144,15 +121,13 @@ def unmasked(scene, name):
     return None
 
 
-def _times(c):
+def _times(c: float) -> str:
     return "" if abs(c - 1) < 1e-6 else f"{c:.6g} times "
 
 
-def arguments(scene, name):
+def arguments(scene: Scene, name: str, got: NDArray[Any], right: NDArray[Any]) -> Told:
     """The right one of other arguments: of an array turned around, transposed, without its sign."""
-    if pair(scene, name) is None:
-        return None
-    base, got = scene.base, scene.base.got[name]
+    base = scene.base
     point, tried = base.sample.point(), 0
     for label, a in point.items():
         if a.dtype.kind != "f" or not a.size or (label == name and a.ndim < 2):
@@ -161,14 +136,15 @@ def arguments(scene, name):
             if np.array_equal(other, a) or tried >= ASKED:
                 continue
             tried += 1
-            changed = {group: {n: other if n == label else b for n, b in getattr(base.sample, group).items()}
-                       for group in ("params", "inputs", "states")}
-            if scene.same(got, scene.ask(replace(base.sample, **changed), base.cotangents).right.get(name)):
+            params, inputs, states = ({n: other if n == label else b for n, b in group.items()} for group in
+                                      (base.sample.params, base.sample.inputs, base.sample.states))
+            changed = replace(base.sample, params=params, inputs=inputs, states=states)
+            if scene.same(got, scene.ask(changed, base.cotangents).right.get(name)):
                 return kind, f"it is the right one for another {label}: {label} {words}"
     return None
 
 
-def _others(a):
+def _others(a: NDArray[Any]) -> Iterator[tuple[str, str, NDArray[Any]]]:
     if a.ndim > 1 and a.shape[-1] == a.shape[-2]:
         yield "transposed", "with its last two axes transposed", np.swapaxes(a, -1, -2).copy()
     if a.ndim > 2:
@@ -182,11 +158,10 @@ def _others(a):
     yield "jacobian", "as ones, as if it were not there", np.ones_like(a)
 
 
-def located(scene, name):
+def located(scene: Scene, name: str, got: NDArray[Any], right: NDArray[Any]) -> Told:
     """Nothing known explains it: at least where it is wrong, if that is a place with a name."""
-    if pair(scene, name) is None or scene.base.right[name].size < 4:
+    if right.size < 4:
         return None
-    got, right = pair(scene, name)
     wrong = np.abs(got - right) > scene.exact * rms(right)
     if wrong.all() or not wrong.any():
         return None

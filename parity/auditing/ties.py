@@ -9,11 +9,14 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from . import guess
+
+if TYPE_CHECKING:
+    from .trial import Fit
 
 LENGTHS = re.compile(r"^(lens?|lengths?|\w*_len(gth)?s?|valid_len\w*)$", re.I)
 RANKS = {"bias": (1, 2, 3), "scale": (1, 2, 3), "weight": (2, 3, 1, 4), "recurrent": (2, 3), "table": (2,),
@@ -71,7 +74,7 @@ def choices(roles: dict[str, str], source: str) -> Iterator[Shapes]:
         yield shapes
 
 
-def follow(shapes: Shapes, attempt: Callable[[Shapes], Any]) -> tuple[Any, Shapes]:
+def follow(shapes: Shapes, attempt: Callable[[Shapes], Fit]) -> tuple[Fit, Shapes]:
     """Where the refusals of ``attempt``, its ``why``, lead from some shapes: what it made last, and of which shapes."""
     for _ in range(STEPS):
         found = attempt(shapes)

@@ -14,22 +14,30 @@ import functools
 import linecache
 import os
 import sys
-import sysconfig
 import types
 import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
+from ..spec.results import Arrays
+from .stand_ins import Names, replaced, stand_ins
+from .subject import Sample, Subject
+
+Place = tuple[tuple[str, int, int, str], ...]  # calls from the entry down: file, line, instruction and name of each
+Site = tuple[Place, str, int | str]  # where, the operation's name, and its operand or what else is changed of it
+Seen = dict[Site, int]  # sites, and how often each is passed
 
 OURS = str(Path(__file__).resolve().parents[1]) + os.sep  # no cause is ever here
 NUMPY = str(Path(np.__file__).resolve().parent)
-LIBRARIES = {str(Path(p).resolve()) for k, p in sysconfig.get_paths().items() if k.endswith("lib")}
-CREATORS = {name: getattr(np, name) for name in ("zeros", "empty", "ones", "full")}
 SOFTMAX = {"softmax", "_softmax"}  # by name, or e / e.sum(): its local derivative is that of the exponent
 UNARY = {np.tanh, np.exp, np.log, np.log1p, np.expm1, np.sqrt, np.square, np.sin, np.cos, np.arctan, np.sinh, np.cosh}
 
 # factor on the derivative that enters an operation through one operand, by turn i of n
-EDGES = {
+EDGES: dict[str, tuple[str, Callable[[int, int], float]]] = {
     "dropped": ("is left out", lambda i, n: 0),
     "doubled": ("is counted twice", lambda i, n: 2),
     "sign": ("has the wrong sign", lambda i, n: -1),
@@ -54,7 +62,7 @@ SAMPLES = {"samples": ("is averaged over the samples too", {"sum"})}  # of a mea
 LOOPED = {"last-step", "first-step", "without-last", "without-first"}
 
 # the derivative of a function y = f(x) of one argument, replaced: tangent of y from x, y and that of x
-LOCAL = {
+LOCAL: dict[str, tuple[str, Callable[[Any, Any, Any], Any] | None]] = {
     "1": ("is missing: it is taken as 1", lambda x, y, d: d),
     "y": ("is taken as y", lambda x, y, d: y * d),
     "y(1-y)": ("is taken as y (1 - y)", lambda x, y, d: y * (1 - y) * d),
@@ -75,7 +83,7 @@ class Refused(Exception):
 
 
 @contextlib.contextmanager
-def somebodys_code():
+def somebodys_code() -> Iterator[None]:
     """Turns whatever the code inside raises into ``Refused``, so that our own mistakes stay visible."""
     try:
         yield
@@ -92,26 +100,27 @@ class Surgery:
 
     still = False
 
-    def __init__(self, site=None, kind=None, turns=None):
+    def __init__(self, site: Site | None = None, kind: str = "", turns: Seen | None = None) -> None:
         self.site, self.kind = site, kind
         self.turns = turns or {}
-        self.seen = {}
-        self.entry = None
-        self.held = None
-        self.guards, self.logged = [], set()
+        self.seen: Seen = {}
+        self.entry: types.CodeType | None = None
+        self.held: Any = None
+        self.guards: list[tuple[Site, Any]] = []
+        self.logged: set[Site] = set()
 
-    def turn(self, site):
+    def turn(self, site: Site) -> int:
         self.seen[site] = self.seen.get(site, 0) + 1
         return self.seen[site] - 1
 
 
-_current = None
+_current: Surgery | None = None
 
 
-class Traced(np.ndarray):
+class Traced(np.ndarray[Any, np.dtype[Any]]):
     """A complex array every operation of which is a site."""
 
-    def __array_ufunc__(self, ufunc, method, *inputs, out=None, **kwargs):
+    def __array_ufunc__(self, ufunc: Any, method: Any, *inputs: Any, out: Any = None, **kwargs: Any) -> Any:
         place = _place()
         name = ufunc.__name__ if method == "__call__" else REDUCED.get(ufunc, f"{ufunc.__name__}.{method}")
         raw = _altered(place, name, inputs)
@@ -146,15 +155,15 @@ class Traced(np.ndarray):
             result = _local((place, "softmax", "local"), exponent, result)
         return _wrap(result)
 
-    def __array_function__(self, func, types, args, kwargs):
+    def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
         if func in (np.var, np.std) and isinstance(args[0], Traced):
             return getattr(args[0], func.__name__)(*args[1:], **kwargs)
         if func is np.linalg.norm and isinstance(args[0], Traced) and len(args) == 1 and "ord" not in kwargs:
             return np.sqrt(np.square(args[0]).sum(**kwargs))  # analytic, which NumPy's is not
         args = list(args)
-        flat = []
+        flat: list[Any] = []
 
-        def collect(x):
+        def collect(x: Any) -> Any:
             if isinstance(x, (tuple, list)):
                 return type(x)(collect(y) for y in x)
             if isinstance(x, Traced):
@@ -162,7 +171,7 @@ class Traced(np.ndarray):
                 return _Slot(len(flat) - 1)
             return x
 
-        def fill(x):
+        def fill(x: Any) -> Any:
             if isinstance(x, (tuple, list)):
                 return type(x)(fill(y) for y in x)
             return raw[x.index] if isinstance(x, _Slot) else x
@@ -178,7 +187,7 @@ class Traced(np.ndarray):
             return result
         return tuple(map(_wrap, result)) if isinstance(result, (tuple, list)) else _wrap(result)
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: Any) -> Any:
         result = super().__getitem__(index if not isinstance(index, Traced) else _plain(index))
         if _current is not None and self.dtype.kind == "c":
             site = (_place(), "index", 0)
@@ -187,7 +196,7 @@ class Traced(np.ndarray):
                 return _wrap(_scaled(_plain(np.asarray(result)), turn))
         return _wrap(result)
 
-    def __setitem__(self, index, value):
+    def __setitem__(self, index: Any, value: Any) -> None:
         if _current is not None and isinstance(value, np.ndarray) and value.dtype.kind == "c":
             site = (_place(), "store", 0)
             turn = _current.turn(site)
@@ -195,33 +204,36 @@ class Traced(np.ndarray):
                 value = _scaled(_plain(value), turn)
         super().__setitem__(index, _plain(value))
 
-    def dot(self, other, out=None):
+    def dot(self, other: Any, out: Any = None) -> Any:
         return np.dot(self, other)
 
-    def var(self, axis=None, dtype=None, out=None, ddof=0, keepdims=False):
+    # NumPy's stubs have overloads of these two
+    def var(self, axis: Any = None, dtype: Any = None, out: Any = None, ddof: Any = 0,  # type: ignore[override]
+            keepdims: Any = False) -> Any:
         """As NumPy's, but analytic: NumPy's takes the squared modulus of complex numbers."""
         away = self - self.mean(axis=axis, keepdims=True)
         count = self.size if axis is None else np.prod([self.shape[a] for a in np.atleast_1d(axis)])
         return (away * away).sum(axis=axis, keepdims=keepdims) / (count - ddof)
 
-    def std(self, axis=None, dtype=None, out=None, ddof=0, keepdims=False):
+    def std(self, axis: Any = None, dtype: Any = None, out: Any = None, ddof: Any = 0,  # type: ignore[override]
+            keepdims: Any = False) -> Any:
         return np.sqrt(self.var(axis, dtype, out, ddof, keepdims))
 
 
 class _Slot:
-    def __init__(self, index):
+    def __init__(self, index: int) -> None:
         self.index = index
 
 
-def _plain(x):
+def _plain(x: Any) -> Any:
     return x.view(np.ndarray) if isinstance(x, Traced) else x
 
 
-def _wrap(x):
+def _wrap(x: Any) -> Any:
     return np.asarray(x).view(Traced) if isinstance(x, (np.ndarray, np.complexfloating)) else x
 
 
-def _altered(place, name, operands, keep=False):
+def _altered(place: Place, name: str, operands: Iterable[Any], keep: bool = False) -> list[Any]:
     """The operands as plain arrays (or as they are, to ``keep``), the one that is operated on changed."""
     raw = []
     for k, x in enumerate(operands):
@@ -236,7 +248,7 @@ def _altered(place, name, operands, keep=False):
     return raw
 
 
-def _guarded(site, operands):
+def _guarded(site: Site, operands: list[Any]) -> list[Any]:
     """The operands, a tiny constant among them taken as zero where that is being tried."""
     tiny = [k for k, x in enumerate(operands) if np.ndim(x) == 0 and np.isrealobj(x) and 0 < abs(float(x)) <= TINY]
     if _current is None or not tiny:
@@ -245,7 +257,8 @@ def _guarded(site, operands):
     return [0.0 if k in tiny and site == _current.site else x for k, x in enumerate(operands)]
 
 
-def _scaled(x, turn):
+def _scaled(x: Any, turn: int) -> Any:
+    assert _current is not None and _current.site is not None
     if _current.kind in BARE:
         _current.held = x
         return x.real + 0j  # what passes instead is added to the result
@@ -255,10 +268,11 @@ def _scaled(x, turn):
     return x.real + 1j * (factor * x.imag)
 
 
-def _bare(place, name, operands, result):
+def _bare(place: Place, name: str, operands: Sequence[Any], result: Any) -> Any:
     """The result of a product, one operand's derivative passed on without the other or with it transposed."""
     site = _current.site if _current is not None else None
-    if site is None or _current.kind not in BARE or site[:2] != (place, name) or _current.held is None:
+    if _current is None or site is None or _current.kind not in BARE or _current.held is None or (
+            site[:2] != (place, name) or not isinstance(site[2], int)):
         return result
     own, other = _current.held.imag, operands[1 - site[2]].real
     _current.held = None
@@ -273,7 +287,7 @@ def _bare(place, name, operands, result):
     return result + 1j * (own @ other.T if site[2] == 0 else other.T @ own)
 
 
-def _lost(place, name, method, operands, kwargs, result):
+def _lost(place: Place, name: str, method: str, operands: Sequence[Any], kwargs: dict[str, Any], result: Any) -> Any:
     """The result of a maximum, the derivative of the smaller argument passed on where that is being tried."""
     if _current is None or _current.site != (place, name, "loser") or result.dtype.kind != "c":
         if _current is not None and np.iscomplexobj(result):
@@ -285,22 +299,22 @@ def _lost(place, name, method, operands, kwargs, result):
         if axis is not None and not isinstance(axis, int):
             return result
         a = operands[0] if axis is not None else operands[0].ravel()
-        place = np.expand_dims(np.argmin(a.real, axis=axis or 0), axis or 0)
-        lost = np.take_along_axis(a, place, axis or 0).imag.reshape(np.shape(result))
+        least = np.expand_dims(np.argmin(a.real, axis=axis or 0), axis or 0)
+        lost = np.take_along_axis(a, least, axis or 0).imag.reshape(np.shape(result))
     else:
         first, second = np.broadcast_arrays(*operands)
         lost = np.where(first.real >= second.real, second.imag, first.imag)
     return result.real + 1j * lost
 
 
-def _normalises(above, below):
+def _normalises(above: Any, below: Any) -> bool:
     """Whether a division is that of a softmax: of positive numbers by their sums along the last axis."""
-    return (isinstance(above, np.ndarray) and isinstance(below, np.ndarray) and above.dtype.kind == "c" and above.ndim
-            and below.shape in ((*above.shape[:-1], 1), above.shape) and bool((above.real > 0).all())
+    return (isinstance(above, np.ndarray) and isinstance(below, np.ndarray) and above.dtype.kind == "c"
+            and above.ndim > 0 and below.shape in ((*above.shape[:-1], 1), above.shape) and bool((above.real > 0).all())
             and np.allclose(np.broadcast_to(below.real, above.shape), above.real.sum(axis=-1, keepdims=True), 1e-9))
 
 
-def _local(site, x, y, function=None):
+def _local(site: Site, x: Any, y: Any, function: Any = None) -> Any:
     """The result of a function of one argument, its derivative replaced where that is being tried."""
     if _current is None or not isinstance(x, np.ndarray) or np.shape(y) != x.shape or x.dtype.kind != "c":
         return y
@@ -317,14 +331,17 @@ def _local(site, x, y, function=None):
         with np.errstate(all="ignore"):
             ratio = np.where(x.imag != 0, y.imag / np.where(x.imag == 0, 1, x.imag), 0)
         return y.real + 1j * (ratio * y.imag)
-    return y.real + 1j * LOCAL[_current.kind][1](x.real, y.real, x.imag)
+    tangent = LOCAL[_current.kind][1]
+    assert tangent is not None  # the two without one stand above
+    return y.real + 1j * tangent(x.real, y.real, x.imag)
 
 
-def _place():
+def _place() -> Place:
     """Where in the code this operation stands: the calls from the entry down, each with its position."""
     if _current is None:
-        return None
-    frame, found = sys._getframe(2), []
+        return ()
+    frame: types.FrameType | None = sys._getframe(2)
+    found = []
     while frame is not None and frame.f_code is not _current.entry:
         name = frame.f_code.co_filename
         if not name.startswith((OURS, NUMPY)):
@@ -333,9 +350,9 @@ def _place():
     return tuple(found)
 
 
-def _helper(function):
+def _helper(function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
-    def call(*args, **kwargs):
+    def call(*args: Any, **kwargs: Any) -> Any:
         result = function(*args, **kwargs)
         if args and isinstance(args[0], Traced) and isinstance(result, np.ndarray):
             return _wrap(_local((_place(), function.__name__, "local"), args[0], result))
@@ -344,67 +361,22 @@ def _helper(function):
     return call
 
 
-@contextlib.contextmanager
-def replaced(namespaces, replacement):
-    """Within it, names in some modules stand for something else.
-
-    Args:
-        namespaces: list of module dictionaries.
-        replacement: function of a value to what stands for it, or to the value itself.
-    """
-    changes = [(space, name, value, new) for space in namespaces for name, value in list(space.items())
-               if (new := replacement(value)) is not value]
-    for space, name, _, new in changes:
-        space[name] = new
-    try:
-        yield
-    finally:
-        for space, name, value, _ in changes:
-            space[name] = value
-
-
-class _Numpy(types.ModuleType):
-    """NumPy as somebody's code sees it while it is traced: new floating buffers are complex."""
-
-    def __init__(self, wrap):
-        super().__init__("numpy")
-        for name, function in CREATORS.items():
-            setattr(self, name, _creator(function, wrap))
-
-    def __getattr__(self, name):
-        return getattr(np, name)
-
-
-def _creator(function, wrap):
-    @functools.wraps(function)
-    def create(*args, **kwargs):
-        made = function(*args, **kwargs)
-        return wrap(made.astype(np.complex128)) if made.dtype.kind == "f" else made
-
-    return create
-
-
-def _stand_ins(wrap):
-    stand_ins = {id(np): _Numpy(wrap)} | {id(f): _creator(f, wrap) for f in CREATORS.values()}
-    return lambda value: stand_ins.get(id(value), value)
-
-
-def _method(kind, function):
+def _method(kind: type, function: Callable[..., Any]) -> Callable[..., Any]:
     """A layer's forward, whose arguments are sites: the state that goes from step to step, say."""
     @functools.wraps(function)
-    def forward(self, *args, **kwargs):
+    def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
         place = _place()
         if place:
-            args = _altered(place, f"{kind.__name__}.forward", args, keep=True)
+            args = tuple(_altered(place, f"{kind.__name__}.forward", args, keep=True))
         return function(self, *args, **kwargs)
 
     return forward
 
 
 @contextlib.contextmanager
-def _methods(spaces):
+def _methods(spaces: Iterable[Names]) -> Iterator[None]:
     """Within it, the arguments of the layers that a layer is made of are sites."""
-    kinds = {v for space in spaces for v in space.values()
+    kinds: set[Any] = {v for space in spaces for v in space.values()
              if isinstance(v, type) and isinstance(vars(v).get("forward"), types.FunctionType)}
     before = {kind: vars(kind)["forward"] for kind in kinds}
     for kind, function in before.items():
@@ -416,41 +388,17 @@ def _methods(spaces):
             kind.forward = function
 
 
-_complex = _stand_ins(np.asarray)
-_traced = _stand_ins(lambda a: a.view(Traced))
-_helpers: dict = {}
+_traced = stand_ins(lambda a: a.view(Traced))
+_helpers: dict[Any, Any] = {}
 
 
-def complex_buffers(namespaces):
-    """Within it, floating buffers that code in these modules makes are complex, and keep the complex step."""
-    return replaced(namespaces, _complex)
-
-
-def _watched(value):
+def _watched(value: Any) -> Any:
     """What stands for a value while it is traced: NumPy, its creators and plain functions."""
     if isinstance(value, types.FunctionType) and not value.__code__.co_filename.startswith(NUMPY):
         if value not in _helpers:
             _helpers[value] = _helper(value)
         return _helpers[value]
     return _traced(value)
-
-
-def namespaces(kind, functions=()):
-    """The dictionaries of the modules that a class's code lives in, those of its helpers included."""
-    found, waiting = {}, [c.__module__ for c in kind.__mro__] + [f.__module__ for f in functions]
-    while waiting:
-        module = sys.modules.get(waiting.pop())
-        own = module is not None and getattr(module, "__file__", None) is not None
-        if not own or id(module) in found or module.__name__.startswith("parity.auditing"):
-            continue
-        sibling = module.__name__.partition(".")[0] == kind.__module__.partition(".")[0]
-        if found and not sibling and any(str(Path(module.__file__).resolve()).startswith(p) for p in LIBRARIES):
-            continue
-        found[id(module)] = module
-        waiting += [v.__module__ for v in list(vars(module).values())
-                    if isinstance(v, (type, types.FunctionType)) and isinstance(v.__module__, str)]
-        waiting += [v.__name__ for v in list(vars(module).values()) if isinstance(v, types.ModuleType)]
-    return [vars(m) for m in found.values()]
 
 
 class Tracer:
@@ -462,11 +410,12 @@ class Tracer:
         cotangents: of the outputs.
     """
 
-    def __init__(self, subject, sample, cotangents):
+    def __init__(self, subject: Subject, sample: Sample, cotangents: Sequence[Any]) -> None:
         self.subject, self.sample, self.cotangents = subject, sample, cotangents
-        self.still, self.logged = False, set()
+        self.still = False
+        self.logged: set[Site] = set()
 
-    def hold(self, expected):
+    def hold(self, expected: Arrays) -> None:
         """Makes sure that, with no change, these gradients come out.
 
         Raises:
@@ -482,7 +431,7 @@ class Tracer:
         else:
             raise Refused("the forward does not keep the traced numbers")
 
-    def sites(self):
+    def sites(self) -> Seen:
         """The sites of the forward, and how often each is passed."""
         surgery = Surgery()
         self.outputs(surgery, {})
@@ -490,19 +439,19 @@ class Tracer:
         self.logged = surgery.logged | named
         return surgery.seen
 
-    def run(self, surgery, vectors):
+    def run(self, surgery: Surgery, vectors: Arrays) -> float:
         """The derivative along a direction with a change in force."""
         return float(sum((c * np.asarray(o).imag).sum() for c, o in
                          zip(self.cotangents, self.outputs(surgery, vectors), strict=True)) / 1e-30)
 
     @somebodys_code()
-    def outputs(self, surgery, vectors=None):
+    def outputs(self, surgery: Surgery, vectors: Arrays | None = None) -> tuple[NDArray[Any], ...]:
         """The outputs with a change in force, the derivative in their imaginary part."""
         global _current
         vectors = vectors or {}
         sample = self.sample
 
-        def cast(a):
+        def cast(a: NDArray[Any]) -> NDArray[Any]:
             return a.astype(np.complex128).view(Traced) if a.dtype.kind == "f" else a
 
         surgery.entry, surgery.still = Tracer._call.__code__, self.still
@@ -526,19 +475,18 @@ class Tracer:
             finally:
                 _current = None
 
-    def _call(self, layer, inputs):
+    def _call(self, layer: Any, inputs: Iterable[Any]) -> tuple[NDArray[Any], ...]:
         return self.subject.forward(layer, inputs)
 
 
-def _text(file, line):
+def _text(file: str, line: int) -> str:
     return linecache.getline(file, line).strip()
 
 
-def describe(site, kind, canonical=False):
+def describe(site: Site, kind: str, canonical: bool = False) -> str:
     """In words, what a change at a site means, and where: in the canonical layer, or the user's own code."""
     place, name, operand = site
-    file, line, _, _ = next((p for p in place if p[3] not in ("sigmoid", "softmax")), place[0]) if place else (
-        "", 0, 0, "")
+    file, line, *_ = next((p for p in place if p[3] not in ("sigmoid", "softmax")), place[0]) if place else ("", 0)
     text = _text(file, line)
     where = f", in the canonical layer's `{text}`" if canonical else f", at line {line}" + f": `{text}`" * bool(text)
     if operand == "guard":
@@ -549,6 +497,7 @@ def describe(site, kind, canonical=False):
         return f"the derivative of {name} {LOCAL[kind][0]}{where}"
     if name in ("index", "store"):
         return f"the path through an element taken or stored {EDGES[kind][0]}{where}"
+    assert isinstance(operand, int)
     if name.endswith(".forward"):
         return f"the path through argument {operand + 1} of {name} {EDGES[kind][0]}{where}"
     if name in REDUCED.values():
@@ -556,17 +505,17 @@ def describe(site, kind, canonical=False):
     return f"the path through operand {operand + 1} of {name} {(EDGES | BARE)[kind][0]}{where}"
 
 
-def candidates(seen):
+def candidates(seen: Seen) -> Iterator[tuple[Site, str]]:
     """All changes worth trying in somebody's code, those of whole functions first."""
     seen = {site: turns for site, turns in seen.items() if site[0]}
     for site in seen:
         if site[2] == "guard":
-            yield site, "guard", seen
+            yield site, "guard"
     for site in seen:
         if site[2] == "local":
             for kind in LOCAL:
-                yield site, kind, seen
-    yield from ((site, "loser", seen) for site in seen if site[2] == "loser")
+                yield site, kind
+    yield from ((site, "loser") for site in seen if site[2] == "loser")
     edges = {site: turns for site, turns in seen.items() if site[2] not in ("local", "guard", "loser")}
     for coarse in (True, False):
         for site, turns in edges.items():
@@ -574,7 +523,7 @@ def candidates(seen):
                 continue
             for kind in EDGES:
                 if turns > 1 or kind not in LOOPED:
-                    yield site, kind, seen
+                    yield site, kind
             for kind, (_, names) in (BARE | SAMPLES).items():
                 if site[1] in names:
-                    yield site, kind, seen
+                    yield site, kind
