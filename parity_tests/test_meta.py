@@ -41,7 +41,8 @@ def alone(check):
 
 def everything_is_registered():
     """Every check of the protocol is in the table that tests and mutants read, and every test is there."""
-    modules = (protocol.both, protocol.long_runs, protocol.reference, protocol.port, protocol.optimizers)
+    modules = (protocol.both, protocol.long_runs, protocol.reference, protocol.port, protocol.optimizers,
+               protocol.uneven)
     written = {f for module in modules for name, f in vars(module).items() if name.startswith("check_")}
     listed = {alone(f) for sides in protocol.CHECKS.values() for checks in sides.values() for f in checks.values()}
     assert written == listed

@@ -23,6 +23,7 @@ from .optimizers import (
 )
 from .port import PORT
 from .reference import REFERENCE
+from .uneven import check_uneven
 
 __all__ = ["CHECKS", "PORT", "REFERENCE", "SIZES", "standard"]
 
@@ -31,7 +32,8 @@ Own = dict[str, Callable[[Spec], None]]
 # by the spec's side: what both sides promise, what the reference does, and what the port
 _PROMISES: dict[str, tuple[Shared, Own, Own]] = {
     "textbook": (BOTH, REFERENCE, PORT),
-    "optimizer": ({"long run": check_long_run, "closed form": check_closed_form, "layouts": check_layouts},
+    "optimizer": ({"long run": check_long_run, "closed form": check_closed_form, "layouts": check_layouts,
+                   "uneven": check_uneven},
                   {"moments": check_kept_moments, "iterables": check_iterables},
                   {"torch optimizer": check_optimizer, "refusals": check_refusals, "schedule": check_schedule}),
     "clip": ({"clipping": check_clipping, "many": check_many, "layouts": check_layouts},

@@ -14,6 +14,8 @@ from ..spec.spec import Spec
 from .common import PORT, Side, arrays_of, standard, twin
 
 TERMS = 64 * 1000  # roundings of sums in another order, over T, U, D and H
+LARGE = (1025, 257)  # sizes past which something may begin, one axis at a time; the first whose work is not too much
+WORK = 1 << 27  # multiplications of a case
 
 
 def check_one_for_several(side: Side, spec: Spec) -> None:
@@ -37,9 +39,22 @@ def check_one_for_several(side: Side, spec: Spec) -> None:
 
 
 def _alike(spec: Spec) -> Iterator[tuple[Case, tuple[str, ...]]]:
-    """Cases in which some inputs have one shape and may be one array, and the names of those."""
-    case = standard(spec)
-    texts = {name: axes(spec.inputs[name]) for name in arrays_of(case).inputs}
+    """Cases in which some inputs have one shape and may be one array, and the names of those; of large sizes too."""
+    usual = standard(spec)
+    large = [replace(usual, sizes=derived(spec, usual.sizes | {letter: size}, usual.options))
+             for letter in spec.letters if letter != "..." for size in LARGE]
+    seen = set()
+    for case in (usual, *large):
+        for found, names in _of_one_shape(case):
+            grown = tuple(letter for letter in spec.letters if case.sizes[letter] != usual.sizes[letter])
+            if case is usual or ((grown, names) not in seen and found.work <= WORK):
+                seen.add((grown, names))
+                yield found, names
+
+
+def _of_one_shape(case: Case) -> Iterator[tuple[Case, tuple[str, ...]]]:
+    spec = case.spec
+    texts = {name: axes(spec.inputs[name]) for name in _given(case)}
     for count in (2, 3):
         for names in itertools.combinations(texts, count):
             (kind, letters), *others = (texts[name] for name in names)
@@ -48,10 +63,15 @@ def _alike(spec: Spec) -> Iterator[tuple[Case, tuple[str, ...]]]:
                 continue
             sizes = dict(case.sizes)
             for _, words in others:
-                sizes |= {word: sizes[first] for word, first in zip(words, letters, strict=True)}
+                for word, first in zip(words, letters, strict=True):
+                    sizes[first] = sizes[word] = max(sizes[first], sizes[word])
             sizes = derived(spec, sizes, case.options)
             if len({shape(spec.inputs[name], sizes) for name in names}) == 1 and admitted(spec, sizes, case.options):
                 yield replace(case, sizes=sizes), names
+
+
+def _given(case: Case) -> list[str]:
+    return [name for name, text in case.spec.inputs.items() if not text.optional or case.options["masked"]]
 
 
 def _of_one(case: Case, data: Data) -> Arrays:

@@ -10,13 +10,17 @@ import numpy as np
 
 from ..cases.case import Case, Data, admitted, derived
 from ..judge.lanes import LANES
+from ..sides.objects import parts_of, shown_of
 from ..sides.textbook import build
 from ..spec.axes import axes, shape
 from ..spec.results import Arrays, as_tuple
 from ..spec.spec import Spec
+from .accuracy import check_small, check_unbiased
 from .aliasing import check_one_for_several
-from .common import SIZES, Array, Side, arrays_of, ordinary, raised, repeated, standard
+from .common import PORT, SIZES, Array, Side, arrays_of, ordinary, raised, repeated, standard
 from .histories import check_history
+from .keeping import check_memory
+from .linear import check_linear
 from .widths import check_width
 
 
@@ -140,7 +144,7 @@ def check_generate(side: Side, spec: Spec) -> None:
         score = _score(side, layer, given, ids)
         assert np.array_equal(score.argmax(axis=-1), ids), "the ids are not those of the highest scores"
     _hold_long(side, spec, source)
-    assert side.call(layer, "generate", given, 0, 1).shape == (len(given), 1), "the start id 0 is refused"
+    _hold_ids(side, spec, source)
     two = side.call(layer, "generate", given, 1, 2, beam_width=SIZES["V"], length_penalty=0.0, scores=True)
     wide = side.call(layer, "generate", given, 1, 2, beam_width=SIZES["V"] ** 2, length_penalty=0.0, scores=True)
     assert all(map(np.array_equal, two, wide)), "a beam as wide as the vocabulary misses the best of two ids"
@@ -173,6 +177,27 @@ def check_generate(side: Side, spec: Spec) -> None:
 FAR = 260
 
 
+def _hold_ids(side: Side, spec: Spec, source: str) -> None:
+    """From every start id, and to every end id that an answer has in its middle, 0 among them."""
+    ends: set[int] = set()
+    for seed in range(20):
+        case, data = ordinary(spec, seed)
+        layer, given = side.make(spec, case.options, data), data.inputs[source]
+        for start in range(SIZES["V"]):
+            ids = side.call(layer, "generate", given, start, 6)
+            score = _score(side, layer, given, ids, start)
+            assert np.array_equal(score.argmax(axis=-1), ids), f"from the start id {start} come other ids than those " \
+                "of the highest scores"
+            for end in set(ids[:, :4].ravel().tolist()) - ends:
+                over = np.cumsum(ids == end, axis=1) - (ids == end) > 0
+                found = side.call(layer, "generate", given, start, 6, end_id=end)
+                assert np.array_equal(found, np.where(over, end, ids)), f"answers that end with {end}: {found}"
+                ends |= {end} if over.any() else set()
+        if ends == set(range(SIZES["V"])):
+            return
+    raise AssertionError(f"of {SIZES['V']} ids only {sorted(ends)} came up as an end")
+
+
 def _hold_long(side: Side, spec: Spec, source: str, steps: int = 70) -> None:
     """Far past the length of any answer, and over ties, of which the first is chosen."""
     for rows in (1, 5):
@@ -185,7 +210,12 @@ def _hold_long(side: Side, spec: Spec, source: str, steps: int = 70) -> None:
             f"of {steps} ids, some are not those of the highest scores"
         for beam in (1, 2):  # answers of more ids than 8 bits count
             ids, found = side.call(layer, "generate", given, 1, FAR, beam_width=beam, scores=True)
+            kept = _lists(side, spec, layer)
             logp = np.take_along_axis(_log(_score(side, layer, given, ids)), ids[:, :, None], 2)
+            for name, asked in _lists(side, spec, layer).items():
+                assert len(kept[name]) == len(asked) == FAR, f"{name} of {len(kept[name])} steps, not {FAR}"
+                far = max(float(np.abs(a - b).max()) for a, b in zip(kept[name], asked, strict=True))
+                assert far <= 2.0**-40, f"after {FAR} ids by a beam of {beam}, {name} are those of another answer"
             expected = logp.sum(axis=(1, 2)) / FAR
             assert np.abs(found - expected).max() <= 2.0**-40 * np.abs(expected).max(), \
                 f"of {FAR} ids by a beam of {beam} the scores are {found}, not {expected}"
@@ -200,9 +230,21 @@ def _hold_long(side: Side, spec: Spec, source: str, steps: int = 70) -> None:
             assert (ids == min(high, default=0)).all(), f"of equals {high}, a beam of {beam} does not choose the first"
 
 
-def _score(side: Side, layer: Any, given: Array, ids: Array) -> Array:
-    """Of each of the ids ``(N, U)`` after those before it and the start id 1, and of the model's other choices."""
-    fed = np.concatenate((np.ones_like(ids[:, :1]), ids[:, :-1]), axis=1)
+def _lists(side: Side, spec: Spec, layer: Any) -> dict[str, list[Array]]:
+    """What a layer and its parts offer as lists of an array a step, copied, by dotted names."""
+    hidden: tuple[type, ...] = ()
+    parts = parts_of(layer)
+    if side.name == PORT.name:
+        import torch
+
+        parts, hidden = layer.named_modules(), (torch.nn.Parameter,)
+    return {name: [np.asarray(step).copy() for step in value]
+            for name, value in shown_of(spec, dict(parts), True, hidden).items() if isinstance(value, list)}
+
+
+def _score(side: Side, layer: Any, given: Array, ids: Array, start: int = 1) -> Array:
+    """Of each of the ids ``(N, U)`` after those before it and the start id, and of the model's other choices."""
+    fed = np.concatenate((np.full_like(ids[:, :1], start), ids[:, :-1]), axis=1)
     found: Array = side.call(layer, "forward", fed, given) if given.dtype.kind == "f" else \
         side.call(layer, "score", given, fed)
     return found
@@ -349,11 +391,11 @@ def check_labels(side: Side, spec: Spec) -> None:
 def check_ignored(side: Side, spec: Spec) -> None:
     """Where a label is ignored, its logits have no influence, not even NaN, and no gradient."""
     of = [(name, text.ignored, value) for name, text in spec.inputs.items() if text.ignored
-          for value in spec.options[text.ignored]]
+          for value in sorted({*spec.options[text.ignored], *range(-2, SIZES["V"] + 3), 1000})]
     for labels, option, ignored in of:
         case, data = ordinary(spec, **{option: ignored})
         logits = spec.differentiable()[0]
-        data.inputs[labels][...] = 1
+        data.inputs[labels][...] = 1 + (ignored == 1)
         data.inputs[labels][:, 0] = ignored
         expected = side.quantities(case, data.params, data.inputs, data.cotangents)
         data.inputs[logits][:, 0] = [[np.nan], [np.inf]]
@@ -579,4 +621,8 @@ BOTH: dict[str, Callable[[Side, Spec], None]] = {
     "generate": check_generate,
     "history": check_history,
     "one for several": check_one_for_several,
+    "linear": check_linear,
+    "small": check_small,
+    "unbiased": check_unbiased,
+    "memory": check_memory,
 }

@@ -17,6 +17,7 @@ from .common import REFERENCE, Array, Side, arrays_of, standard
 
 SHAPES = ((), (1,), (2,), (3, 5), (7,), (1, 9), (16,), (33,), (4, 3, 2), (64,), (257,), (100, 100))  # a dozen
 SIZES = np.geomspace(1e-8, 1e6, len(SHAPES))  # of the gradients, from tensor to tensor
+MANY = 7  # times all but the largest of them, where there are many
 CYCLE = 7  # gradients that take turns
 STEPS, EDGES, FAR = 1000, 9, 10_000
 
@@ -54,7 +55,9 @@ class Plain:
     """One parameter of the textbook's SGD or Adam in a wide type, and a bound on its rounding in units of ``u``."""
 
     def __init__(self, start: Array, u: float) -> None:
-        self.p, self.u = start.astype(np.longdouble), u
+        self.p: Array = start.astype(np.longdouble)
+        self.u = u
+        self.tiny = float(np.finfo(start.dtype).smallest_normal)  # what a product may lose that underflows
         self.m = self.v = self.dm = self.dv = self.dp = np.zeros_like(self.p)
 
     def step(self, g: Array, t: int, lr: float, beta1: float | None = None, beta2: float | None = None) -> None:
@@ -62,8 +65,8 @@ class Plain:
         if beta1 is None or beta2 is None:
             move, error = lr * g, 2 * u * np.abs(lr * g)  # lr in the dtype, and the product
         else:
-            self.m, self.dm = _approach(self.m, self.dm, g, beta1, u)
-            self.v, self.dv = _approach(self.v, self.dv, g * g, beta2, u)
+            self.m, self.dm = _approach(self.m, self.dm, g, beta1, u, self.tiny)
+            self.v, self.dv = _approach(self.v, self.dv, g * g, beta2, u, self.tiny)
             wide = np.longdouble
             rate = lr * np.sqrt(1 - wide(beta2) ** t) / (1 - wide(beta1) ** t)
             root = np.sqrt(self.v)
@@ -74,16 +77,18 @@ class Plain:
             left = 2.0**-53 * (1 / (1 - wide(beta2) ** t) + 1 / (1 - wide(beta1) ** t))
             error = np.maximum(worst - np.abs(move), rate * self.dm / (root + 1e-7)) + (8 * u + left) * worst
         self.p = self.p - move
-        self.dp = self.dp + error + u * np.abs(self.p) + u * self.dp
+        self.dp = self.dp + error + u * np.abs(self.p) + u * self.dp + self.tiny
 
 
-def _approach(average: Array, error: Array, value: Array, decay: float, u: float) -> tuple[Array, Array]:
+def _approach(average: Array, error: Array, value: Array, decay: float, u: float,
+              tiny: float) -> tuple[Array, Array]:
     """average + (1 - decay)(value - average) as either side computes it, and the error that it then has at most."""
     weight = 1 - np.longdouble(decay)
     move = weight * (value - average)
     after = average + move
     # the value's own square, the difference, 1 - decay in the dtype, the product and the sum are rounded
-    return after, decay * error + 4 * u * np.abs(move) + 2 * u * weight * np.abs(value) + 2 * u * np.abs(after)
+    rounding = 4 * u * np.abs(move) + 2 * u * weight * np.abs(value) + 2 * u * np.abs(after)
+    return after, decay * error + rounding + 2 * tiny
 
 
 def check_long_run(side: Side, spec: Spec) -> None:
@@ -188,20 +193,24 @@ def check_clipping(side: Side, spec: Spec) -> None:
 
 
 def check_many(side: Side, spec: Spec) -> None:
-    """Clipping a dozen tensors of all sizes: the norm of all, and the factor of each, by their definitions.
+    """Clipping a dozen tensors of all sizes, or many: the norm of all, and the factor of each, by their definitions.
 
     Raises:
         AssertionError: it is another.
     """
     rng = np.random.default_rng(0)
-    for dtype, sizes in itertools.product(("float32", "float64"), (SIZES, SIZES[::-1], np.full(len(SHAPES), 1e-8),
-                                                                   np.geomspace(1e-15, 1e15, len(SHAPES)))):
+    far = {"float32": 1e30, "float64": 1e300}
+    for dtype, sizes in itertools.product(far, (SIZES, SIZES[::-1], np.full(len(SHAPES), 1e-8),
+                                                np.geomspace(1e-15, 1e15, len(SHAPES)), None, 0.0)):
+        shapes = SHAPES if isinstance(sizes, np.ndarray) else SHAPES[:-1] * MANY
+        if sizes is None:
+            sizes = np.geomspace(1 / far[dtype], far[dtype], len(shapes))
         gradients = [np.asarray(size * rng.standard_normal(shape), dtype) for shape, size in
-                     zip(SHAPES, sizes, strict=True)]
+                     zip(shapes, np.broadcast_to(sizes, len(shapes)), strict=True)]
         wide = [g.astype(np.longdouble) for g in gradients]
         norm = np.sqrt(sum((w * w).sum() for w in wide))
         u = float(np.finfo(dtype).eps) / 2
-        for share in (1e-6, 0.3, 0.999, 1.001, 3.0):
+        for share in (0.0, 1e-6, 0.3, 0.999, 1.001, 3.0):
             limit = float(share * norm)
             clipped, found = _clipped(side, spec, gradients, limit)
             # pairwise or in blocks, the squares of 10,000 entries take some dozen roundings one after the other

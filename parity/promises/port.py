@@ -15,6 +15,7 @@ from ..spec.results import as_tuple
 from ..spec.span import Span
 from ..spec.spec import Spec
 from .common import SIZES, arrays_of, forward, misfits, ordinary, raised, standard, tensors, twin
+from .keeping import check_no_graph
 from .sampling import check_sampling
 from .transforms import check_forward_mode, check_vectorized
 
@@ -397,4 +398,5 @@ PORT: dict[str, Callable[[Spec], None]] = {
     "sampling": check_sampling,
     "ignored id": check_ignored_id,
     "far options": check_far_options,
+    "no graph": check_no_graph,
 }

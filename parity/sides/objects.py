@@ -63,7 +63,7 @@ def _kept(spec: Any, owner: Any) -> dict[str, Any]:
 OWN = ("params", "grads")  # which a backward writes over, and an optimizer
 
 
-def _shown(spec: Any, owners: Mapping[str, Any], every: bool, hidden: tuple[type, ...] = ()) -> dict[str, Any]:
+def shown_of(spec: Any, owners: Mapping[str, Any], every: bool, hidden: tuple[type, ...] = ()) -> dict[str, Any]:
     """What callers may read off objects, by dotted names: arrays, and lists and dictionaries of them.
 
     Args:
@@ -91,12 +91,12 @@ def _arrays(value: Any, hidden: tuple[type, ...]) -> bool:
     return hasattr(value, "dtype") and hasattr(value, "shape") and not isinstance(value, hidden)
 
 
-def _parts(layer: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+def parts_of(layer: Any, path: str = "") -> Iterator[tuple[str, Any]]:
     """A layer and those that it is made of, by dotted names."""
     yield path, layer
     for name, part in vars(layer).items():
         if hasattr(part, "forward") and hasattr(part, "backward"):
-            yield from _parts(part, f"{path}.{name}".lstrip("."))
+            yield from parts_of(part, f"{path}.{name}".lstrip("."))
 
 
 def _places(spec: Any) -> Mapping[str, str]:
@@ -184,7 +184,7 @@ class NumpyObject:
 
     def shown(self, every: bool) -> dict[str, Any]:
         """What callers may read off the layer and its parts: all that is public, or what its entry names."""
-        return _shown(self.spec, dict(_parts(self.layer)), every)
+        return shown_of(self.spec, dict(parts_of(self.layer)), every)
 
     @staticmethod
     def fill(arrays: Arrays, others: Arrays) -> None:
@@ -369,7 +369,7 @@ class TorchObject:
         """What callers may read off the module and its parts: all that is public, or what its entry names."""
         import torch
 
-        return _shown(self.spec, dict(self.module.named_modules()), every, (torch.nn.Parameter,))
+        return shown_of(self.spec, dict(self.module.named_modules()), every, (torch.nn.Parameter,))
 
     @staticmethod
     def fill(tensors: dict[str, Any], others: dict[str, Any]) -> None:
