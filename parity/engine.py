@@ -15,7 +15,7 @@ import numpy as np
 from .cases.case import Case, parse
 from .cases.drawing import CASES, DEALS, draw
 from .errors import UsageError, amount, whole
-from .judge.budget import Yardstick, measure
+from .judge.budget import Yardstick, measure, yardsticks
 from .judge.compare import compare, shares, worst
 from .judge.finding import Finding
 from .judge.lanes import LANES, Entry, Lane, select
@@ -34,6 +34,7 @@ TURN = 10  # cases of a layer before the next layer's
 BEYOND = "the case lies beyond what half precision can tell"
 WORDS = 400  # characters of an error's message that are shown
 HERE = str(Path(__file__).parent)
+CLEAR = 3 / 4  # share of a budget up to which few noisy copies are enough
 EXPLAINED = 5  # cases with findings of which the witnesses say something
 
 Layers = str | Spec | Iterable[Spec]  # a glob over names, a Pair, or several
@@ -81,37 +82,56 @@ def run_case(case: Case, lanes: list[Lane]) -> list[Outcome]:
 
 def outcomes(case: Case, lanes: Iterable[Lane]) -> Iterator[Outcome]:
     """The outcomes of ``run_case``, each as it is known."""
-    yardsticks = {}
+    known: dict[Any, Iterator[Yardstick]] = {}
     for lane in lanes:
         outcome = Outcome(case.id, case.spec.name, lane.name, pairs=case.spec.path)
         if reason := untested(case.spec, lane):
             outcome.untested = {"*": reason}
             yield outcome
             continue
+        key = lane.dtype, lane.unit_roundoff
         try:
-            key = lane.dtype, lane.unit_roundoff
-            if key not in yardsticks:
-                yardsticks[key] = measure(case, lane)
-            _hold(outcome, case, lane, yardsticks[key])
+            known[key], mine = itertools.tee(known.get(key) or yardsticks(case, lane))
+            _hold(outcome, case, lane, mine)
         except Exception as error:
+            known.pop(key, None)
             # what a Pair says wrongly is neither side's
             who = "" if isinstance(error, UsageError) else getattr(error, "side", "")
             outcome.findings.append(_finding(outcome, "raised", verdict=who, diagnosis=_words(error)))
         yield outcome
 
 
-def _hold(outcome: Outcome, case: Case, lane: Lane, yardstick: Yardstick) -> None:
-    sides = {"reference": yardstick.reference, "port": run_port(case, yardstick.data, lane, yardstick.forced)}
-    again = {}
+def _hold(outcome: Outcome, case: Case, lane: Lane, yardsticks: Iterator[Yardstick]) -> None:
+    """Holds both sides against the first yardstick by which all is clear, or against the last."""
+    port: Arrays | None = None
+    for yardstick in yardsticks:
+        port = run_port(case, yardstick.data, lane, yardstick.forced) if port is None else port
+        sides = {"reference": yardstick.reference, "port": port}
+        found = {}
+        for side, quantities in sides.items():
+            with blamed(side):
+                found[side] = compare(yardstick, quantities, partial=side == "reference")
+        outcome.blind = blind(case, lane, yardstick)
+        apart = _related(outcome, case, lane, yardstick)
+        largest = max((worst(share)[0] for of in found.values() for share in of.values()), default=0.0)
+        if largest <= CLEAR and not outcome.blind and not apart:
+            break
+    _judge(outcome, case, lane, yardstick, sides, found)
+    _play(outcome, case, lane)
+    outcome.findings += apart
+
+
+def _judge(outcome: Outcome, case: Case, lane: Lane, yardstick: Yardstick, sides: dict[str, Arrays],
+           found: dict[str, Arrays]) -> None:
+    """Notes the shares that both sides use of their budgets, what lies beyond, and how their errors lean."""
+    again: dict[str, str] = {}
     projected = {side: yardstick.projected(quantities) for side, quantities in sides.items()}
     outcome.untested = yardstick.untested
     for side, quantities in sides.items():
-        with blamed(side):
-            found = compare(yardstick, quantities, partial=side == "reference")
         outcome.leaning |= {(name, side): leaning(gauge, projected[side][name], yardstick.oracle[name],
                                                   lane.unit_roundoff)
                             for name, gauge in yardstick.gauges.items() if name in quantities}
-        for name, share in found.items():
+        for name, share in found[side].items():
             largest, index = worst(share)
             outcome.shares[name] = max(largest, outcome.shares.get(name) or 0.0) if share.size else None
             if largest <= 1:
@@ -132,13 +152,16 @@ def _hold(outcome: Outcome, case: Case, lane: Lane, yardstick: Yardstick) -> Non
             stable = bool(words) and side == "reference" and not again.get(side)
             outcome.findings.append(_finding(outcome, "stable" if stable else side, name, index=index, share=largest,
                                              values=values, **words))
-    outcome.blind = blind(case, lane, yardstick)
-    _play(outcome, case, lane)
-    if case.spec.relations:
-        from .promises.relations import relate
 
-        outcome.findings += [_finding(outcome, "relation", found.quantity, verdict=found.side, diagnosis=found.words,
-                                      index=found.index, share=found.share) for found in relate(case, lane, yardstick)]
+
+def _related(outcome: Outcome, case: Case, lane: Lane, yardstick: Yardstick) -> list[Finding]:
+    """What both sides say of the relation that the case has to others, where it has one."""
+    if not case.spec.relations:
+        return []
+    from .promises.relations import relate
+
+    return [_finding(outcome, "relation", found.quantity, verdict=found.side, diagnosis=found.words,
+                     index=found.index, share=found.share) for found in relate(case, lane, yardstick)]
 
 
 def _play(outcome: Outcome, case: Case, lane: Lane) -> None:
@@ -210,13 +233,12 @@ def check(layer: Layers = "*", lane: str = "*", *, catalogue: Catalogue | str | 
         table.__reduce__()  # before the work: whether other processes can load it
     tasks: Iterator[tuple[str, list[str]]]
     total: int | None
-    known: dict[str, Case] = {}
     if only is not None:
         chosen = _chosen(only, specs, running, table)
         report.asked = list(dict.fromkeys((case.spec.name, name) for case, name in chosen))
         tasks, total = iter([(case.id, [name]) for case, name in chosen]), len(chosen)
     else:
-        tasks = _drawn(specs, running, seed, cases, minutes, known)
+        tasks = _drawn(specs, running, seed, cases, minutes)
         report.whole = not minutes and cases >= CASES and {entry.deal for entry in running} == {*range(DEALS)}
         total = None if minutes else cases * len(specs) * len(running)
     tasks = tasks if running else iter(())
@@ -227,8 +249,8 @@ def check(layer: Layers = "*", lane: str = "*", *, catalogue: Catalogue | str | 
         for some in parallel(partial(_outcomes_of, table), tasks, jobs, partial(_lost, table)):
             for outcome in some:
                 report.add(outcome)
-                if outcome.case_id in known:
-                    report.reached(known[outcome.case_id], LANES[outcome.lane])
+                if only is None:
+                    report.reached(parse(outcome.case_id, table), LANES[outcome.lane])
                 pool.add(outcome)
                 if seen:
                     seen(outcome)
@@ -396,8 +418,8 @@ def _words(error: Exception) -> str:
 
 
 def _drawn(specs: list[Spec], lanes: list[Lane], seed: int, cases: int,
-           minutes: float | None, known: dict[str, Case]) -> Iterator[tuple[str, list[str]]]:
-    """Ids of cases, each with the names of the lanes to run it in; the layers take turns. ``known`` keeps the cases."""
+           minutes: float | None) -> Iterator[tuple[str, list[str]]]:
+    """Ids of cases, each with the names of the lanes to run it in; the layers take turns."""
     kinds = [[entry for entry in lanes if entry.deal == deal] for deal in range(DEALS)]
     deadline = minutes and time.monotonic() + 60 * minutes
     for first in itertools.count(0, TURN) if minutes else range(0, cases, TURN):
@@ -407,7 +429,6 @@ def _drawn(specs: list[Spec], lanes: list[Lane], seed: int, cases: int,
                 return
             for some in filter(None, kinds):  # each dtype has cases of its own, half precisions narrower ones
                 case = draw(spec, seed, index, some[0].admits, some[0].deal)
-                known[case.id] = case
                 yield case.id, [entry.name for entry in some]
 
 

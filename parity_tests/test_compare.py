@@ -1,16 +1,18 @@
 """Comparison, verdicts and reports: what is wrong must not pass, in any form."""
 
 import importlib
+import itertools
 import json
 
 import numpy as np
 import pytest
+import torch
 
-from parity import check, engine, replay
+from parity import Pair, check, engine, replay
 from parity.cases.drawing import draw
 from parity.catalogue import CATALOGUE
 from parity.judge import budget
-from parity.judge.budget import Yardstick, allowance, measure
+from parity.judge.budget import Yardstick, allowance, measure, yardsticks
 from parity.judge.compare import compare, decided, shares
 from parity.judge.lanes import LANES
 from parity.judge.noise import Noise
@@ -18,6 +20,8 @@ from parity.promises import standard
 
 LANE = LANES["cpu-float32"]
 INF, NAN = np.inf, np.nan
+EAGER = Pair("eager", reference=lambda x: torch.softmax(x, -1), port=lambda x: torch.exp(torch.log_softmax(x, -1)),
+             inputs={"x": "N D"})
 
 
 @pytest.mark.parametrize(("value", "oracle", "share"), [
@@ -26,6 +30,38 @@ INF, NAN = np.inf, np.nan
 ])
 def test_shares(value, oracle, share):
     assert shares(np.array([value]), np.array([oracle]), np.array([0.5])) == share
+
+
+@pytest.mark.parametrize("lane", ["cpu-float64", "cpu-float16"])
+@pytest.mark.parametrize("name", ["AttentionSeq2seq", "GRU", "eager"])
+def test_more_copies_never_make_a_budget_narrower(name, lane):
+    spec = EAGER if name == "eager" else CATALOGUE[name]
+    few, all_ = yardsticks(draw(spec, 0, 0), LANES[lane])
+    assert (few.copies, all_.copies) == (budget.FEW, budget.COPIES)
+    assert all((few.budget[name] <= all_.budget[name]).all() for name in few.budget)
+    assert any((few.budget[name] < all_.budget[name]).any() for name in few.budget)
+    measured = measure(draw(spec, 0, 0), LANES[lane])
+    assert all(np.array_equal(all_.budget[name], measured.budget[name]) for name in few.budget)
+    assert all(np.array_equal(all_.oracle[name], few.oracle[name], equal_nan=True) for name in few.oracle)
+
+
+def test_what_few_copies_leave_open_all_of_them_decide(monkeypatch):
+    case = draw(CATALOGUE["GRU"], 0, 0)
+    first = engine.run_case(case, [LANE])[0].shares
+    monkeypatch.setattr(engine, "CLEAR", 0.0)
+    unclear = engine.run_case(case, [LANE])[0].shares
+    yardstick = measure(case, LANE)
+    sides = yardstick.reference, engine.run_port(case, yardstick.data, LANE)
+    assert unclear == {n: max(float(compare(yardstick, q)[n].max()) for q in sides) for n in yardstick.oracle}
+    assert any(first[name] > unclear[name] for name in first)
+
+
+def test_a_port_that_is_wrong_once_in_a_while_is_not_asked_again_until_it_is_right():
+    calls = itertools.count()
+    pair = Pair("now_and_then", reference=np.tanh, port=lambda x: torch.tanh(x) * (1 + 0.1 * (next(calls) == 0)),
+                inputs={"x": "N D"}, backward=lambda cotangent, x: cotangent / np.cosh(x) ** 2)
+    (outcome,) = engine.run_case(draw(pair, 0, 0), [LANE])
+    assert outcome.findings and outcome.findings[0].verdict == "port"
 
 
 def test_a_missing_an_unexpected_and_a_misshapen_quantity_are_refused():

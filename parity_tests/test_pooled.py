@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from parity import Pair, check
 from parity.cli import main
 from parity.engine import Outcome
-from parity.judge.pooled import BIAS, CLIP, LEAST, Pool, Sum, gauge, leaning, whole
+from parity.judge.pooled import BIAS, CLIP, LEAST, Pool, Sum, _heavy, gauge, leaning, whole
 
 U = 2.0**-24
 
@@ -77,11 +77,20 @@ def test_the_size_of_a_tensors_errors_is_held_to_that_of_its_copies():
     right = rng.uniform(1, 2, (40, 50))
     copies = [right + U * rng.standard_normal(right.shape) for _ in range(6)]
     measured = gauge(right, copies, U, 1e-38)
+    most = CLIP / _heavy(6)
     honest, wrong = (right + size * U * rng.standard_normal(right.shape) for size in (1, 7))
     assert whole(measured, honest, right) < 0.5 < 1 < whole(measured, wrong, right)
     slopes = [leaning(measured, value, right, U)[0] for value in (honest, right * (1 + 3 * U), right * (1 - 3 * U))]
-    assert [found[0] for found in slopes] == [0, CLIP, -CLIP]
+    assert [found[0] for found in slopes] == [0, most, -most]
     assert slopes[1][1] == pytest.approx(3 * U)
+
+
+@pytest.mark.parametrize("copies", [2, 6])
+def test_cases_of_few_copies_count_as_much_as_they_know(copies):
+    rng = np.random.default_rng(0)
+    spreads = np.sqrt(np.mean(rng.standard_normal((copies, 200_000)) ** 2, axis=0))
+    beyond = np.clip(rng.standard_normal(200_000) / spreads, -CLIP, CLIP) / _heavy(copies)
+    assert np.std(beyond) == pytest.approx(1, abs=0.01)
 
 
 def test_what_is_not_finite_or_not_known_is_left_out():
@@ -98,7 +107,7 @@ def test_honest_rounding_may_lean_a_quarter_of_a_roundoff():
     right = np.linspace(1, 2, 100_000)
     measured = gauge(right, [right * (1 + U * np.cos(k + np.arange(len(right)))) for k in range(6)], U, 1e-38)
     assert leaning(measured, right * (1 + 0.99 * BIAS * U), right, U)[0][0] == 0
-    assert leaning(measured, right * (1 + 2 * BIAS * U), right, U)[0][0] > 0.9
+    assert leaning(measured, right * (1 + 2 * BIAS * U), right, U)[0][0] > 0.9 / _heavy(6)
 
 
 def test_few_cases_tell_nothing_and_many_tests_ask_for_more():

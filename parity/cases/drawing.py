@@ -114,9 +114,10 @@ def _drawn(spec: Spec, rng: Generator, kind: str, wanted: Sizes, coupled: bool) 
         kind = "longest"
     sizes = {letter: wanted[letter] if letter in wanted else pick(_beside(spec, letter, kind))
              for letter in spec.letters if letter != "..."}
-    if wanted and coupled:  # it may ask of another axis that it be as long
-        sizes |= {pick(tuple(sizes)): size for size in wanted.values() if not isinstance(size, tuple)} | {
-            letter: size for letter, size in wanted.items() if letter != "..."}
+    if wanted and coupled:  # it may ask of another axis that it be as long as one of these
+        long = [size for size in wanted.values() if not isinstance(size, tuple)]
+        sizes |= {pick(tuple(sizes)): pick(long)} if long else {}
+        sizes |= {letter: size for letter, size in wanted.items() if letter != "..."}
     if "..." in spec.letters:
         sizes["..."] = _leading(spec, pick, degenerate, wanted.get("..."))
     pattern = pick((*(ODD if degenerate else ORDINARY),
@@ -279,6 +280,6 @@ def _plainest(spec: Spec, sizes: Sizes, other: int | None = None) -> Case:
 
 
 def _possible(spec: Spec, sizes: Sizes) -> list[Case]:
-    """The plainest cases of these sizes that a layer admits, its other axes short, or as long as the longest."""
-    cases = _plainest(spec, sizes), _plainest(spec, sizes, _largest(sizes))
+    """The plainest cases of these sizes that a layer admits, its other axes short, or as long as one of these."""
+    cases = [_plainest(spec, sizes, other) for other in (None, *sorted({_longest(size) for size in sizes.values()}))]
     return [case for case in cases if admitted(spec, case.sizes, case.options)]

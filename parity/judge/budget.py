@@ -2,11 +2,12 @@
 
 The reference's own code runs in a wider dtype (the oracle), and a few times in the lane's own with
 random errors of the size of its roundoff in every operation. The budget is ``FACTOR`` times the
-largest distance that such a copy kept from the oracle.
+largest distance that such a copy kept from the oracle. More copies never make it narrower: what lies
+within the budget of a few lies within that of all.
 """
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import reduce
 from itertools import pairwise
@@ -21,7 +22,7 @@ from ..sides import blamed, run_reference
 from ..spec.pair import Pair
 from ..spec.results import Arrays
 from ..spec.spec import Spec
-from .compare import CHOSEN, shares, worst
+from .compare import CHOSEN
 from .lanes import Lane
 from .noise import Noisy, Turns, deciding, multiplying, noise, recording
 from .pooled import Gauge, gauge
@@ -30,8 +31,11 @@ from .witness import DOUBT, Derivative, Differentiator
 
 FACTOR = 8  # one for all layers, dtypes and devices; right results stay below 3.4 without it
 COPIES = 6
+FEW = 2  # that are drawn first: most results are clearly right by these
 KINK = 0.51  # of the gap between the slopes to both sides: their mean is the numerical derivative
 FLOOR = 1 / 4  # of the root mean square of the spread: no element is luckier than its tensor
+
+Copies = Callable[[int], list[Arrays]]  # so many noisy copies, and those that were made of them
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,7 @@ class Yardstick:
         unsure: of other quantities than floating ones, where honest copies differ.
         untested: quantities that cannot be judged, with the reason.
         directions: of gradients of many entries, the vectors ``(k, *shape)`` along which they are judged.
+        copies: number of noisy copies that it was made of.
     """
 
     data: Data
@@ -59,6 +64,7 @@ class Yardstick:
     used: dict[str, float] = field(default_factory=dict)
     untested: dict[str, str] = field(default_factory=dict)
     directions: Arrays = field(default_factory=dict)
+    copies: int = COPIES
 
     def projected(self, quantities: Arrays) -> Arrays:
         """The quantities as they are judged: large gradients along directions, where nothing else is known."""
@@ -80,20 +86,36 @@ def _along(vectors: NDArray[Any], gradient: NDArray[Any]) -> NDArray[Any]:
 
 def measure(case: Case, lane: Lane) -> Yardstick:
     """The yardstick of a case in a lane: the same for every lane of its dtype and roundoff."""
+    *_, yardstick = yardsticks(case, lane)
+    return yardstick
+
+
+def yardsticks(case: Case, lane: Lane) -> Iterator[Yardstick]:
+    """The yardsticks of a case in a lane, of few copies and of all, the later one nowhere narrower."""
     data = case.data(lane.narrow).frozen()
     oracle, reference, copies = (_in_torch if eager(case.spec) else _in_numpy)(case, data, lane)
-    yardstick = Yardstick(data, oracle, reference, {
-        name: unknown(allowance(value, [copy[name] for copy in copies], lane), value, reference[name])
-        for name, value in oracle.items() if value.dtype.kind == "f"}, {
-        name: reduce(np.logical_or, [copy[name] != value for copy in copies])
-        for name, value in oracle.items() if value.dtype.kind != "f" and name != CHOSEN}, _gauges(oracle, copies, lane))
-    yardstick.used.update({name: max(worst(shares(copy[name], oracle[name], budget))[0] for copy in copies)
-                           for name, budget in yardstick.budget.items()
-                           if not all(np.array_equal(copy[name], oracle[name], equal_nan=True) for copy in copies)})
     wanted = [name for name in (*case.spec.differentiable(), *data.params) if name in data.inputs | data.params]
-    if case.spec.side == "functions" and data.cotangents and any(f"grad.{name}" not in oracle for name in wanted):
-        return _differentiated(case, lane, yardstick)
-    return yardstick
+    missing = any(f"grad.{name}" not in oracle for name in wanted)
+    if case.spec.side == "functions" and data.cotangents and missing:
+        yield _differentiated(case, lane, _yardstick(data, oracle, reference, copies(COPIES), COPIES, lane))
+        return
+    for count in (FEW, COPIES):
+        yield _yardstick(data, oracle, reference, copies(count), count, lane)
+
+
+def _yardstick(data: Data, oracle: Arrays, reference: Arrays, copies: list[Arrays], count: int,
+               lane: Lane) -> Yardstick:
+    """The yardstick by these copies, the first ``count`` of which decide nothing otherwise."""
+    budget, used = {}, {}
+    for name in (name for name, value in oracle.items() if value.dtype.kind == "f"):
+        right, found = oracle[name], [copy[name] for copy in copies]
+        spread = _spread(right, found)
+        budget[name] = unknown(_budget(right, spread, lane), right, reference[name])
+        if spread.any():
+            used[name] = float(np.max(spread / budget[name]))
+    unsure = {name: reduce(np.logical_or, [copy[name] != value for copy in copies])
+              for name, value in oracle.items() if value.dtype.kind != "f" and name != CHOSEN}
+    return Yardstick(data, oracle, reference, budget, unsure, _gauges(oracle, copies[:count], lane), used, copies=count)
 
 
 def _differentiated(case: Case, lane: Lane, yardstick: Yardstick) -> Yardstick:
@@ -161,7 +183,7 @@ def derivative(case: Case, data: Data) -> Derivative:
     return witness.at_kinks().elementwise()
 
 
-def _in_numpy(case: Case, data: Data, lane: Lane) -> tuple[Arrays, Arrays, list[Arrays]]:
+def _in_numpy(case: Case, data: Data, lane: Lane) -> tuple[Arrays, Arrays, Copies]:
     """Oracle, reference and noisy copies of a reference that computes in NumPy."""
     with np.errstate(all="ignore"):
         oracle = exact(case, data, lane)
@@ -189,17 +211,30 @@ def _in_numpy(case: Case, data: Data, lane: Lane) -> tuple[Arrays, Arrays, list[
     return oracle, _plain(reference), turned(copy, turns)
 
 
-def turned(copy: Callable[..., Arrays], turns: Turns) -> list[Arrays]:
-    """The copies of a computation, ``copy(number, sign)``; those with decisions turned, where noise might turn some."""
-    copies = [copy(number) for number in range(COPIES)]
-    return copies + ([copy(COPIES, 1), copy(COPIES + 1, -1)] if turns.doubtful(FACTOR) else [])
+def turned(copy: Callable[..., Arrays], turns: Turns) -> Copies:
+    """The copies of a computation, ``copy(number, sign)``; those with decisions turned, where noise might turn some.
+
+    Returns:
+        Function of how many, that gives so many copies and behind them the turned ones; asked for more, it adds to
+        them.
+    """
+    drawn: list[Arrays] = []
+    other: list[Arrays] = []
+
+    def copies(count: int) -> list[Arrays]:
+        drawn.extend(copy(number) for number in range(len(drawn), count))
+        if turns.doubtful(FACTOR):
+            other.extend((copy(COPIES, 1), copy(COPIES + 1, -1)))
+        return drawn + other
+
+    return copies
 
 
 def _plain(quantities: Arrays) -> Arrays:
     return {name: np.asarray(value) for name, value in quantities.items()}
 
 
-def _in_torch(case: Case, data: Data, lane: Lane) -> tuple[Arrays, Arrays, list[Arrays]]:
+def _in_torch(case: Case, data: Data, lane: Lane) -> tuple[Arrays, Arrays, Copies]:
     """The same of a reference made of torch's operations."""
     from ..sides.functions import torch_run
     from .noise_torch import TorchNoise, Widened
@@ -216,20 +251,25 @@ def _in_torch(case: Case, data: Data, lane: Lane) -> tuple[Arrays, Arrays, list[
     def copy(number: int, sign: int = 0) -> Arrays:
         turns.start(sign)
         underflow = 0.0 if number else lane.flushed
-        return run(lane.torch_dtype, lane.device, TorchNoise(f"{case.id} {number}", turns, underflow))
+        with lane.mode():
+            return run(lane.torch_dtype, lane.device, TorchNoise(f"{case.id} {number}", turns, underflow))
 
     with lane.mode():
         reference = run(lane.torch_dtype, lane.device, None)
         if lane.round:  # as in NumPy
             turns.start()
             run("float64", "cpu", TorchNoise(None, turns))
-        copies = turned(copy, turns)
-        if lane.torch_dtype != "float64":
-            return run("float64", "cpu", Widened()), reference, copies
-    # torch has nothing wider: the plain run is the oracle, and the distances between copies count as well
-    between = [{name: reference[name] + (a[name] - b[name]) for name in reference if reference[name].dtype.kind == "f"}
-               for a, b in pairwise(copies)]
-    return reference, reference, copies + between
+    copies = turned(copy, turns)
+    if lane.torch_dtype != "float64":
+        return run("float64", "cpu", Widened()), reference, copies
+
+    def apart(count: int) -> list[Arrays]:
+        """Torch has nothing wider: the plain run is the oracle, and the distances between copies count as well."""
+        found = copies(count)
+        return found + [{name: value + (a[name] - b[name]) for name, value in reference.items() if
+                         value.dtype.kind == "f"} for a, b in pairwise(found)]
+
+    return reference, reference, apart
 
 
 def eager(spec: Spec) -> bool:
@@ -262,7 +302,7 @@ def exact(case: Case, data: Data, lane: Lane) -> Arrays:
 def _gauges(oracle: Arrays, copies: list[Arrays], lane: Lane) -> dict[str, Gauge]:
     """The gauges of the floating quantities that have one."""
     with np.errstate(all="ignore"):
-        found = {name: gauge(value, [copy[name] for copy in copies[:COPIES]], lane.unit_roundoff, lane.underflow)
+        found = {name: gauge(value, [copy[name] for copy in copies], lane.unit_roundoff, lane.underflow)
                  for name, value in oracle.items() if value.dtype.kind == "f"}
     return {name: one for name, one in found.items() if one is not None}
 
@@ -274,13 +314,23 @@ def unknown(budget: NDArray[Any], oracle: NDArray[Any], reference: NDArray[Any])
 
 def allowance(oracle: NDArray[Any], copies: list[NDArray[Any]], lane: Lane) -> NDArray[Any]:
     """The budget of one quantity: of the finite part of it, by what the copies have finite there."""
-    finite = np.isfinite(oracle)
+    return _budget(oracle, _spread(oracle, copies), lane)
+
+
+def _spread(oracle: NDArray[Any], copies: list[NDArray[Any]]) -> NDArray[Any]:
+    """The largest distance that a copy keeps from the oracle, where both are finite; else 0."""
     spread = np.zeros(oracle.shape, oracle.dtype)
     with np.errstate(all="ignore"):
         for copy in copies:
-            distance = np.abs(copy.astype(oracle.dtype) - oracle)
-            np.fmax(spread, distance, out=spread, where=finite & np.isfinite(distance))
+            distance = np.abs(copy - oracle)
+            np.fmax(spread, distance, out=spread, where=np.isfinite(distance))
+    return spread
+
+
+def _budget(oracle: NDArray[Any], spread: NDArray[Any], lane: Lane) -> NDArray[Any]:
+    finite = np.isfinite(oracle)
+    with np.errstate(all="ignore"):
         usable = spread[finite]
         floor = FLOOR * np.sqrt(np.mean(usable * usable)) if usable.size else 0
         size = np.where(finite, np.abs(oracle), 0)
-    return FACTOR * (np.fmax(spread, floor) + lane.unit_roundoff * size + lane.underflow)
+        return np.asarray(FACTOR * (np.fmax(spread, floor) + lane.unit_roundoff * size + lane.underflow))

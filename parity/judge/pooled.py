@@ -5,8 +5,10 @@ is a little off moves all elements alike, and shows in sums long before it shows
 square of a tensor's errors beside that of its noisy copies, and in the slope and mean of the errors over all cases.
 """
 
+import math
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import lru_cache
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +23,6 @@ BIAS = 1 / 4  # of u: what honest rounding leans to one side
 CLIP = 4.0  # of a case's own spread, the most that it counts
 LEAST = 12  # cases from which a sum is judged
 RATE = 1e-3  # of runs of right code may raise an alarm, over all that they pool together
-HEAVY = 1.5**0.5  # a spread that six copies tell is itself uncertain: Student's t with 6 degrees of freedom
 KINDS = ("slope", "mean")
 Key = tuple[str, str, str, str, str]  # layer, lane, quantity, side, kind
 
@@ -35,12 +36,14 @@ class Gauge:
         size: root mean square of the quantity.
         largest: over the copies, of the weighted root mean square of their errors.
         spreads: root mean square over the copies of each of ``KINDS``.
+        copies: how many there were.
     """
 
     weights: NDArray[np.float64]
     size: float
     largest: float
     spreads: tuple[float, ...]
+    copies: int
 
 
 def gauge(oracle: NDArray[Any], copies: list[NDArray[Any]], roundoff: float, underflow: float) -> Gauge | None:
@@ -66,7 +69,8 @@ def gauge(oracle: NDArray[Any], copies: list[NDArray[Any]], roundoff: float, und
     weights = known / variance
     largest = np.sqrt(np.max(np.mean(weights * errors * errors, axis=1)))
     away = np.array([_coefficients(error, right, weights) for error in errors])
-    return Gauge(weights, size, float(largest), tuple(np.sqrt(np.mean(away * away, axis=0))))
+    return Gauge(weights, size, float(largest), tuple(np.sqrt(np.mean(away * away, axis=0))),
+                 len(copies))
 
 
 def _coefficients(error: NDArray[Any], right: NDArray[Any], weights: NDArray[Any]) -> tuple[float, float]:
@@ -89,7 +93,7 @@ def whole(gauge: Gauge, value: NDArray[Any], oracle: NDArray[Any]) -> float:
 
 def leaning(gauge: Gauge, value: NDArray[Any], oracle: NDArray[Any],
             roundoff: float) -> tuple[tuple[float, float, float], ...]:
-    """By each of ``KINDS``: how far the errors of one case lean to one side, in its own spread, and by how much."""
+    """By each of ``KINDS``: how far the errors of a case lean to one side, in standard deviations, and by how much."""
     with np.errstate(all="ignore"):
         error = _errors(gauge, value, oracle)
         right = np.where(gauge.weights > 0, np.ravel(oracle), 0).astype(np.float64) / gauge.size
@@ -97,8 +101,17 @@ def leaning(gauge: Gauge, value: NDArray[Any], oracle: NDArray[Any],
         for away, spread in zip(_coefficients(error, right, gauge.weights), gauge.spreads, strict=True):
             least = max(spread, BIAS * roundoff)
             beyond = np.sign(away) * max(abs(away) - BIAS * roundoff, 0.0) / least
-            found.append((float(np.clip(beyond, -CLIP, CLIP)), float(away), float(least)))
+            found.append((float(np.clip(beyond, -CLIP, CLIP)) / _heavy(gauge.copies), float(away), float(least)))
     return tuple(found)
+
+
+@lru_cache
+def _heavy(copies: int) -> float:
+    """Standard deviation of what is taken in spreads that so many copies tell: Student's t, no further than CLIP."""
+    t = np.linspace(0, CLIP, 1001)
+    scale = math.gamma((copies + 1) / 2) / math.gamma(copies / 2) / math.sqrt(copies * math.pi)
+    density = scale * (1 + t * t / copies) ** (-(copies + 1) / 2)
+    return math.sqrt(CLIP**2 + 2 * np.trapezoid((t * t - CLIP**2) * density, t))
 
 
 @dataclass
@@ -124,8 +137,8 @@ class Sum:
 
     @property
     def score(self) -> float:
-        """Standard deviations, of six copies of which this is one, from leaning nowhere."""
-        return abs(self.beyond) / (HEAVY * self.cases**0.5) if self.cases >= LEAST else 0.0
+        """Standard deviations from leaning nowhere."""
+        return float(abs(self.beyond) / self.cases**0.5) if self.cases >= LEAST else 0.0
 
     @property
     def mean(self) -> float:

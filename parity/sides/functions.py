@@ -215,7 +215,7 @@ def noisy_port(case: Case, data: Data, lane: Lane) -> tuple[Arrays, list[Arrays]
     if not isinstance(spec, Pair) or spec.port_kind != "torch":
         what = getattr(spec, "port_kind", spec.side)
         return {}, [], f"the reference has no backward, and a port of {what} has no noise: give backward="
-    from ..judge.budget import turned
+    from ..judge.budget import COPIES, turned
     from ..judge.noise import Turns
     from ..judge.noise_torch import TorchNoise
 
@@ -237,7 +237,7 @@ def noisy_port(case: Case, data: Data, lane: Lane) -> tuple[Arrays, list[Arrays]
         if lane.round:  # what underflows there decides otherwise than in the oracle
             turns.start()
             run(TorchNoise(None, turns), "float64")
-        copies = turned(copy, turns)
+        copies = turned(copy, turns)(COPIES)
     if unknown:
         return plain, [], ("the reference has no backward, and the port has operations without noise: "
                            f"{', '.join(sorted(unknown))}")
