@@ -19,7 +19,9 @@ from parity.promises import standard
 from parity.sides.textbook import build
 from parity.spec.axes import axes
 from parity_tests.test_citizen import WHOLE
-from parity_tests.test_port import name_of, outputs_of, same, twin
+from parity_tests.test_port import name_of, outputs_of, twin
+from parity_tests.test_untouched import in_use
+from parity_tests.untouched import untouched
 
 MODELS = [CATALOGUE[name] for name in ("Seq2seq", "PeekySeq2seq", "AttentionSeq2seq")]
 SIZES = [(1, 1, 2), (2, 3, 5), (3, 2, 4), (5, 29, 3), (0, 4, 2)]  # N, T, U; what was traced has N 2, T 3
@@ -93,7 +95,9 @@ def exported(request, tmp_path_factory):
     """A model's two parts as onnxruntime runs them, with the spec, the lane and the files."""
     spec, name = request.param
     lane, folder = LANES[name], tmp_path_factory.mktemp("onnx")
-    torch_port.save_onnx(model_of(spec, lane), folder)
+    model = in_use(model_of(spec, lane))
+    with untouched(model):
+        torch_port.save_onnx(model, folder)
     return [in_onnxruntime(folder / f"{part}.onnx") for part in ("encoder", "step")], spec, lane, folder
 
 
@@ -139,10 +143,10 @@ def test_the_files_say_what_is_open(exported):
 @pytest.mark.parametrize("spec", MODELS, ids=name_of)
 def test_exported_programs_answer_as_the_model_at_every_batch_size_and_length(spec):
     lane = LANES["cpu-float32"]
-    model = model_of(spec, lane)
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    parts = [in_torch(program) for program in torch_port.export_model(model)]
-    assert same(model.state_dict().values(), before.values()) and model.training
+    model = in_use(model_of(spec, lane))
+    with untouched(model):
+        programs = torch_port.export_model(model)
+    parts = [in_torch(program) for program in programs]
     assert getattr(model, "attention_weights", None) is None
     for seed, sizes in enumerate(SIZES):
         for masked in (False, True):
