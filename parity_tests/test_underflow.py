@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from parity import Pair, floats
-from parity.cases.case import Case
+from parity.cases.case import Case, parse
 from parity.engine import run_case
 from parity.judge.lanes import LANES
 from parity.judge.noise import Noisy, noise
@@ -71,3 +71,12 @@ def test_results_come_nearer_to_zero_by_twice_what_underflows():
     assert np.allclose(found, [0, 0, 0, least, -6 * least, 1e30], rtol=1e-5, atol=0)
     with noise(2.0**-24, "test"):
         assert np.allclose(x.view(Noisy) * 1, x, rtol=1e-5, atol=1e-44)
+
+
+def test_a_copy_loses_all_that_is_subnormal_in_float16_and_another_keeps_it():
+    """Adam divides by the root of squares that vanish or not, as the last rounding has it."""
+    outcomes = [run_case(parse(f"p2:Adam:{case}"), [LANES["cpu-float16"]])[0] for case in (
+        "D=511,H=15,T=3:normal:0.1:C:lr=1.88,beta1=0.132,beta2=0.9:3023812537",
+        "D=31,H=256,T=3:normal:0.1:F:lr=0.1,beta1=0.0,beta2=0.999:3149272840",
+        "D=255,H=31,T=2:sparse:0.1:sliced:lr=4.0,beta1=0.0,beta2=0.9999:3813474611")]
+    assert not [finding for outcome in outcomes for finding in outcome.findings]

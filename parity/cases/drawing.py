@@ -3,13 +3,14 @@
 The number of a case says its stratum: ``short`` ones are small on every axis, ``long`` ones large on one or two,
 walking through every threshold of every axis, at one below, at it and at one above; one of them has the sizes of real
 use; ``degenerate`` ones are empty, of one entry, or of values whose gradient may honestly vanish. Dtypes are dealt
-different cases, so that one run walks further than any of its lanes.
+different cases, so that one run walks further than any of its lanes; what is dealt beside sizes, ``dealing`` says.
 """
 
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from dataclasses import replace
+from functools import lru_cache, partial
 from typing import Any
 
 from numpy.random import Generator
@@ -19,7 +20,6 @@ from ..spec.span import Span
 from ..spec.spec import Spec
 from .case import (
     ARRANGED,
-    DEGENERATE,
     GENERAL,
     MOST_WORK,
     SCALES,
@@ -36,6 +36,9 @@ from .case import (
     least,
     permitted,
 )
+from .dealing import LAID, Odd, card, cards, oddities, usual_patterns, usual_scales
+
+Hand = Callable[[Generator, str, Sequence[Any]], Any]  # of what is dealt, and of the values that it may be
 
 CASES = 24  # of a layer in a lane, in a run that is told no number
 DEALS = 4  # dtypes that are dealt different cases, the half precisions last
@@ -53,9 +56,7 @@ LEADING = 3  # axes that ``...`` stands for at most
 REAL: Sizes = {"N": 128, "T": 29, "U": 11, "V": 59, "D": 16, "H": 256, "K": 64, "M": 128, "...": (4, 32)}
 TIME = {"T": 128}  # and time steps alone, whatever they cost
 OTHER = 16  # the size in real use of an axis of another letter
-ORDINARY = ("normal",) * 4 + tuple(p for p in GENERAL if p not in DEGENERATE)
 ODD = ("normal",) * 4 + GENERAL
-PLAIN = (0.1, 1.0)  # scales between which a case is ordinary
 SATURATING = 8.0  # size of a sum of products at which a gate or a softmax knows but one answer
 
 LOOP = 1 << 19  # what a time step costs where the reference takes it in Python, in multiplications
@@ -63,6 +64,7 @@ DEAR = 20_000_000  # multiplications past which a long case is left to runs of m
 ATTEMPTS = 1000  # at drawing sizes that meet what a layer asks of them
 PATIENCE = 100  # at drawing one of the stratum too
 COUPLED = 10  # refusals from which on one more axis is drawn as long as the long one
+PLAYED = len(ROUND)  # of each CASES, that which plays a program of all its steps
 
 
 def stratum(index: int) -> str:
@@ -86,30 +88,77 @@ def draw(spec: Spec, seed: int, index: int, admits: Callable[[Case], bool] = lam
     rng = generator(f"{seed} {spec.name} {index} {deal}")
     kind, most = stratum(index), MOST_WORK
     wanted: Sizes = {}
+    odd: Odd = {}
+    hand = _hand(spec, seed, index, deal)
     if kind == "long":
         wanted = _long(spec, index, deal)
         # an option may make more of the same sizes
         most = max([DEAR, *(case.work for case in _possible(spec, wanted)[:1])])
-    refused = 0
+    if kind == "degenerate":
+        odd = _odd(spec, index, deal)
+        wanted = odd.get("sizes", {})
+    refused = strange = 0
     for attempt in range(ATTEMPTS):
-        case = _drawn(spec, rng, kind, wanted, coupled=refused >= COUPLED)
+        case = _drawn(spec, rng, kind, wanted, refused >= COUPLED, odd, hand)
         if not admitted(spec, case.sizes, case.options):
             refused += 1
             if refused == PATIENCE:  # no case is as long, whatever `where` asks
                 kind, wanted, most = "short" if kind == "long" else kind, {}, MOST_WORK
+            if refused == 2 * PATIENCE:
+                odd, hand = {}, _anything
             continue
-        fits = case.degenerate == (kind == "degenerate") and case.work <= most
-        if admits(case) and (fits or attempt >= PATIENCE):
-            return case
+        allowed, cheap = admits(case), case.work <= most
+        if allowed and (attempt >= PATIENCE or (cheap and case.degenerate == (kind == "degenerate"))):
+            return _playing(case, rng, deal) if index % CASES == PLAYED else case
+        strange += not (allowed and cheap)
+        if strange == (PATIENCE - 1 if odd else COUPLED):  # what it is dealt may be what is refused
+            odd, hand, wanted = {}, _anything, {} if odd else wanted
     raise UsageError(f"{spec.name}: of {ATTEMPTS} draws of sizes and options none is one that `where` admits, "
                      f"the last {case.sizes | case.options}")
 
 
-def _drawn(spec: Spec, rng: Generator, kind: str, wanted: Sizes, coupled: bool) -> Case:
-    def pick(values: Sequence[Any]) -> Any:
-        return values[int(rng.integers(len(values)))]
+def _before(index: int, *kinds: str) -> int:
+    """How many cases of smaller numbers are of some strata."""
+    turns, place = divmod(index, len(ROUND))
+    return turns * sum(map(ROUND.count, kinds)) + sum(map(ROUND[:place].count, kinds))
 
-    degenerate = kind == "degenerate"
+
+def _hand(spec: Spec, seed: int, index: int, deal: int) -> Hand:
+    """What an ordinary case is dealt: a function of what it is about, and of values; the wider dtypes share decks."""
+    half, side = divmod(deal, 2)
+    number = 2 * _before(index, "short", "long") + side
+    return lambda rng, what, values: card(f"{seed} {spec.name} {half} {what}", number, values)
+
+
+def _anything(rng: Generator, what: str, values: Sequence[Any]) -> Any:
+    """Any of some values, where nothing is dealt."""
+    return values[int(rng.integers(len(values)))]
+
+
+def _odd(spec: Spec, index: int, deal: int) -> Odd:
+    """What is odd about a degenerate case: the wider dtypes walk from the front, where half precisions tell nothing."""
+    half, side = divmod(deal, 2)
+    number, known = 2 * _before(index, "degenerate") + side, oddities(spec)
+    place = (number + number // len(known)) % len(known)  # either dtype comes to all of them
+    return known[-1 - place if half else place]
+
+
+def _playing(case: Case, rng: Generator, deal: int) -> Case:
+    """The case, with values by whose id its program has all its steps and is played in the lanes of its dtype."""
+    from ..judge.lanes import LANES
+    from ..promises.histories import longest, plays
+
+    lane = next(lane for lane in LANES.values() if lane.deal == deal)
+    for _ in range(ATTEMPTS):
+        if len(plays(case, lane)[0]) == longest(case):
+            break
+        case = replace(case, seed=int(rng.integers(1 << 32)))
+    return case
+
+
+def _drawn(spec: Spec, rng: Generator, kind: str, wanted: Sizes, coupled: bool, odd: Odd, hand: Hand) -> Case:
+    pick, degenerate = partial(_anything, rng, ""), kind == "degenerate"
+    deal = partial(_anything if degenerate else hand, rng)
     if wanted and _largest(wanted) >= LONGEST:
         kind = "longest"
     sizes = {letter: wanted[letter] if letter in wanted else pick(_beside(spec, letter, kind))
@@ -120,20 +169,22 @@ def _drawn(spec: Spec, rng: Generator, kind: str, wanted: Sizes, coupled: bool) 
         sizes |= {letter: size for letter, size in wanted.items() if letter != "..."}
     if "..." in spec.letters:
         sizes["..."] = _leading(spec, pick, degenerate, wanted.get("..."))
-    pattern = pick((*(ODD if degenerate else ORDINARY),
-                    *(p for p in spec.patterns if degenerate or p not in DEGENERATE)))
-    scales: Sequence[float] = spec.scales or SCALES
-    if not degenerate:
-        plain = sorted(s for s in scales if PLAIN[0] <= s <= PLAIN[1])
+    if degenerate:
+        known = [p for p in (*ODD, *spec.patterns) if "scale" not in odd or p not in UNSCALED]
+        pattern, scales, layout = odd.get("pattern", pick(known)), spec.scales or SCALES, pick(ARRANGED)
+        scale, layout = odd.get("scale", pick(scales)), odd.get("layout", layout)
+    else:
+        pattern, plain = deal("pattern", usual_patterns(spec)), usual_scales(spec)
         most = max(_longest(size) for size in sizes.values())
-        scales = [s for s in plain if s * s * math.sqrt(most) <= SATURATING] or plain[:1] or scales
-    scale = 1.0 if pattern in UNSCALED else pick(scales)
+        scales = [s for s in plain if s * s * math.sqrt(most) <= SATURATING] or plain[:1] or spec.scales
+        scale, layout = deal("scale", scales), deal("layout", LAID)
+    scale = 1.0 if pattern in UNSCALED else scale
     options: Options = {}
     for name in choices(spec):
         values = permitted(spec, name, sizes, pattern, options)
-        options[name] = values.draw(rng) if isinstance(values, Span) else pick(values)
-    return Case(spec, derived(spec, sizes, options), pattern, scale, pick(ARRANGED), options,
-                int(rng.integers(1 << 32)))
+        value = deal(name, cards(values))
+        options[name] = values.between(rng) if isinstance(values, Span) and value is None else value
+    return Case(spec, derived(spec, sizes, options), pattern, scale, layout, options, int(rng.integers(1 << 32)))
 
 
 def _beside(spec: Spec, letter: str, kind: str) -> Sequence[int]:
@@ -162,8 +213,7 @@ def _long(spec: Spec, index: int, deal: int) -> Sizes:
     The wider dtypes walk the list from its end, where the dearest are, the half precisions from its front, and no
     further than its middle: together they come to all of it.
     """
-    turns, place = divmod(index, len(ROUND))
-    number = turns * ROUND.count("long") + ROUND[:place].count("long")
+    number = _before(index, "long")
     block, first = divmod(index, CASES)
     late = dear(spec)
     if block and late and first == ROUND.index("long"):  # one in each further CASES, for they take long
@@ -264,11 +314,11 @@ def _largest(sizes: Sizes) -> int:
 
 def _cost(spec: Spec, sizes: Sizes) -> int:
     """The work of a long case, in multiplications."""
-    case = _plainest(spec, sizes)
+    case = plainest(spec, sizes)
     return case.work + sum((LOOP * (axis in spec.loops) - STEP) * int(case.sizes.get(axis, 0)) for axis in "TU")
 
 
-def _plainest(spec: Spec, sizes: Sizes, other: int | None = None) -> Case:
+def plainest(spec: Spec, sizes: Sizes, other: int | None = None) -> Case:
     """A long case with the first of all options, its other axes as long as they are drawn, or of another size."""
     small = other or max(LEAST if _largest(sizes) >= LONGEST else BESIDE)
     options: Options = {}
@@ -281,5 +331,5 @@ def _plainest(spec: Spec, sizes: Sizes, other: int | None = None) -> Case:
 
 def _possible(spec: Spec, sizes: Sizes) -> list[Case]:
     """The plainest cases of these sizes that a layer admits, its other axes short, or as long as one of these."""
-    cases = [_plainest(spec, sizes, other) for other in (None, *sorted({_longest(size) for size in sizes.values()}))]
+    cases = [plainest(spec, sizes, other) for other in (None, *sorted({_longest(size) for size in sizes.values()}))]
     return [case for case in cases if admitted(spec, case.sizes, case.options)]

@@ -14,6 +14,7 @@ def arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> int:
     """Prints the catalogue and the lanes."""
     from ..cases.drawing import CASES, reach
+    from ..cases.reach import CELLS, declared
     from ..judge.lanes import LANES, select
     from ..screen import console, show, table
     from ..spec.catalogue import Catalogue
@@ -29,11 +30,10 @@ def run(args: Namespace) -> int:
         options = [*spec.options, *spec.attributes, *(f"[{name}]" for name in spec.optional)]
         layers.add_row(spec.name, text(spec.inputs), params, text(spec.outputs), ", ".join(options).replace("[", "\\["))
     show(screen, layers)
-    far = table(f"reach of {CASES} cases a layer and lane: the largest size on each axis", "layer", "axes",
-                "only in longer runs", folded=("axes", "only in longer runs"))
+    far = table(f"reach of {CASES} cases a layer and lane", *CELLS, "only in longer runs", folded=CELLS[1:])
     for spec in select(Catalogue.of(args.pairs), args.layer):
-        axes = (", ".join(f"{axis} {size:,}" for axis, size in found.items()) for found in reach(spec))
-        far.add_row(spec.name, *axes)
+        later = ", ".join(f"{axis} {size:,}" for axis, size in reach(spec)[1].items())
+        far.add_row(*declared(spec).cells(), later)
     show(screen, far)
     lanes = table("lanes", "lane", "unit roundoff", "oracle", "here", folded=("here",))
     for lane in LANES.values():

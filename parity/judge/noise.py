@@ -204,12 +204,14 @@ class Noise:
         turns: ``Turns`` to record into, or whose decisions to turn; None for neither.
         product: how a contraction is computed, as ``split.product`` says; None for as it is called.
         subnormal: spacing of the format's smallest numbers, where results often are as small; else 0.
+        lean: whether all results near those are rounded away from zero (1), towards it (-1), or either way (0): what
+            vanishes or not may decide over all that follows, and few copies by chance agree about it.
     """
 
     current = None
 
     def __init__(self, unit_roundoff, seed, underflow=0.0, round=None, ties=None, accumulator=0.0, subnormal=0.0,
-                 turns=None, product=None):
+                 turns=None, product=None, lean=0):
         self.unit_roundoff = unit_roundoff
         self.position = int.from_bytes(hashlib.blake2s(seed.encode(), digest_size=4).digest(), "little")
         self.underflow = underflow
@@ -219,6 +221,7 @@ class Noise:
         self.turns = turns
         self.product = product
         self.subnormal = subnormal
+        self.lean = lean
 
     def __call__(self, x, length=1):
         """The array, each entry off by its own relative error, as ``length`` roundings add up to; in its own dtype."""
@@ -228,6 +231,7 @@ class Noise:
                 errors = _SINGLE[self.places(x)]
                 exact, x = x, np.asarray(x * (1 + np.float32(size) * errors))
                 if self.subnormal:
+                    errors = self.lean * np.sign(exact) if self.lean else errors
                     x = np.where(exact == 0, exact, x + np.float32(self.subnormal / 2) * errors)
             else:
                 x = self.off(x, size)

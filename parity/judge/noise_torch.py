@@ -97,14 +97,15 @@ class TorchNoise(TorchDispatchMode):
     Args:
         seed: text from which the errors follow; None for none.
         turns: ``noise.Turns`` to record decisions into, or whose decisions to turn; None for neither.
-        underflow: results come nearer to zero by twice this, as in ``noise.Noise``.
+        underflow, lean: as in ``noise.Noise``.
 
     Attributes:
         unknown: names of the operations met that no table here knows; they are taken for composite.
     """
 
-    def __init__(self, seed, turns=None, underflow=0.0):
+    def __init__(self, seed, turns=None, underflow=0.0, lean=0):
         super().__init__()
+        self.lean = lean
         self.turns, self.underflow, self.exact, seed = turns, underflow, seed is None, seed or ""
         self.position = int.from_bytes(hashlib.blake2s(seed.encode(), digest_size=4).digest(), "little")
         self.unknown = set()
@@ -156,7 +157,7 @@ class TorchNoise(TorchDispatchMode):
         errors = errors.reshape(x.shape)
         found = x.to(wide) * (1 + u * errors)
         if x.dtype == torch.float16:  # near zero it rounds to whole subnormals
-            found = found + torch.where(x == 0, 0, SUBNORMAL / 2 * errors)
+            found = found + torch.where(x == 0, 0, SUBNORMAL / 2 * (self.lean * x.sign() if self.lean else errors))
         if self.underflow:
             found = found * (1 - 2 * self.underflow / found.abs()).clamp_min(0).where(found != 0, 1)
         return found.to(x.dtype)

@@ -11,7 +11,7 @@ fresh object that is given one array too; and that, with the usual product, says
 import itertools
 import random
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, cast
 
@@ -19,13 +19,15 @@ import numpy as np
 
 from ..cases.case import LAYOUTS, Case, admitted, derived, generator, least
 from ..judge.lanes import LANES
-from ..sides.objects import OBJECTS, PLAIN, Mode, Ran
+from ..sides.objects import OBJECTS, PLAIN, Mode, Ran, modes
 from ..spec.axes import axes
 from ..spec.results import Arrays
 from ..spec.spec import Spec
 from .common import Side, standard
 
 LENGTHS = (0,) * 18 + (4, 8, 8, 8, 24, 24)  # steps of a program, of which a case draws one
+CALLS = 5  # that are dealt beside one of each step
+ASKED = {"call": 1, "two": 2, "again": 1, "option": 2}  # times that a step asks for a mode
 WORK = 1 << 27  # multiplications, about, that the forwards of a program may take
 SMALL = (1, 2, 3, 5)  # sizes of the axes that no parameter has, in the other data of a program
 SOME = 7  # data among which the calls of a program choose: those of the case, and others
@@ -75,16 +77,43 @@ class Broke:
 
 
 def program(case: Case) -> tuple[Step, ...]:
-    """The steps that follow from a case's id; none for most."""
-    names = known_steps(case.spec)
-    if not names or not case.filled:
+    """The steps that follow from a case's id; none for most.
+
+    Steps, and the modes in which they call, come from shuffled decks: none comes again before all have come.
+    """
+    if not longest(case):
         return ()
     rng = generator(f"{case.id} program")
-    length = LENGTHS[int(rng.integers(len(LENGTHS)))]
-    length = min(length, max(WORK // max(case.work, 1), 3 if length else 0))
-    weighted = ["call"] * 5 + names
-    return tuple(Step(weighted[int(rng.integers(len(weighted)))], int(rng.integers(1, 1 << 31)))
-                 for _ in range(length))
+    length = min(LENGTHS[int(rng.integers(len(LENGTHS)))], longest(case))
+    names, ways = known_steps(case.spec), modes(case.spec)
+    steps, turns = _dealt(rng, ["call"] * CALLS + names), _dealt(rng, range(len(ways)))
+    found = []
+    for name in itertools.islice(steps, length):
+        number = int(rng.integers(1, 1 << 16))
+        for _ in range(ASKED.get(name, 0)):
+            number = number * len(ways) + next(turns)
+        found.append(Step(name, number))
+    return tuple(found)
+
+
+def _dealt(rng: np.random.Generator, values: Sequence[Any]) -> Iterator[Any]:
+    """Values from shuffled decks, without end."""
+    while True:
+        yield from (values[place] for place in rng.permutation(len(values)))
+
+
+def longest(case: Case) -> int:
+    """Steps of the longest program that a case may have; 0 where it has none."""
+    return min(max(LENGTHS), max(WORK // max(case.work, 1), 3)) if known_steps(case.spec) and case.filled else 0
+
+
+def called(spec: Spec, steps: Sequence[Step]) -> set[str]:
+    """The modes in which the steps of a program call a module."""
+    found: set[str] = set()
+    for step in steps:
+        pick = _Pick(step.number)
+        found |= {pick.digit(modes(spec)) for _ in range(ASKED.get(step.name, 0))}
+    return found
 
 
 def plays(case: Case, lane: Any) -> tuple[tuple[Step, ...], tuple[str, ...]]:
@@ -292,7 +321,7 @@ class Player:
 
     def mode(self, pick: "_Pick") -> Mode:
         """How a call is run: of which inputs and weights no gradient is asked."""
-        name = pick(*self.object.modes)
+        name = pick.digit(self.object.modes)
         inputs, weights = self.spec.differentiable(), list(self.params)
         left = {"frozen": weights, "weights": inputs,
                 "some": [n for n in (*inputs, *weights) if name == "some" and pick(True, False)]}.get(name, [])
@@ -444,7 +473,13 @@ class _Pick:
     """Chooses one of some values, one after the other, as a number decides; 0 always the first."""
 
     def __init__(self, number: int) -> None:
+        self.number = number
         self.rng = random.Random(number) if number else None
+
+    def digit(self, values: Sequence[Any]) -> Any:
+        """One of some values, by the last digit of the number in a system of so many; it is taken off."""
+        self.number, place = divmod(self.number, len(values))
+        return values[place]
 
     def __call__(self, *values: Any) -> Any:
         return values[0] if self.rng is None else values[self.rng.randrange(len(values))]

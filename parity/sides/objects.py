@@ -246,8 +246,7 @@ class TorchObject:
         self.spec, self.lane, self.dtype = case.spec, lane, dtype
         layer = build(case.spec, case.options, Data(params, {}, {}, {}, case.sizes))
         self.module = case.spec.port_class.from_reference(layer, device=lane.device, dtype=getattr(torch, dtype))
-        # what evaluation means to a layer, its attributes say
-        self.modes = tuple(mode for mode in MODES if mode not in EVALUATING or not case.spec.attributes)
+        self.modes = modes(case.spec)
 
     def forward(self, inputs: dict[str, Any], mode: Mode = PLAIN) -> Ran:
         given, leaves, slots = dict(inputs), {}, self.module.all_slots()
@@ -437,4 +436,11 @@ class TorchObject:
 # both; inputs inside a graph of the caller's
 MODES = ("plain", "eval", "no_grad", "inference", "served", "frozen", "weights", "some", "inner")
 EVALUATING, GRAPHLESS = ("eval", "served"), ("no_grad", "inference", "served")
+
+
+def modes(spec: Any) -> tuple[str, ...]:
+    """The modes in which a layer's module is called: what evaluation means to it, its attributes say."""
+    return tuple(mode for mode in MODES if mode not in EVALUATING or not spec.attributes)
+
+
 OBJECTS: dict[str, tuple[type[Any], type[Any]]] = {"textbook": (NumpyObject, TorchObject)}

@@ -23,10 +23,20 @@ class Span(tuple[Any, ...]):
     log: bool
     whole: bool
 
+    @property
+    def cards(self) -> tuple[Any, ...]:
+        """The values, the bounds, and as often None, which stands for a number between, where there is another."""
+        named = tuple(dict.fromkeys((*self, self.low, self.high)))
+        left = self.high > self.low and not (self.whole and {*range(int(self.low), int(self.high) + 1)} <= {*named})
+        return named + (None,) * len(named) * left
+
     def draw(self, rng: np.random.Generator) -> Any:
-        """One of the values as often as a number between the bounds."""
-        if rng.random() < 0.5:
-            return self[int(rng.integers(len(self)))]
+        """One of the values or bounds as often as a number between."""
+        card = self.cards[int(rng.integers(len(self.cards)))]
+        return self.between(rng) if card is None else card
+
+    def between(self, rng: np.random.Generator) -> Any:
+        """A number between the bounds."""
         if self.whole:
             return int(rng.integers(int(self.low), int(self.high) + 1))
         if self.log:
