@@ -93,6 +93,16 @@ def test_cases_of_few_copies_count_as_much_as_they_know(copies):
     assert np.std(beyond) == pytest.approx(1, abs=0.01)
 
 
+def test_copies_that_agree_by_luck_on_one_number_leave_room_for_its_neighbours():
+    """A loss near 2: the six copies gave the number next to what is right, honest code the one after it."""
+    right = np.array(1.9755396586611724)
+    near, next_to_it = np.float32(right), np.nextafter(np.float32(right), np.float32(3))
+    found = gauge(right, [near] * 6, U, 0.0)
+    assert whole(found, next_to_it, right) < 1 < whole(found, np.float32(right + 5 * U * right), right)
+    tensor = np.full(1000, right)
+    assert whole(gauge(tensor, [tensor.astype(np.float32)] * 6, U, 0.0), np.full(1000, next_to_it), tensor) > 1
+
+
 def test_what_is_not_finite_or_not_known_is_left_out():
     right = np.array([1.0, np.inf, 2.0, np.nan, 3.0])
     copies = [right * (1 + k * U) for k in (1, -1, 2)] + [np.array([1, 2, np.nan, 4, 3.0])]
