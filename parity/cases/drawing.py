@@ -169,14 +169,15 @@ def _drawn(spec: Spec, rng: Generator, kind: str, wanted: Sizes, coupled: bool, 
         sizes |= {letter: size for letter, size in wanted.items() if letter != "..."}
     if "..." in spec.letters:
         sizes["..."] = _leading(spec, pick, degenerate, wanted.get("..."))
+    scales: Sequence[float] = spec.scales or SCALES
     if degenerate:
         known = [p for p in (*ODD, *spec.patterns) if "scale" not in odd or p not in UNSCALED]
-        pattern, scales, layout = odd.get("pattern", pick(known)), spec.scales or SCALES, pick(ARRANGED)
-        scale, layout = odd.get("scale", pick(scales)), odd.get("layout", layout)
+        pattern, scale = odd.get("pattern", pick(known)), odd.get("scale", pick(scales))
+        layout = odd.get("layout", pick(ARRANGED))
     else:
         pattern, plain = deal("pattern", usual_patterns(spec)), usual_scales(spec)
         most = max(_longest(size) for size in sizes.values())
-        scales = [s for s in plain if s * s * math.sqrt(most) <= SATURATING] or plain[:1] or spec.scales
+        scales = [s for s in plain if s * s * math.sqrt(most) <= SATURATING] or plain[:1] or scales
         scale, layout = deal("scale", scales), deal("layout", LAID)
     scale = 1.0 if pattern in UNSCALED else scale
     options: Options = {}

@@ -4,7 +4,6 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..spec.span import Span
 from .case import admitted, choices, derived
 from .dealing import LAID, cards, oddities, told_by_half, usual_patterns, usual_scales
 from .drawing import CASES, ROUND, SHORT, THRESHOLDS, crossings, past, plainest, real
@@ -137,7 +136,7 @@ def declared(spec: Any) -> Reach:
         found.layouts |= {one["layout"]} if "layout" in one else set()
     plain = plainest(spec, {})
     for name, values in choices(spec).items():
-        shown = {0, BETWEEN} if values is None else {BETWEEN if card is None else card for card in cards(values)}
+        shown = {0, BETWEEN} if not values else {BETWEEN if card is None else card for card in cards(values)}
         if len(shown) <= dealt:
             asked = {value: plain.options | {name: value} for value in shown}
             found.options[name] = {value for value, options in asked.items() if value == BETWEEN or
@@ -154,7 +153,7 @@ def _each(size: Any) -> set[int]:
 
 def _shown(values: Any, value: Any) -> Any:
     """The value of an option, or where it lies: a cut, or a number of a range, may be anywhere."""
-    known = (0,) if values is None else cards(values) if isinstance(values, Span) else values
+    known = (0,) if not values else cards(values)
     return value if value in known else BETWEEN
 
 
