@@ -197,7 +197,7 @@ class Liar:
 
     def __init__(self, *messages):
         reading, self.writing = os.pipe()
-        self.link = wire.Link(reading, None)
+        self.link = wire.Link(reading)
         os.write(self.writing, b"".join(messages))
         os.close(self.writing)
 

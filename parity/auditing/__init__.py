@@ -12,21 +12,23 @@ unless a layer has a twin whose autograd can be asked.
 
 import inspect
 import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ..errors import UsageError, amount, whole
 from ..judge.finding import Finding
 from ..judge.report import Report
-from . import canonical, confirm, samples
-from .answers import BACKWARD, FAILED, PROTOCOL, STUB, WARNINGS, Audited, Policy, from_plain
+from ..spec.spec import Spec
+from . import confirm
+from .answers import FAILED, Audited, Policy, from_plain
+from .assignment import Task
 from .fit import methods_of
-from .recognise import NotTried, Planned, recognised
-from .subject import FunctionLayer, Subject, arguments, quantities
-from .telling import trace_of
-from .trial import GRADIENTS
+from .subject import FunctionLayer, arguments
+from .wire import Channel, Malformed
 
 SECONDS = 60.0  # that one class may take
 MEMORY = 2048  # MiB that it may take beyond what the process has
@@ -36,8 +38,10 @@ STARTING = 5.0  # seconds more, for an interpreter to start
 __all__ = ["Finding", "Report", "assert_gradients", "audit", "audit_file"]
 
 
-def audit(layer=None, *, like=None, inputs=None, params=None, forward=None, backward=None, seed=0, seconds=SECONDS,
-          memory=MEMORY, autograd=True, strict=False, allow=(), dtype="float64"):
+def audit(layer: Any = None, *, like: str | None = None, inputs: Any = None, params: Any = None,
+          forward: Callable[..., Any] | None = None, backward: Callable[..., Any] | None = None, seed: int = 0,
+          seconds: float = SECONDS, memory: int = MEMORY, autograd: bool = True, strict: bool = False,
+          allow: str | Iterable[str] = (), dtype: str = "float64") -> Report:
     """Judges a hand-written gradient.
 
     Args:
@@ -71,13 +75,12 @@ def audit(layer=None, *, like=None, inputs=None, params=None, forward=None, back
         if not callable(forward) or not callable(backward) or (inputs is None and like is None):
             raise UsageError("audit needs a layer, or forward=, backward= and inputs=")
         params = {} if params is None else params
-        names = list(params) if isinstance(params, dict) else arguments(forward, 0)
+        names, count = arguments(forward, 0) or [], len(inputs) if inputs is not None else 0
         values = [np.array(p) for p in (params.values() if isinstance(params, dict) else params)]
         layer = FunctionLayer(forward, backward, values)
-        count = len(inputs) if inputs is not None else 0
-        layer.param_names = tuple(names if isinstance(params, dict) else (names or [])[count : count + len(values)])
-        layer.input_names = tuple((arguments(forward, 0) or [])[:count])
-        layer.title = forward.__name__
+        layer.param_names = tuple(params if isinstance(params, dict) else names[count : count + len(values)])
+        layer.input_names = tuple(names[:count])
+        layer.title = getattr(forward, "__name__", "forward")
     elif not (callable(getattr(layer, "forward", None)) and callable(getattr(layer, "backward", None))) and not (
             inspect.isclass(layer) and methods_of(layer)):
         raise UsageError(f"{layer!r} has no forward and backward")
@@ -88,10 +91,11 @@ def audit(layer=None, *, like=None, inputs=None, params=None, forward=None, back
     collect = _Collector(report, name, like, seconds, 1, policy, live=True)
     collect.open = Audited(name, twin=spec.name if spec else "", policy=policy)
 
-    def job(link):
-        _examine(layer, spec, like is not None, seed, inputs, link, dtype)
+    def job(link: Channel) -> None:
+        examine(layer, spec, like is not None, seed, inputs, link, dtype)
 
-    from . import checks, sandbox  # noqa: F401 (checks before the fork, which then finds it loaded)
+    from . import sandbox
+    from .examine import examine  # before the fork, which then finds it loaded
 
     if sandbox.CAN_FORK:
         how = sandbox.forked(job, seconds, memory, collect)
@@ -102,8 +106,10 @@ def audit(layer=None, *, like=None, inputs=None, params=None, forward=None, back
     return _finished(report, layer, seconds, memory, autograd)
 
 
-def audit_file(path, names=(), *, like=None, seed=0, seconds=SECONDS, memory=MEMORY, autograd=True, strict=False,
-               allow=(), root=None, setup=None, tasks=()):
+def audit_file(path: str | Path, names: Iterable[str] = (), *, like: str | None = None, seed: int = 0,
+               seconds: float = SECONDS, memory: int = MEMORY, autograd: bool = True, strict: bool = False,
+               allow: str | Iterable[str] = (), root: str | Path | None = None, setup: str | Path | None = None,
+               tasks: Sequence[Task] = ()) -> Report:
     """Judges the layers that a file or notebook defines: classes with a forward and a backward, pairs of functions.
 
     Args:
@@ -121,7 +127,7 @@ def audit_file(path, names=(), *, like=None, seed=0, seconds=SECONDS, memory=MEM
         UsageError: no such file, or unknown twin or kind.
     """
     path, policy = a_file(path), Policy.of(strict, allow)
-    setup = None if setup is None else str(a_file(setup))
+    first = "" if setup is None else str(a_file(setup))
     _known(like)
     _limits(seed, seconds, memory)
     from . import sandbox
@@ -133,14 +139,14 @@ def audit_file(path, names=(), *, like=None, seed=0, seconds=SECONDS, memory=MEM
     collect = _Collector(report, path.name, like, seconds, len(tasks) or most, policy,
                          tolerances={task.name: task.tolerance for task in tasks})
     arguments = {"path": str(path), "names": list(names), "like": like, "seed": seed, "seconds": seconds,
-                 "memory": memory, "root": None if root is None else str(Path(root).resolve()), "setup": setup,
+                 "memory": memory, "root": None if root is None else str(Path(root).resolve()), "setup": first,
                  "tasks": [asdict(task) for task in tasks]}
     how, _ = sandbox.fresh("load", arguments, str(path.parent), seconds + STARTING, collect)
     collect.close(how)
-    return _finished(report, None, seconds, memory, autograd, setup or "")
+    return _finished(report, None, seconds, memory, autograd, first)
 
 
-def _finished(report, layer, seconds, memory, autograd, setup=""):
+def _finished(report: Report, layer: Any, seconds: float, memory: int, autograd: bool, setup: str = "") -> Report:
     """The report with the third witness heard, and every finding able to make its script when asked for it."""
     from .script import Maker
 
@@ -155,7 +161,7 @@ def _finished(report, layer, seconds, memory, autograd, setup=""):
     return report
 
 
-def a_file(path):
+def a_file(path: str | Path) -> Path:
     """The path of a file that can be audited, resolved.
 
     Raises:
@@ -167,7 +173,7 @@ def a_file(path):
     return path
 
 
-def assert_gradients(layer=None, **options):
+def assert_gradients(layer: Any = None, **options: Any) -> None:
     """Fails with the report unless ``audit(layer, **options)`` finds a layer right.
 
         @pytest.mark.parametrize("dtype", ["float64", "float32"])
@@ -183,7 +189,7 @@ def assert_gradients(layer=None, **options):
         raise AssertionError(str(report))
 
 
-def twin_of(name, like=None):
+def twin_of(name: str, like: str | None = None) -> Spec | None:
     """The catalogue entry of a class: the one named, or the one of the class's own name; None for none."""
     from ..catalogue import CATALOGUE
 
@@ -191,7 +197,7 @@ def twin_of(name, like=None):
     return spec if spec is not None and spec.side == "textbook" else None
 
 
-def _known(like):
+def _known(like: str | None) -> None:
     if like is not None and twin_of("", like) is None:
         from ..catalogue import CATALOGUE
 
@@ -199,7 +205,7 @@ def _known(like):
         raise UsageError(f"like={like!r}: no such layer, known are {', '.join(layers)}")
 
 
-def _limits(seed, seconds, memory):
+def _limits(seed: int, seconds: float, memory: int) -> None:
     whole("seed", seed, 0)
     amount("seconds", seconds)
     whole("memory", memory, 1)
@@ -221,14 +227,20 @@ class _Collector:
 
     TAKES = ("class", "died", "finding", "missing", "ready", "remark", "result")
 
-    def __init__(self, report, name, like, seconds, classes, policy, live=False, tolerances=None):
+    def __init__(self, report: Report, name: str, like: str | None, seconds: float, classes: int, policy: Policy,
+                 live: bool = False, tolerances: Mapping[str, float] | None = None) -> None:
         self.report, self.name, self.like, self.seconds, self.classes = report, name, like, seconds, classes
-        self.policy, self.live, self.open, self.told = policy, live, None, False
+        self.policy, self.live, self.told = policy, live, False
+        self.open: Audited | None = None
         self.tolerances = tolerances or {}
 
-    def __call__(self, link, what, *message):
-        from .wire import Malformed
+    @property
+    def result(self) -> Audited:
+        """What is open."""
+        assert self.open is not None
+        return self.open
 
+    def __call__(self, link: Channel, what: str, *message: Any) -> None:
         if what not in self.TAKES or (self.open is None and what in ("finding", "ready", "result")):
             raise Malformed(f"{what!r} is not expected here")
         try:
@@ -236,16 +248,16 @@ class _Collector:
         except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
             raise Malformed(f"{what}: {error}") from error
 
-    def take_remark(self, link, text):
+    def take_remark(self, link: Channel, text: Any) -> None:
         if len(self.report.remarks) < REMARKS:
             self.report.remarks.append(str(text))
 
-    def take_missing(self, link, missing, known):
+    def take_missing(self, link: Channel, missing: Any, known: Any) -> None:
         self.report.failed.append(f"there is no class {', '.join(missing)}")
         self.report.remarks.append(f"no class {', '.join(missing)} with forward and backward in {self.name}; there "
                                    f"are {', '.join(known) or 'none'}")
 
-    def take_class(self, link, name):
+    def take_class(self, link: Channel, name: Any) -> None:
         if not isinstance(name, str) or not name.isidentifier() or self.classes <= 0:
             raise ValueError("no class, or more than the file has")
         self.close("it was left out")
@@ -256,35 +268,36 @@ class _Collector:
         self.open = Audited(name, twin=spec.name if spec and not self.tolerances else "", policy=policy)
         self.told = False
 
-    def take_finding(self, link, finding):
-        self.open.findings.append(self.open.policy.grade(from_plain(finding)))
+    def take_finding(self, link: Channel, finding: Any) -> None:
+        self.result.findings.append(self.result.policy.grade(from_plain(finding)))
 
-    def take_result(self, link, result):
+    def take_result(self, link: Channel, result: Any) -> None:
         if self.told:
             raise ValueError("a second result")
-        self.open.take(result)
-        if self.open.given is not None and self.like is not None and not self.live:
+        self.result.take(result)
+        if self.result.given is not None and self.like is not None and not self.live:
             raise ValueError("inputs of its own, for what is meant to be a layer of the catalogue")
         self.told = True
 
-    def take_ready(self, link):
+    def take_ready(self, link: Channel) -> None:
         """It waits for questions: whether what it says is right can be confirmed."""
         if not self.told:
             raise ValueError("no result before it")
-        if not self.live and self.open.ok and not self.open.skipped:
+        result = self.result
+        if not self.live and result.ok and not result.skipped:
             try:
-                self.open.findings += (confirm.confirm(self.open, self.like is not None, link)
-                                       if self.open.given is None else confirm.confirm_given(self.open, link))
+                result.findings += (confirm.confirm(result, self.like is not None, link) if result.given is None else
+                                    confirm.confirm_given(result, link))
             except confirm.Died as error:  # nobody is there any more to be told that we have done
                 self._unconfirmed(str(error))
                 return
         link.send("done")
         self._done()
 
-    def take_died(self, link, how):
+    def take_died(self, link: Channel, how: Any) -> None:
         self.close(str(how))
 
-    def close(self, how):
+    def close(self, how: str) -> None:
         """The process ended so: with a class unfinished, or before all."""
         if self.open is not None:
             self._unconfirmed(how or "its process ended before it was judged")
@@ -292,147 +305,12 @@ class _Collector:
             self.report.remarks.append(f"{self.name}: {how}")
             self.report.failed.append(f"{self.name} could not be run to its end")
 
-    def _unconfirmed(self, how):
+    def _unconfirmed(self, how: str) -> None:
         kind = "memory" if "MemoryError" in how else "ended"
         breaks = "The audit could not go on; what was found before is listed."
-        self.open.findings.insert(0, Finding("ended", "", FAILED, how, kind, breaks=breaks))
+        self.result.findings.insert(0, Finding("ended", "", FAILED, how, kind, breaks=breaks))
         self._done()
 
-    def _done(self):
-        self.report.results.append(self.open)
+    def _done(self) -> None:
+        self.report.results.append(self.result)
         self.open = None
-
-
-def _also(result, words, fit, named, seed):
-    """Adds what another stride, padding or mode of the same layer shows."""
-    from .checks import Examination
-
-    result.variants[f"with {words}"] = fit.recipe
-    if fit.score < GRADIENTS:  # its forward ran, and the same with other values was understood
-        result.findings.append(Finding("raised", "backward", BACKWARD, fit.why, "raised", words=f"with {words}"))
-        return
-    adapted = fit.adapted()
-    subject = Subject(adapted)
-    subject.name = result.name
-    base, made = _first(fit.inputs, adapted, subject, seed)
-    if result.stale:
-        base = made
-    base.words = f"with {words}"
-    other = Examination(subject, base, named, seed, lambda finding: None).run_values()
-    result.findings += other.findings
-    result.checked += other.checked
-    for name, share in other.judged.items():
-        result.judged[name] = max(result.judged.get(name, 0.0), share)
-    if not other.findings:
-        result.remark(f"right with {words}")
-        said = confirm.as_named(result, base, quantities(subject, base)[0])
-        if said not in (None, canonical.RIGHT, canonical.OTHER):
-            result.findings.append(confirm.by_name(result.name, said, words=base.words))
-
-
-def _first(inputs, layer, subject, seed):
-    """The first sample of given inputs, parameters moved off what the constructor gave; and the same with those."""
-    guessed, rng = hasattr(layer, "recipe"), np.random.default_rng([seed, 29])
-    names = getattr(layer, "input_names", None) or subject.accepted, getattr(layer, "param_names", None)
-    made = samples.given(inputs, list(getattr(layer, "params", [])), names, seed)
-    params = {n: np.array(samples.off(a, rng, guessed)) for n, a in made.params.items()}
-    if seed and guessed:  # what was guessed is drawn anew
-        made = replace(made, inputs={n: confirm.jitter(a, rng) for n, a in made.inputs.items()})
-        params = {n: np.array(confirm.jitter(a, rng)) for n, a in params.items()}
-    return replace(made, params=params), made
-
-
-def _as_made(subject, made, moved):
-    """Why parameters are judged at the values that they were made with; empty where there is no reason to."""
-    at = "judged at the values that the constructor gives"
-    try:
-        subject.forward(subject.make(made), list(made.inputs.values()))
-        found = {n: where for n, where in samples.copied(subject, made).items()
-                 if not np.array_equal(made.params[n], moved.params[n])}
-    except Exception:  # a layer that cannot be run has a finding of its own
-        return ""
-    if found:
-        names = ", ".join(f"{n} in {where}" for n, where in found.items())
-        return f"{at}: it keeps a copy of {names}, which does not follow the parameter when an optimizer changes that"
-    try:
-        subject.forward(subject.make(moved), list(moved.inputs.values()))
-    except Exception as error:
-        return f"{at}: at others forward raised {type(error).__name__}"
-    return ""
-
-
-def _examine(target, spec, named, seed, inputs, link, dtype="float64"):
-    """The examination itself, in the child process."""
-    from .checks import Examination
-
-    name = target.__name__ if inspect.isclass(target) else getattr(target, "title", type(target).__name__)
-    result = Audited(name, twin=spec.name if spec else "")
-    misfit, leftover, asked = "", {}, isinstance(target, Planned)
-    try:
-        if inputs is None:
-            misfit = Subject(target, spec).misfit() if spec is not None else "no twin"
-            if misfit and named:
-                raise TypeError(misfit)
-            unmade = "" if misfit or named else Subject(target, spec).unmade(samples.sample(Subject(target, spec)))
-            if misfit or unmade:
-                try:
-                    (target, inputs), spec = recognised(target), None
-                    result.twin, leftover = "", target.leftover
-                except NotTried:
-                    if misfit:
-                        raise
-        subject = Subject(target, spec)
-        subject.name = name
-        if inputs is not None:
-            if subject.is_class:
-                subject = Subject(target(), spec)
-                subject.name = name
-            instance = subject.target
-            base, made = _first(inputs, instance, subject, seed)
-            subject.spec = None
-        else:
-            base = samples.sample(subject, seed=seed)
-        subject.base = base
-        examination = Examination(subject, base, named, seed, lambda finding: link.send("finding", finding.to_plain()))
-        result = examination.result
-        result.given = base if inputs is not None else None
-        result.recipe = getattr(subject.target, "recipe", None)
-        result = examination.run()
-        if inputs is not None and result.errors and (stale := _as_made(subject, made, base)):
-            # judged where the layer agrees with itself, which is as it was made
-            base = subject.base = made
-            examination = Examination(subject, base, named, seed, examination.emit)
-            recipe, result = result.recipe, examination.result
-            result.given, result.recipe = base, recipe
-            result = examination.run()
-            result.stale = stale
-            result.remark(stale)
-        if dtype == "float32" and not result.skipped:
-            examination.in_float32()
-        result.unjudged |= leftover
-        for words, other in getattr(target, "variants", ()) if result.recipe and not result.errors else ():
-            _also(result, words, other, named, seed)
-        if result.recipe is not None and (unused := result.recipe.unused):
-            result.findings.append(Finding("cotangent", "backward", PROTOCOL, f"{unused} is taken and not used: right "
-                                           "only while it is 1", "unused-cotangent",
-                                           breaks=WARNINGS["unused-cotangent"]))
-        for words in result.recipe.words if result.recipe else ():
-            result.remark(words)
-        if asked:
-            outputs, _ = quantities(subject, base)
-            result.witnessed[base.id] = {f"output {i}": o for i, o in enumerate(outputs)}, {}
-    except NotTried as why:
-        result.twin, result.skipped = "", why.skipped
-        result.unjudged |= why.unjudged
-        if why.stub:
-            result.findings.append(Finding("stub", "backward", STUB, f"backward {why.stub}", "stub"))
-    except BaseException as error:  # exit() and the like included: it is somebody's code
-        words = f"{type(error).__name__}: {error}".splitlines()[0]
-        kind = "memory" if isinstance(error, MemoryError) else "raised"
-        said = "it called exit()" if isinstance(error, SystemExit) else words
-        result.findings.append(Finding("raised", "", FAILED, said, kind, detail=trace_of(error)))
-    link.send("result", result.to_plain())
-    link.send("ready")
-    while (request := link.receive()) is not None and request != ["done"]:
-        link.send("answer", *confirm.answer(subject, request))
-

@@ -6,13 +6,14 @@ from ..cases.case import parse
 from ..judge.compare import worst
 from ..judge.finding import Finding
 from ..judge.lanes import LANES
-from .answers import BACKWARD
+from ..judge.report import Report
+from .answers import BACKWARD, Audited
 from .rounding import apart
 
 LANE = "cpu-float64"
 
 
-def ask(report):
+def ask(report: Report) -> None:
     """Holds the gradients of a report against torch's autograd of the twins, where torch is there."""
     asked = [r for r in report.results if r.twin and r.witnessed]
     if not asked:
@@ -29,7 +30,7 @@ def ask(report):
             result.remark(f"autograd of the twin: UNTESTED, {type(error).__name__}: {error}".splitlines()[0])
 
 
-def _ask(result):
+def _ask(result: Audited) -> None:
     from ..sides import run_port
 
     agreed, lane = 0, LANES[LANE]

@@ -7,23 +7,29 @@ where they are not. To forge these numbers is as hard as to compute them; a file
 layer, or numerically, is not told from one that has a backward of its own.
 """
 
+import abc
 import secrets
-import warnings
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..cases.case import parse
 from ..judge.compare import worst
 from ..judge.finding import NOTE, WARNING, Finding
-from ..judge.lanes import LANES
+from ..judge.lanes import LANES, Lane
 from ..judge.witness import DOUBT, NEARER, Differentiator
+from ..spec.results import Arrays, Gradients
 from . import canonical, samples
-from .answers import BACKWARD, DIFFERS, FORWARD
+from .answers import BACKWARD, DIFFERS, FORWARD, Audited
 from .rounding import NEARLY, apart, budgets, rms
 from .scene import Measured, ask_canonical
-from .subject import Function, Subject, draw_cotangents, quantities
+from .subject import Function, Sample, Subject, copies, draw_cotangents, quantities
 from .trace import TINY
+from .trial import in_silence
+from .wire import Channel
 
 DIRECTIONS = 4  # along which an unknown function is differentiated
 CASES = 2  # of a layer without a twin
@@ -34,7 +40,7 @@ class Died(Exception):
     """The process that was asked is there no more."""
 
 
-def answer(subject, request):
+def answer(subject: Subject, request: list[Any]) -> list[Any]:
     """In the layer's process: what it gives for a request, without its name.
 
     ``case``, an id and cotangents or None: outputs, gradients, names of the inputs taken, whether ``backward`` takes
@@ -43,23 +49,17 @@ def answer(subject, request):
     try:
         what, case_id, given = request
         if what in ("given", "given moved"):
-            return _answer_given(subject, case_id, given, what == "given moved")
+            return _answer_given(subject, given, what == "given moved")
         case = parse(case_id)
         sample = samples.sample(subject, case.sizes, case.pattern, case.scale, case.layout, case.seed, **case.options)
         if sample is None:
             return ["lacks"]
-        with warnings.catch_warnings(), np.errstate(all="ignore"):
-            warnings.simplefilter("ignore")
-            if what == "moved":
-                arrays = {n: given.get(n, a) for n, a in sample.point().items()}
-                return ["outputs", list(Function(subject, sample)(arrays))]
-            outputs, got = quantities(subject, sample, [np.asarray(c)[()] for c in given])
-        return ["quantities", list(outputs), got, list(sample.inputs), bool(subject.without_cotangent)]
+        return _given_back(subject, sample, given if what == "moved" else None, given)
     except BaseException as error:  # it is somebody's code
         return ["refused", f"{type(error).__name__}: {error}".splitlines()[0]]
 
 
-def confirm(result, named, link):
+def confirm(result: Audited, named: bool, link: Channel) -> list[Finding]:
     """Asks the process at the other end of ``link``; gives findings where what it says does not hold.
 
     Args:
@@ -76,14 +76,14 @@ def confirm(result, named, link):
     spec = CATALOGUE[result.twin]
     canonical, seed, precision = Subject(spec.reference, spec), secrets.randbits(32), _precision(result)
     base = samples.sample(canonical, seed=seed)
+    assert base is not None
     plan = [base, *(s for s, kind in samples.plan(canonical, seed) if kind == "value")]
     usual, count = samples.base_options(spec), 0
-    with warnings.catch_warnings(), np.errstate(all="ignore"):
-        warnings.simplefilter("ignore")
+    with in_silence():
         for sample in plan:
             asked = _Asked(canonical, sample, link, seed, *precision)
             if asked.reply[0] != "quantities":
-                if sample.case.options == usual and "leading axes" not in sample.words:
+                if sample.drawn.options == usual and "leading axes" not in sample.words:
                     return [_finding("answer", asked.words, sample)]
                 continue  # an option, or a rank, that it does not have
             name = asked.misshapen()
@@ -100,24 +100,27 @@ def confirm(result, named, link):
     return []
 
 
-def _answer_given(subject, base, given, moved):
+def _answer_given(subject: Subject, given: dict[str, Any], moved: bool) -> list[Any]:
     """The same for inputs that were not of the catalogue.
 
     Args:
-        base: the id of the sample that was examined.
         given: ``params``, ``inputs`` and ``cotangents``; for outputs alone, ``arrays`` by name beside them.
     """
     sample = replace(subject.base, params=dict(given["params"]), inputs=dict(given["inputs"]), cotangents={})
-    with warnings.catch_warnings(), np.errstate(all="ignore"):
-        warnings.simplefilter("ignore")
-        if moved:
-            arrays = {n: given["arrays"].get(n, a) for n, a in sample.point().items()}
+    return _given_back(subject, sample, given["arrays"] if moved else None, given["cotangents"])
+
+
+def _given_back(subject: Subject, sample: Sample, moved: Arrays | None, cotangents: list[Any]) -> list[Any]:
+    """The reply: outputs where other arrays stand in place of some of the sample's own, or outputs and gradients."""
+    with in_silence():
+        if moved is not None:
+            arrays = {n: moved.get(n, a) for n, a in sample.point().items()}
             return ["outputs", list(Function(subject, sample)(arrays))]
-        outputs, got = quantities(subject, sample, [np.asarray(c)[()] for c in given["cotangents"]])
+        outputs, got = quantities(subject, sample, copies(cotangents))
     return ["quantities", list(outputs), got, list(sample.inputs), bool(subject.without_cotangent)]
 
 
-def confirm_given(result, link):
+def confirm_given(result: Audited, link: Channel) -> list[Finding]:
     """As ``confirm``, where there is no canonical layer: against the differences of the layer's own forward.
 
     Args:
@@ -127,9 +130,9 @@ def confirm_given(result, link):
     Raises:
         Died, Malformed, TimeoutError: as ``confirm``.
     """
-    rng, count, says = np.random.default_rng(secrets.randbits(64)), 0, set()
-    with warnings.catch_warnings(), np.errstate(all="ignore"):
-        warnings.simplefilter("ignore")
+    rng, count = np.random.default_rng(secrets.randbits(64)), 0
+    says: set[str | None] = set()
+    with in_silence():
         for _ in range(CASES):
             params = result.given.params if result.stale else {
                 n: np.array(jitter(a, rng)) for n, a in result.given.params.items()}
@@ -139,8 +142,8 @@ def confirm_given(result, link):
             if asked.reply[0] != "quantities":
                 return [_finding("answer", asked.words, sample)]
             for name, share in result.judged.items():
-                own = asked.got.get(name)
-                if share <= 1 and np.shape(own) != np.shape(sample.point().get(name)):
+                own, array = asked.got.get(name), sample.point().get(name)
+                if share <= 1 and array is not None and (own is None or own.shape != array.shape):
                     return [_finding("gradient", "it is missing, or of another shape than its array", sample,
                                      f"grad.{name}")]
             if found := asked.judge_by_differences(int(rng.integers(1 << 31))):
@@ -151,7 +154,7 @@ def confirm_given(result, link):
     return _by_its_name(result, says)
 
 
-def _by_its_name(result, says):
+def _by_its_name(result: Audited, says: set[str | None]) -> list[Finding]:
     """Findings where a forward is not what its name says, in every case that was asked."""
     named = canonical.called(result.name)
     if named is None or says & {None}:
@@ -160,19 +163,20 @@ def _by_its_name(result, says):
     if says == {canonical.RIGHT}:
         result.remark(f"its forward is that of {named.title}, as its name says")
         return []
-    if len(says) == 1 and says != {canonical.OTHER}:
-        return [result.policy.grade(by_name(result.name, says.pop()))]
+    if len(says) == 1 and (word := says.pop()) not in (None, canonical.OTHER):
+        return [result.policy.grade(by_name(result.name, str(word)))]
     return [Finding("forward", "", FORWARD, f"by its name it is {named.title}, and gives something else",
                     "canonical", NOTE, breaks="The gradient is judged against your own forward.")]
 
 
-def by_name(name, wrong, words=""):
+def by_name(name: str, wrong: str, words: str = "") -> Finding:
     """The finding of a forward that is nearly what its name says, and what is wrong with it."""
-    return Finding("forward", "", FORWARD, f"{DIFFERS}, {canonical.called(name).title}: {wrong}", "name", WARNING,
-                   words=words)
+    named = canonical.called(name)
+    assert named is not None
+    return Finding("forward", "", FORWARD, f"{DIFFERS}, {named.title}: {wrong}", "name", WARNING, words=words)
 
 
-def as_named(result, sample, outputs):
+def as_named(result: Audited, sample: Sample, outputs: Sequence[Any]) -> str | None:
     """What the outputs are by the layer's name; None where that says nothing."""
     constant = result.recipe.constant if result.recipe is not None else ()
     inputs = dict(sorted(sample.inputs.items(), key=lambda pair: pair[0] in constant))
@@ -183,32 +187,46 @@ def as_named(result, sample, outputs):
                                                                 said[0])
 
 
-class _Asking:
-    """A case that is asked for its outputs at other arrays: ``ask_moved``, ``sample``, ``lane``, ``cotangents``…"""
+class _Asking(abc.ABC):
+    """A case that is asked for its outputs at other arrays."""
 
-    gone = None
+    sample: Sample
+    link: Channel
+    lane: Lane
+    loose: float
+    reply: list[Any]
+    words: str
+    cotangents: list[Any]
+    got: Gradients
+    gone: Exception | None = None
 
-    def judge_by_differences(self, seed):
+    @abc.abstractmethod
+    def ask_moved(self, arrays: Arrays) -> list[Any]:
+        """The reply to what the outputs are at other arrays."""
+
+    def judge_by_differences(self, seed: int) -> Finding | None:
         """A finding against the differences of the layer's own forward; None where all is well."""
-        point = {n: a for n, a in self.sample.point().items() if a.dtype.kind == "f" and self.got.get(n) is not None}
-        differ = Differentiator(self._moved, point, self.cotangents, seed, roundoff=self.lane.unit_roundoff)
+        got = {n: g for n, g in self.got.items() if g is not None}
+        point = {n: a for n, a in self.sample.point().items() if a.dtype.kind == "f" and n in got}
+        differ = Differentiator(self._moved, point, tuple(self.cotangents), seed, roundoff=self.lane.unit_roundoff)
         loose = self.loose + np.sqrt(self.lane.unit_roundoff)
         for _ in range(DIRECTIONS):
             vectors = {n: differ.rng.uniform(-1, 1, a.shape) for n, a in point.items()}
-            parts = [self.got[n] * v for n, v in vectors.items()]
+            parts = [got[n] * v for n, v in vectors.items()]
             size = sum(float(np.abs(p).sum()) for p in parts)
             for differ.shrink in (1.0, NEARER):  # shorter steps where a kink may lie within the longer ones
                 try:
                     value, error = differ.direction(vectors)
                 except ArithmeticError as refused:
                     return _finding("forward", f"forward said {refused}", self.sample)
-                if right := abs(sum(float(p.sum()) for p in parts) - value) <= loose * size + DOUBT * error:
+                right = abs(sum(float(p.sum()) for p in parts) - value) <= loose * size + DOUBT * error
+                if right:
                     break
             if not right:
                 return _finding("gradient", "it is not the derivative of its own forward", self.sample)
         return None
 
-    def _moved(self, arrays):
+    def _moved(self, arrays: Arrays) -> tuple[Any, ...]:
         """The forward at other arrays, as the derivative asks for it, which goes on after any error."""
         if self.gone is not None:
             raise self.gone
@@ -222,27 +240,28 @@ class _Asking:
         return tuple(reply[1])
 
 
-def jitter(array, rng):
+def jitter(array: Any, rng: np.random.Generator) -> NDArray[Any]:
     """Another array of the same kind: sums of one, signs, zeros and ones, and the range of integers stay."""
-    a = np.array(array)
+    a: NDArray[Any] = np.array(array)
     if not a.size or not a.ndim:
         return a * rng.uniform(0.75, 1.25) if a.dtype.kind == "f" else a
     if a.dtype.kind != "f" or np.isin(a, (-1, 0, 1)).all():
         return rng.permutation(a)
-    moved = a * rng.uniform(0.5, 1.5, a.shape)
+    moved: NDArray[Any] = a * rng.uniform(0.5, 1.5, a.shape)
     whole = (a >= 0).all() and np.allclose(a.sum(axis=-1), 1)
     if whole:
-        return moved / moved.sum(axis=-1, keepdims=True)
+        moved /= moved.sum(axis=-1, keepdims=True)
+        return moved
     return a + (1 - a) * a * rng.uniform(-0.5, 0.5, a.shape) if (a > 0).all() and (a < 1).all() else moved
 
 
 class _AskedGiven(_Asking):
     """One sample without a twin, asked."""
 
-    def __init__(self, result, sample, link, rng):
-        self.sample, self.link, self.gone = sample, link, None
+    def __init__(self, result: Audited, sample: Sample, link: Channel, rng: np.random.Generator) -> None:
+        self.sample, self.link = sample, link
         self.lane, self.loose = _precision(result)
-        self.given = {"params": sample.params, "inputs": sample.inputs, "cotangents": [], "arrays": {}}
+        self.given: dict[str, Any] = {"params": sample.params, "inputs": sample.inputs, "cotangents": [], "arrays": {}}
         self.reply = _ask(link, "given moved", sample.id, self.given)
         self.words = f"it gave no outputs: {' '.join(map(str, self.reply[1:2])) or self.reply[0]}"
         if self.reply[0] != "outputs":
@@ -259,11 +278,11 @@ class _AskedGiven(_Asking):
                     a is None or np.asarray(a).dtype.kind in "fiub" for a in (*outputs, *self.got.values())):
                 raise ValueError("no quantities")
 
-    def ask_moved(self, arrays):
+    def ask_moved(self, arrays: Arrays) -> list[Any]:
         return _ask(self.link, "given moved", self.sample.id, self.given | {"arrays": arrays})
 
 
-def _ask(link, *request):
+def _ask(link: Channel, *request: Any) -> list[Any]:
     link.send(*request)
     reply = link.receive()
     if reply is None or reply[0] == "died":
@@ -273,7 +292,7 @@ def _ask(link, *request):
     return reply[1:]
 
 
-def _precision(result):
+def _precision(result: Audited) -> tuple[Lane, float]:
     """The lane that a layer computes in, and the relative error that its warnings leave it beyond that."""
     kinds = {finding.kind for finding in result.findings}
     loose = {"clamped-log": TINY, "approximate": NEARLY}
@@ -281,7 +300,7 @@ def _precision(result):
         result.policy.tolerance, *(loose.get(k, 0.0) for k in kinds), 0.0)
 
 
-def _finding(check, words, sample, quantity="", verdict=BACKWARD):
+def _finding(check: str, words: str, sample: Sample, quantity: str = "", verdict: str = BACKWARD) -> Finding:
     return Finding(check, quantity, verdict, f"on a case that it could not know, {words}", "unconfirmed",
                    case_id=sample.id, words=sample.words)
 
@@ -289,8 +308,9 @@ def _finding(check, words, sample, quantity="", verdict=BACKWARD):
 class _Asked(_Asking):
     """One case, asked."""
 
-    def __init__(self, canonical, sample, link, seed, lane, loose):
-        self.canonical, self.sample, self.link, self.gone = canonical, sample, link, None
+    def __init__(self, canonical: Subject, sample: Sample, link: Channel, seed: int, lane: Lane, loose: float) -> None:
+        self.canonical, self.sample, self.link = canonical, sample, link
+        spec = canonical.entry
         self.lane, self.loose = lane, loose
         self.reply = _ask(link, "moved", sample.id, {})
         if self.reply[0] == "outputs":
@@ -304,21 +324,22 @@ class _Asked(_Asking):
         self.words = f"it gave no gradients: {' '.join(map(str, self.reply[1:2])) or self.reply[0]}"
         if self.reply[0] == "quantities":
             _, outputs, self.got, self.taken, bare = self.reply
-            if [np.shape(o) for o in outputs] != shapes or len(shapes) != len(canonical.spec.outputs) or not all(
+            if [np.shape(o) for o in outputs] != shapes or len(shapes) != len(spec.outputs) or not all(
                     a is None or a.dtype.kind == "f" for a in (*outputs, *self.got.values())):
                 raise ValueError("no quantities")
-            self.outputs = dict(zip(canonical.spec.outputs, outputs, strict=True))
+            self.outputs: Arrays = dict(zip(spec.outputs, outputs, strict=True))
             if bare and all(s == () for s in shapes):  # a loss that starts the chain itself, with 1
                 self.cotangents = [np.ones(())[()] for _ in outputs]
 
-    def misshapen(self):
+    def misshapen(self) -> str:
         """The name of an array whose gradient is missing or of another shape; empty for none."""
         wanted = self.sample.params | self.sample.inputs
-        return next((n for n, a in wanted.items() if a.dtype.kind == "f" and np.shape(self.got.get(n)) != a.shape), "")
+        return next((n for n, a in wanted.items()
+                     if a.dtype.kind == "f" and ((g := self.got.get(n)) is None or g.shape != a.shape)), "")
 
-    def judge(self, named):
+    def judge(self, named: bool) -> Finding | Literal[False] | None:
         """A finding against the canonical layer; None for another function than that, False where all is well."""
-        sample, spec = self.sample, self.canonical.spec
+        sample, spec = self.sample, self.canonical.entry
         if not self.same_shapes:
             return _finding("forward", "its outputs have other shapes than the canonical ones", sample, "",
                             FORWARD) if named else None
@@ -332,7 +353,7 @@ class _Asked(_Asking):
                                 FORWARD)
             measured.sample = replace(sample, inputs={n: a for n, a in sample.inputs.items() if n not in drawn})
         ask_canonical(self.canonical, measured)
-        right = Measured(sample, self.cotangents, measured.right_outputs, measured.canonical)
+        right = Measured(sample, self.cotangents, measured.right_outputs, {**measured.canonical})
         units, _ = budgets(self.canonical, right, self.lane)
         for name, a in measured.right_outputs.items():
             if not self.close(self.outputs[name], a, units["output", name]):
@@ -344,14 +365,14 @@ class _Asked(_Asking):
                                 f"grad.{name}")
         return False
 
-    def _own_draw(self, drawn):
+    def _own_draw(self, drawn: list[str]) -> tuple[NDArray[Any], ...]:
         inputs = {n: a for n, a in self.sample.inputs.items() if n not in drawn}
         return quantities(self.canonical, replace(self.sample, inputs=inputs))[0]
 
-    def ask_moved(self, arrays):
+    def ask_moved(self, arrays: Arrays) -> list[Any]:
         return _ask(self.link, "moved", self.sample.id, arrays)
 
-    def close(self, got, right, budget):
+    def close(self, got: NDArray[Any] | None, right: NDArray[Any], budget: NDArray[Any]) -> bool:
         """Whether an array is the right one: within its budget, and what cannot be known here of the layer's own."""
         if got is None or np.shape(got) != np.shape(right):
             return False

@@ -1,9 +1,13 @@
 """The report as one HTML page, with heat maps of what was expected, what was got and the difference."""
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import UsageError
-from ..judge.finding import valued
+from ..judge.finding import Finding, valued
+from ..judge.report import Report
 
 ROWS, COLUMNS = 24, 32  # of a heat map; a larger array shows its first entries
 
@@ -45,7 +49,7 @@ PAGE = """<!doctype html>
 """
 
 
-def page(report):
+def page(report: Report) -> str:
     """The page as text.
 
     Raises:
@@ -58,7 +62,7 @@ def page(report):
     return Environment(autoescape=True).from_string(PAGE).render(report=report, maps=maps, valued=valued)
 
 
-def maps(finding):
+def maps(finding: Finding) -> list[tuple[str, list[list[tuple[str, str]]]]]:
     """Title and rows of ``(text, colour)`` of each heat map of a finding."""
     pairs = [("expected", finding.expected), ("got", finding.got)]
     if all(a is not None for _, a in pairs) and np.shape(finding.expected) == np.shape(finding.got):
@@ -70,12 +74,12 @@ def maps(finding):
             for title, a in pairs if a is not None]
 
 
-def _matrix(a):
-    a = np.asarray(a, float)
+def _matrix(array: Any) -> NDArray[Any]:
+    a: NDArray[Any] = np.asarray(array, float)
     return a.reshape(-1, a.shape[-1]) if a.ndim > 1 else a.reshape(1, -1)
 
 
-def _cell(x, top):
+def _cell(x: float, top: float) -> tuple[str, str]:
     if not np.isfinite(x):
         return f"{x}", "#d9a0ff"
     pale = round(255 - 175 * min(abs(x) / top, 1))

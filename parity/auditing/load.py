@@ -10,22 +10,23 @@ import os
 import sys
 import types
 from pathlib import Path
+from typing import Any, NoReturn
 
 from ..ours import NAMES
 from . import fit, notebooks
 from .recognise import Functions, Planned
 from .sandbox import CAN_FORK, limit, quiet_down, relayed, steady_randomness
-from .wire import Link
+from .wire import Channel, Link
 
 
-def child(arguments, reading, writing):
+def child(arguments: dict[str, Any], reading: int, writing: int) -> NoReturn:
     """What the new interpreter does: load, then one process a class."""
     link = Link(reading, writing)
     quiet_down(1)
     limit(arguments["memory"])
     steady_randomness()
     from .. import catalogue  # noqa: F401 (all before somebody's files can stand in the way of an import)
-    from . import checks, confirm, recognise  # noqa: F401
+    from . import examine  # noqa: F401
 
     for name in [n for n in sys.modules if n.partition(".")[0] in NAMES]:
         del sys.modules[name]  # the file may have modules of these names of its own
@@ -50,14 +51,15 @@ def child(arguments, reading, writing):
     os._exit(0)  # nothing that the code left behind, a thread or an exit function, has anything to say
 
 
-def audit_one(kind, arguments, link):
+def audit_one(kind: Any, arguments: dict[str, Any], link: Link) -> None:
     """One class in a process of its own, where the machine can fork."""
-    from . import _examine, twin_of
+    from . import twin_of
+    from .examine import examine
 
     spec = None if isinstance(kind, (Functions, Planned)) else twin_of(kind.__name__, arguments["like"])
 
-    def job(inner):
-        _examine(kind, spec, bool(arguments["like"]), arguments["seed"], None, inner)
+    def job(inner: Channel) -> None:
+        examine(kind, spec, bool(arguments["like"]), arguments["seed"], None, inner)
 
     if CAN_FORK:
         how = relayed(job, arguments["seconds"], arguments["memory"], link)
@@ -68,7 +70,7 @@ def audit_one(kind, arguments, link):
         link.send("died", how)
 
 
-def planned(module, tasks):
+def planned(module: types.ModuleType, tasks: list[dict[str, Any]]) -> dict[str, Planned]:
     """What a module has of the tasks of an assignment, by name."""
     found = {}
     for task in tasks:
@@ -79,18 +81,18 @@ def planned(module, tasks):
     return found
 
 
-def own_layers(module):
+def own_layers(module: types.ModuleType) -> dict[str, Any]:
     """What a module defines itself and can be audited, by name: classes, then pairs of functions."""
-    found = dict(fit.classes(module))
+    found = fit.classes(module)
     return found | {name: Functions(name, *pair) for name, pair in fit.functions(module).items() if name not in found}
 
 
-def load(path):
+def load(path: Path) -> tuple[types.ModuleType, list[str]]:
     """Runs a file or a notebook as a module of its own; gives it and remarks on what failed."""
+    cells: list[tuple[int | None, str]] = [(None, path.read_text(encoding="utf-8"))]
+    remarks: list[str] = []
     if path.suffix == ".ipynb":
         cells, remarks = notebook(path)
-    else:
-        cells, remarks = [(None, path.read_text(encoding="utf-8"))], []
     module = _module(path, any(_relative(source) for _, source in cells))
     for number, source in cells:
         name = str(path) if number is None else f"{path}, cell {number}"
@@ -107,13 +109,14 @@ def load(path):
     return module, remarks
 
 
-def notebook(path):
+def notebook(path: Path) -> tuple[list[tuple[int | None, str]], list[str]]:
     """The code cells of a notebook, numbered from 1 among all cells, and remarks on what is skipped.
 
     Raises:
         ValueError: not a notebook.
     """
-    found, remarks = [], []
+    found: list[tuple[int | None, str]] = []
+    remarks: list[str] = []
     try:
         for number, source in notebooks.code_cells(json.loads(path.read_text(encoding="utf-8"))):
             source, left = notebooks.plain(source)
@@ -126,15 +129,16 @@ def notebook(path):
     return found, remarks
 
 
-def _relative(source):
+def _relative(source: str) -> bool:
     with contextlib.suppress(SyntaxError):
         return any(isinstance(node, ast.ImportFrom) and node.level for node in ast.walk(ast.parse(source)))
     return False
 
 
-def _module(path, relative):
+def _module(path: Path, relative: bool) -> types.ModuleType:
     """An empty module for a file: a member of its package where it has one, or imports as if it had."""
-    parents, folder = [], path.parent
+    parents: list[str] = []
+    folder = path.parent
     while (folder / "__init__.py").exists() or (relative and not parents):
         parents.insert(0, folder.name)
         folder = folder.parent

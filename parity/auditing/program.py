@@ -2,11 +2,12 @@
 
 import os
 import sys
+from typing import Any, NoReturn
 
 from .sandbox import limit, quiet_down
 
 
-def child(arguments, reading, writing):
+def child(arguments: dict[str, Any], reading: int, writing: int) -> NoReturn:
     """What the new interpreter does: becomes ``python FILE``, of which only the exit code and the output are heard."""
     quiet_down(1)
     limit(arguments["memory"])

@@ -14,13 +14,17 @@ import sys
 import tempfile
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import IO, Any, NoReturn
 
 import numpy as np
 
 from .. import warden
-from .wire import Link, Malformed, printable
+from .wire import Channel, Link, Malformed, printable
 
+Job = Callable[[Channel], None]
+Receive = Callable[..., None]  # of our end of a conversation and the parts of a message
 CAN_FORK = hasattr(os, "fork") and sys.platform != "darwin"  # macOS's own libraries do not survive a fork
 PRINTED = 256  # MiB that a file may grow to, its standard output included
 OUTPUT_KEPT = 2000  # characters of what the code printed
@@ -29,7 +33,7 @@ WANT_ANSWER = ("ready", "answer")  # messages after which the examiner listens
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
-def limit(memory):
+def limit(memory: int) -> None:
     """Limits this process: ``memory`` MiB beyond what it has now, no core dump, no endless file."""
     try:
         import resource
@@ -43,7 +47,7 @@ def limit(memory):
             resource.setrlimit(what, (most, most))
 
 
-def quiet_down(output):
+def quiet_down(output: int) -> None:
     """Standard input empty, standard output and error into a file, no windows."""
     os.environ["MPLBACKEND"] = "Agg"
     sys.dont_write_bytecode = True  # nothing is left beside the user's files
@@ -57,7 +61,7 @@ def quiet_down(output):
     sys.stdin = open(os.devnull)  # noqa: SIM115 (for the life of the process)
 
 
-def steady_randomness():
+def steady_randomness() -> None:
     """Makes generators that nobody seeded start alike, so that a forward can be repeated."""
     np.random.seed(0)
     random.seed(0)
@@ -68,23 +72,23 @@ def steady_randomness():
 class _Warded:
     """Our side of a process under a warden: four pipes, of which we keep one end each."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.said, self.say = os.pipe()  # what the code says
         self.asked, self.ask = os.pipe()  # what it is asked
         self.lifeline, self.held = os.pipe()
         self.status, self.tell = os.pipe()
         self.theirs = self.say, self.asked, self.lifeline, self.tell
         self.link = Link(self.said, self.ask)
-        self.pid = None
+        self.pid = 0
 
-    def started(self, pid):
+    def started(self, pid: int) -> None:
         """Keeps our ends only."""
         self.pid = pid
         for descriptor in self.theirs:
             os.close(descriptor)
         os.set_blocking(self.status, False)
 
-    def hear(self, receive):
+    def hear(self, receive: Receive) -> str | None:
         """Every message until the last; how it went wrong in words, None where it just ended."""
         try:
             while (message := self.link.receive()) is not None:
@@ -99,7 +103,7 @@ class _Warded:
             pass
         return None
 
-    def end(self, by_itself):
+    def end(self, by_itself: bool) -> int | None:
         """Ends everything that runs under the warden; the wait status of the code's process, None if unknown."""
         if by_itself:
             select.select([self.status], [], [], ENDING)
@@ -124,7 +128,7 @@ class _Warded:
         return int(text) & 0xFFFF if text.isdigit() else None
 
 
-def forked(job, seconds, memory, receive):
+def forked(job: Job, seconds: float, memory: int, receive: Receive) -> str:
     """Runs ``job(link)`` in a fork of this process, in a session of its own.
 
     Args:
@@ -152,7 +156,7 @@ def forked(job, seconds, memory, receive):
                 os._exit(1)
         warded.started(pid)
         warded.link.allow(seconds)
-        how = ""
+        how: str | None = ""
         try:
             how = warded.hear(receive)
         finally:
@@ -160,7 +164,7 @@ def forked(job, seconds, memory, receive):
         return _words(status) + _tail(output) if how is None else how.format(seconds=seconds)
 
 
-def _work(job, link, output, memory):
+def _work(job: Job, link: Link, output: IO[bytes], memory: int) -> NoReturn:
     """In the child: the job, within limits; never returns."""
     code = 1
     try:
@@ -174,7 +178,7 @@ def _work(job, link, output, memory):
         os._exit(code)
 
 
-def relayed(job, seconds, memory, outer):
+def relayed(job: Job, seconds: float, memory: int, outer: Channel) -> str:
     """Runs ``job(link)`` in a fork that stays in this process's session, and passes on what it says.
 
     Args:
@@ -191,8 +195,9 @@ def relayed(job, seconds, memory, outer):
             _work(job, Link(asked, say), output, memory)
         os.close(say)
         os.close(asked)
-        link, how = Link(reading, writing), None
+        link = Link(reading, writing)
         link.allow(seconds)
+        how: str | None = None
         try:
             while (message := link.receive()) is not None:
                 if message == ["end"]:
@@ -200,7 +205,7 @@ def relayed(job, seconds, memory, outer):
                     break
                 outer.send(*message)
                 if message[0] in WANT_ANSWER:
-                    link.send(*outer.receive())
+                    link.send(*(outer.receive() or ["done"]))
         except TimeoutError:
             how = f"it did not end within {seconds:g} s: an endless loop?"
         except Malformed as error:
@@ -212,7 +217,7 @@ def relayed(job, seconds, memory, outer):
         return _words(status) + _tail(output) if how is None else how
 
 
-def _reaped(pid, seconds):
+def _reaped(pid: int, seconds: float) -> int | None:
     """The wait status of a process that ends by itself in so many seconds; else it is killed, and None given."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:
@@ -226,8 +231,7 @@ def _reaped(pid, seconds):
     return None
 
 
-
-def _words(status):
+def _words(status: int | None) -> str:
     if status is None:
         return "its process was killed"
     if os.WIFSIGNALED(status):
@@ -239,7 +243,7 @@ def _words(status):
     return f"it ended the process with exit code {os.WEXITSTATUS(status)}"
 
 
-def _tail(output):
+def _tail(output: IO[bytes]) -> str:
     """The last line that was printed, with words before it; empty for none."""
     size = output.seek(0, os.SEEK_END)
     output.seek(max(0, size - OUTPUT_KEPT))
@@ -247,30 +251,30 @@ def _tail(output):
     return f"; its last words: {lines[-1]}" if lines else ""
 
 
-def in_place(job, receive):
+def in_place(job: Job, receive: Receive) -> str:
     """Runs ``job(link)`` here, where forking is not possible; the global random state is put back."""
 
     class Direct:
         """Both ends of a conversation."""
 
-        def __init__(self):
-            self.asked = []
+        def __init__(self, other: "Direct | None" = None) -> None:
+            self.waiting: list[list[Any]] = []
+            self.other = other
 
-        def send(self, *message):
-            receive(self.other, *message)
+        def send(self, *message: Any) -> None:
+            if self.other is None:
+                receive(examiner, *message)
+            else:
+                self.other.waiting.append(list(message))
 
-        def receive(self):
-            return self.asked.pop(0)
+        def receive(self) -> list[Any]:
+            return self.waiting.pop(0)
 
-    class Other:
-        def __init__(self, direct):
-            self.direct = direct
-
-        def send(self, *message):
-            self.direct.asked.append(list(message))
+        def allow(self, seconds: float) -> None:
+            """Nobody counts here."""
 
     direct = Direct()
-    direct.other = Other(direct)
+    examiner = Direct(direct)
     state, generator = np.random.get_state(), np.random.default_rng
     other = random.getstate()
     try:
@@ -296,7 +300,7 @@ child({arguments!r}, {asked}, {say})
 """
 
 
-def fresh(module, arguments, folder, seconds, receive):
+def fresh(module: str, arguments: dict[str, Any], folder: str, seconds: float, receive: Receive) -> tuple[str, str]:
     """Runs ``parity.auditing.MODULE.child(arguments, reading, writing)`` in a new interpreter, in a folder.
 
     Args:
@@ -324,7 +328,7 @@ def fresh(module, arguments, folder, seconds, receive):
             stderr=output, pass_fds=warded.theirs, start_new_session=True)
         warded.started(process.pid)
         warded.link.allow(seconds)
-        how = ""
+        how: str | None = ""
         try:
             how = warded.hear(receive)
         finally:

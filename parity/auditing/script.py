@@ -12,14 +12,20 @@ import tempfile
 import textwrap
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ..cases.case import parse
+from ..judge.finding import Finding
 from ..spec.axes import axes
+from ..spec.spec import Spec
 from . import notebooks, samples, sandbox
+from .answers import Audited
 from .shown import program
-from .subject import FunctionLayer, Subject, quantities
+from .subject import FunctionLayer, Sample, Subject, quantities
+
+DIGITS = 2  # behind the point of a number in a script
 
 HEAD = '''"""{title}"""
 import numpy as np
@@ -189,16 +195,17 @@ class Maker:
     Args:
         path: of the file or notebook; empty for a live object.
         layer: the live class or object; None for a file.
-        result: the ``Result`` whose findings they show.
+        result: the ``Audited`` whose findings they show.
         seconds, memory: that one run may take; memory in MiB.
         setup: path of a file to run first; empty for none.
     """
 
-    def __init__(self, path, layer, result, seconds, memory, setup=""):
+    def __init__(self, path: str, layer: Any, result: Audited, seconds: float, memory: int, setup: str = "") -> None:
         self.path, self.layer, self.result, self.seconds, self.memory = path, layer, result, seconds, memory
-        self.given, self.making, self.setup = result.given, 0, setup
+        self.making, self.setup = 0, setup
+        self.given: Sample | None = result.given
 
-    def _of_recipe(self, finding):
+    def _of_recipe(self, finding: Finding) -> str:
         """That of a layer whose way to be run was found out."""
         recipe = self.result.variants.get(finding.words, self.result.recipe)
         if finding.words and recipe is self.result.recipe and finding.check != "raised":
@@ -215,26 +222,26 @@ class Maker:
         text = program(finding, recipe, self.given, shapes, imports, _literal)
         return text if text and self._fails(text, finding.check == "raised") else ""
 
-    def _of_given(self, finding):
+    def _of_given(self, finding: Finding, given: Sample) -> str:
         """The same for inputs that somebody passed: of one or two rows of the batch, where that shows it."""
-        if not finding.case_id.endswith(self.given.id):
+        if not finding.case_id.endswith(given.id):
             return ""
-        rows = [n for n in (1, 2) if n < self.given.sizes.get("N", 0)]
-        for sample in [*(samples.batch(Subject(self.layer), self.given, n) for n in rows), self.given]:
+        rows = [n for n in (1, 2) if n < given.sizes.get("N", 0)]
+        for sample in [*(samples.batch(Subject(self.layer), given, n) for n in rows), given]:
             for self.making in range(len(MAKING)):  # how its constructor is called is not known: what runs is right
                 text = self._shown(finding, sample)
                 if text:
                     return text
         return ""
 
-    def __call__(self, finding):
+    def __call__(self, finding: Finding) -> str:
         """The smallest program that fails as the finding says; empty where none does."""
         if finding.kind in ("memory", "ended", "random") or not (finding.case_id or self.result.recipe):
             return ""
         if self.result.recipe is not None:
             return self._of_recipe(finding)
         if self.given is not None:
-            return self._of_given(finding)
+            return self._of_given(finding, self.given)
         try:
             sample = _sample(finding.case_id, self.result.twin)
         except (ValueError, KeyError):
@@ -242,13 +249,13 @@ class Maker:
         best = self._shown(finding, sample)
         if not best:
             return ""
-        spec = _spec(self.result.twin)
         if self.layer is not None and not inspect.isclass(self.layer):
             return best  # an object has the sizes that it has
+        spec = _spec(self.result.twin)
         subject = Subject(spec.reference, spec)
-        current = dict(sample.case.sizes)
+        current = dict(sample.drawn.sizes)
         for letter, size in samples.smaller(subject, sample):
-            case = replace(sample.case, sizes=current | {letter: size})
+            case = replace(sample.drawn, sizes=current | {letter: size})
             try:
                 smaller = self._shown(finding, _sample(case.id, self.result.twin))
             except (ValueError, IndexError):
@@ -257,19 +264,19 @@ class Maker:
                 best, current = smaller, case.sizes
         return best
 
-    def _shown(self, finding, sample):
+    def _shown(self, finding: Finding, sample: Sample) -> str:
         text = self._text(finding, sample)
         return text if text and self._fails(text, finding.check == "raised") else ""
 
-    def _text(self, finding, sample):
-        spec = _spec(self.result.twin)
+    def _text(self, finding: Finding, sample: Sample) -> str:
+        spec = None if self.given is not None else _spec(self.result.twin)
         taken = self._taken(sample)
         arrays = {n: a for n, a in (sample.params | sample.inputs | sample.states).items()
                   if n not in sample.inputs or n in taken}
         variables = {n: re.sub(r"\W+", "_", n).strip("_") for n in arrays}
-        if spec is None:
-            N, rows = self.given.sizes.get("N"), sample.sizes.get("N")
-            shapes = [(rows, *s[1:]) if s and s[0] == N else s for s in self.result.shapes]
+        if self.given is not None:
+            usual, rows = self.given.sizes.get("N", 0), sample.sizes.get("N", 0)
+            shapes = [(rows, *s[1:]) if s and s[0] == usual else s for s in self.result.shapes]
             sample = replace(sample, cotangents={f"output_{i}": np.random.default_rng(i).standard_normal(s)
                                                  for i, s in enumerate(shapes)})
         names = list(sample.cotangents if spec is None else spec.outputs)
@@ -293,11 +300,11 @@ class Maker:
         return HEAD.format(title=title, imports=self._imports(), arrays="\n".join(literals),
                            make=textwrap.indent(make, "    "), inputs=inputs) + body
 
-    def _body(self, finding, sample, spec, name, pieces):
+    def _body(self, finding: Finding, sample: Sample, spec: Spec | None, name: str, pieces: dict[str, Any]
+              ) -> str | None:
         kind = finding.kind
         if spec is not None and finding.check in ("forward", "extreme") and kind != "overflow" and name in spec.outputs:
-            rounded = _rounded(sample)
-            outputs, _ = quantities(Subject(spec.reference, spec), rounded)
+            outputs, _ = quantities(Subject(spec.reference, spec), sample.mapped(lambda a: np.round(a, DIGITS)))
             place = list(spec.outputs).index(name)
             return OTHERS["forward"].format(expected=_literal(outputs[place], 12), place=place)
         template = OTHERS.get("mutated" if kind.startswith("mutated") else kind)
@@ -310,7 +317,7 @@ class Maker:
             return None
         return template.format(**pieces)
 
-    def _gradient(self, sample, taken, name, variables):
+    def _gradient(self, sample: Sample, taken: list[str], name: str, variables: dict[str, str]) -> dict[str, str]:
         if name in sample.params:
             return {"gradient": f"layer.grads[{list(sample.params).index(name)}]", "array": variables[name]}
         floating = [n for n in taken if sample.inputs[n].dtype.kind == "f"]
@@ -321,16 +328,14 @@ class Maker:
             return {"gradient": f"layer.d{name}", "array": name}
         return {}
 
-    def _taken(self, sample):
+    def _taken(self, sample: Sample) -> list[str]:
         if self.given is not None:
             return list(sample.inputs)
-        if self.layer is not None:
-            subject = Subject(self.layer, _spec(self.result.twin))
-            return [n for n in sample.inputs if n in subject.takes()]
         spec = _spec(self.result.twin)
-        return [n for n in sample.inputs if n not in spec.drawn]
+        takes = None if self.layer is None else Subject(self.layer, spec).takes()
+        return [n for n in sample.inputs if (n not in spec.drawn if takes is None else n in takes)]
 
-    def _make(self, sample, variables, taken):
+    def _make(self, sample: Sample, variables: dict[str, str], taken: list[str]) -> str:
         if self.given is not None:
             params = ", ".join(variables[n] for n in sample.params)
             name = "Adapted" if isinstance(self.layer, FunctionLayer) else self.result.name
@@ -354,20 +359,20 @@ class Maker:
             lines.append(f"layer.set_state({', '.join(sample.states)})")
         return "\n".join(lines)
 
-    def _imports(self):
+    def _imports(self) -> str:
         name = self.result.name
         if self.path.endswith(".ipynb"):
             return NOTEBOOK.format(text=inspect.getsource(notebooks), path=self.path, name=name)
         if self.path:
             return _import_from(Path(self.path), name)
         if isinstance(self.layer, FunctionLayer):
-            lines = [_import_from(Path(inspect.getsourcefile(f)).resolve(), f.__name__) if _importable(f)
+            lines = [_import_from(_file_of(f), f.__name__) if _importable(f)
                      else textwrap.dedent(inspect.getsource(f)).rstrip() for f in self.layer.functions]
             forward, backward = (f.__name__ for f in self.layer.functions)
             return "\n".join(lines) + ADAPTER.format(forward=forward, backward=backward)
         kind = self.layer if inspect.isclass(self.layer) else type(self.layer)
         if _importable(kind):
-            return _import_from(Path(sys.modules[kind.__module__].__file__).resolve(), name)
+            return _import_from(Path(sys.modules[kind.__module__].__file__ or "").resolve(), name)
         try:
             own = [c for c in reversed(kind.__mro__) if c.__module__ == kind.__module__]
             texts = [textwrap.dedent(inspect.getsource(c)).rstrip() for c in own]
@@ -375,7 +380,7 @@ class Maker:
         except (OSError, TypeError):
             return f"from {kind.__module__} import {name}"
 
-    def _fails(self, text, raises):
+    def _fails(self, text: str, raises: bool) -> bool:
         """Whether the program fails by its assertion, or, where that is the finding, by the layer's exception."""
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder, "finding.py")
@@ -388,22 +393,27 @@ class Maker:
         return failed and (not last.startswith(wrong) if raises else last.startswith("AssertionError"))
 
 
-def _imports_beside(kind):
+def _imports_beside(kind: Any) -> str:
     """The import statements at the top of the file that a class stands in."""
-    file = Path(inspect.getsourcefile(kind)).resolve()
+    file = _file_of(kind)
     text = file.read_text(encoding="utf-8")
-    own = [ast.get_source_segment(text, node) for node in ast.parse(text).body
+    own = [ast.get_source_segment(text, node) or "" for node in ast.parse(text).body
            if isinstance(node, (ast.Import, ast.ImportFrom)) and not getattr(node, "level", 0)]
     return "\n".join(["import sys", "", f"sys.path.insert(0, {str(file.parent)!r})", *own])
 
 
-def _importable(thing):
+def _file_of(thing: Any) -> Path:
+    return Path(inspect.getsourcefile(thing) or "").resolve()
+
+
+def _importable(thing: Any) -> bool:
     file = getattr(sys.modules.get(thing.__module__), "__file__", None)
-    return thing.__module__ != "__main__" and file and "<locals>" not in thing.__qualname__
+    return thing.__module__ != "__main__" and bool(file) and "<locals>" not in thing.__qualname__
 
 
-def _import_from(path, name):
-    parents, folder = [], path.parent
+def _import_from(path: Path, name: str) -> str:
+    parents: list[str] = []
+    folder = path.parent
     while (folder / "__init__.py").exists():
         parents.insert(0, folder.name)
         folder = folder.parent
@@ -411,16 +421,14 @@ def _import_from(path, name):
     return f"import sys\n\nsys.path.insert(0, {str(folder)!r})\nfrom {module} import {name}"
 
 
-def _spec(twin):
-    """The catalogue entry of a twin; None for no name."""
-    if not twin:
-        return None
+def _spec(twin: str) -> Spec:
+    """The catalogue entry of a twin."""
     from ..catalogue import CATALOGUE
 
     return CATALOGUE[twin]
 
 
-def _sample(case_id, twin):
+def _sample(case_id: str, twin: str) -> Sample:
     """The sample of a case id."""
     spec = _spec(twin)
     case = parse(case_id)
@@ -431,20 +439,7 @@ def _sample(case_id, twin):
     return found
 
 
-def _rounded(sample):
-    """The sample with the numbers that its literals have."""
-    def rounded(group):
-        return {n: _round(a) if a.dtype.kind == "f" else a for n, a in group.items()}
-
-    return replace(sample, params=rounded(sample.params), inputs=rounded(sample.inputs),
-                   states=rounded(sample.states), warm=rounded(sample.warm))
-
-
-def _round(a):
-    return np.round(a, 2)
-
-
-def _literal(a, digits=2):
+def _literal(a: Any, digits: int = DIGITS) -> str:
     a = np.asarray(a)
     if a.dtype.kind == "f":
         a = np.round(a, digits)

@@ -11,6 +11,8 @@ import os
 import select
 import struct
 import time
+from collections.abc import Iterator
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -27,11 +29,11 @@ class Malformed(ValueError):
     """What came is no message."""
 
 
-def encode(message):
+def encode(message: Any) -> bytes:
     """The frame of a message: a tree of None, bool, int, float, str, lists, dicts with text keys, and arrays."""
-    arrays = []
+    arrays: list[bytes] = []
 
-    def plain(x):
+    def plain(x: Any) -> Any:
         if isinstance(x, np.generic) and x.dtype.kind in "biuf" and x.dtype.itemsize <= 8:
             return x.item()
         if isinstance(x, (np.ndarray, np.generic)):
@@ -54,7 +56,7 @@ def encode(message):
     return b"".join([LENGTH.pack(len(header)), header, *arrays])
 
 
-def decode_header(header):
+def decode_header(header: bytes) -> tuple[Any, int]:
     """A header's tree, and the bytes of arrays that follow it.
 
     Raises:
@@ -67,7 +69,7 @@ def decode_header(header):
         raise Malformed(f"{type(error).__name__} in a header") from error
 
 
-def _arrays_of(tree):
+def _arrays_of(tree: Any) -> Iterator[tuple[np.dtype[Any], tuple[int, ...]]]:
     if isinstance(tree, list):
         for x in tree:
             yield from _arrays_of(x)
@@ -85,18 +87,18 @@ def _arrays_of(tree):
             raise Malformed("a header's tree")
 
 
-def _bytes_of(tree):
+def _bytes_of(tree: Any) -> int:
     size = sum(max(1, math.prod(n for n in shape if n)) * dtype.itemsize for dtype, shape in _arrays_of(tree))
     if size > FRAME:
         raise Malformed(f"arrays of {size} bytes, more than {FRAME}")
     return sum(math.prod(shape) * dtype.itemsize for dtype, shape in _arrays_of(tree))
 
 
-def build(tree, body):
+def build(tree: Any, body: bytes) -> Any:
     """The message of a header's tree and its arrays' bytes."""
     place = 0
 
-    def value(x):
+    def value(x: Any) -> Any:
         nonlocal place
         if isinstance(x, list):
             return [value(v) for v in x]
@@ -117,28 +119,38 @@ def build(tree, body):
     return value(tree)
 
 
-def printable(text):
+def printable(text: str) -> str:
     """Text without the characters that would steer a terminal."""
     return "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text[:TEXT])
+
+
+class Channel(Protocol):
+    """One end of a conversation."""
+
+    def send(self, *message: Any) -> None: ...
+
+    def receive(self) -> list[Any] | None: ...
+
+    def allow(self, seconds: float) -> None: ...
 
 
 class Link:
     """One end of a conversation over two descriptors.
 
     Args:
-        reading, writing: descriptors; None for a direction that is not used.
+        reading, writing: descriptors; -1 for a direction that is not used.
         total: bytes that may come in all.
     """
 
-    def __init__(self, reading=None, writing=None, total=TOTAL):
+    def __init__(self, reading: int, writing: int = -1, total: int = TOTAL) -> None:
         self.reading, self.writing, self.left = reading, writing, total
         self.messages, self.deadline = MESSAGES, math.inf
 
-    def allow(self, seconds):
+    def allow(self, seconds: float) -> None:
         """From now on, reading and writing may take so many seconds together."""
         self.deadline = time.monotonic() + seconds
 
-    def send(self, *message):
+    def send(self, *message: Any) -> None:
         """Sends a message.
 
         Raises:
@@ -150,7 +162,7 @@ class Link:
             self._wait([], [self.writing])
             data = data[os.write(self.writing, data[: select.PIPE_BUF]) :]
 
-    def receive(self):
+    def receive(self) -> list[Any] | None:
         """The next message, a list that begins with a word; None where the other end is closed between two.
 
         Raises:
@@ -158,7 +170,7 @@ class Link:
             TimeoutError: it did not come in time.
         """
         first = self._read(LENGTH.size, nothing=True)
-        if first is None:
+        if not first:
             return None
         self.messages -= 1
         if self.messages < 0:
@@ -172,7 +184,7 @@ class Link:
             raise Malformed("no message")
         return message
 
-    def _read(self, size, nothing=False):
+    def _read(self, size: int, nothing: bool = False) -> bytes:
         self.left -= size
         if self.left < 0:
             raise Malformed("more than may be sent")
@@ -182,12 +194,12 @@ class Link:
             chunk = os.read(self.reading, min(size - len(found), 1 << 20))
             if not chunk:
                 if nothing and not found:
-                    return None
+                    return b""
                 raise Malformed("a message that breaks off")
             found += chunk
         return bytes(found)
 
-    def _wait(self, reading, writing):
+    def _wait(self, reading: list[int], writing: list[int]) -> None:
         left = self.deadline - time.monotonic()
         if left <= 0 or not any(select.select(reading, writing, [], None if left == math.inf else left)):
             raise TimeoutError
