@@ -175,7 +175,7 @@ class Quadratic:
 
 
 @pytest.mark.parametrize("decay", [True, False], ids=["decay", "constant"])
-@pytest.mark.parametrize("max_grad", [None, 0.75, 1e9])
+@pytest.mark.parametrize("max_grad", [None, 0.0, 0.75, 1e9])
 def test_the_trainer_is_a_plain_loop(decay, max_grad):
     for rows, batch_size, epochs in ((1, 1, 3), (5, 2, 4), (7, 7, 2), (6, 9, 3), (257, 16, 3), (1025, 8, 2),
                                      (40, 32, 0), (0, 4, 2)):

@@ -139,7 +139,7 @@ def _write_safetensors(params: Mapping[str, Array]) -> bytes:
     import safetensors.numpy
 
     try:
-        return safetensors.numpy.save({name: np.ascontiguousarray(array) for name, array in params.items()})
+        return safetensors.numpy.save({name: np.asarray(array, order="C") for name, array in params.items()})
     except safetensors.SafetensorError as error:
         raise ValueError(f"not for .safetensors: {error}") from None
 
