@@ -51,6 +51,16 @@ def test_equal_numbers_cannot_be_permuted():
     assert sight(standard(AFFINE), oracle=np.ones_like) == set()
 
 
+def test_a_small_array_of_which_sparseness_leaves_nothing_is_counted_apart():
+    seen = {}
+    for seed in range(40):
+        case = replace(standard(AFFINE), pattern="sparse", sizes={"N": 3, "D": 2, "H": 2}, seed=seed)
+        data = case.data(LANE.narrow)
+        left = all(a.any() for a in (*data.inputs.values(), *data.params.values()))
+        seen.setdefault(left, set()).add(sight(case) is None)
+    assert seen == {True: {False}, False: {True}}
+
+
 @pytest.mark.parametrize("change", [{"pattern": "nonfinite"}, {"scale": 1e3}, {"scale": 1e-3},
                                     {"sizes": {"N": 1, "D": 6, "H": 7}}, {"sizes": {"N": 0, "D": 6, "H": 7}}],
                          ids=["pattern", "large", "small", "one", "none"])

@@ -211,8 +211,8 @@ def _leading(spec: Spec, pick: Callable[[Sequence[Any]], Any], degenerate: bool,
 def _long(spec: Spec, index: int, deal: int) -> Sizes:
     """The sizes that the stratum fixes: those of real use, or one or two large ones.
 
-    The wider dtypes walk the list from its end, where the dearest are, the half precisions from its front, and no
-    further than its middle: together they come to all of it.
+    The wider dtypes walk the list to its end, where the dearest are, so that few cases are cheap; the half precisions
+    from its front, and no further than its middle: together they come to all of it.
     """
     number = _before(index, "long")
     block, first = divmod(index, CASES)
@@ -224,7 +224,7 @@ def _long(spec: Spec, index: int, deal: int) -> Sizes:
     position = 2 * number + side
     if half:
         return walk[position % (len(walk) if block else -(-len(walk) // 2))]
-    return walk[-1 - position % len(walk)]
+    return walk[(position - 2 * CASES * ROUND.count("long") // len(ROUND)) % len(walk)]
 
 
 def real(spec: Spec) -> Sizes:

@@ -34,8 +34,11 @@ def blind(case: Case, lane: Lane, yardstick: Yardstick) -> tuple[tuple[str, str]
         no wrong version, but a budget far wider than what noise does.
     """
     right = {name: value for name, value in yardstick.oracle.items() if name.startswith("grad.") and value.size}
-    nothing_valid = any(a.dtype == bool and not a.any() for a in yardstick.data.inputs.values())
-    if case.degenerate or nothing_valid or not right or lane.torch_dtype not in DTYPES:
+    data = yardstick.data
+    nothing_valid = any(a.dtype == bool and not a.any() for a in data.inputs.values())
+    nothing_left = case.pattern == "sparse" and not all(  # of a small array
+        a.any() for group in (data.inputs, data.params) for a in group.values() if a.dtype.kind == "f")
+    if case.degenerate or nothing_valid or nothing_left or not right or lane.torch_dtype not in DTYPES:
         return None
     noticed = 1 if yardstick.copies >= COPIES else FACTOR  # by few copies only what is far beyond doubt
     yardstick = replace(yardstick, gauges={})  # element by element: what sums tell is beside the point
