@@ -17,9 +17,15 @@ import contextlib
 import hashlib
 import itertools
 import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache, partial, reduce
+from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+Axes = tuple[int, ...]
 
 BLOCK = 16  # entries whose additions round less than their products do
 BLOCKS = 16  # at most so many partial sums: enough for a running sum to be seen growing
@@ -34,13 +40,13 @@ INEXACT_MODULES = ("numpy.linalg", "numpy.fft")
 INEXACT = {np.outer, np.convolve, np.correlate, np.interp, np.trace, np.kron}
 _ERRORS = np.random.Generator(np.random.PCG64(20261120)).uniform(-2, 2, 1 << 16)
 _SINGLE = _ERRORS.astype(np.float32)
-MIX = {4: np.uint32(2 * 1327217885), 8: np.uint64(2 * 5700357409661599241)}  # even: they drop the sign
+MIX: dict[int, Any] = {4: np.uint32(2 * 1327217885), 8: np.uint64(2 * 5700357409661599241)}  # even: they drop the sign
 HALF = math.sqrt(1 / 2)
 LEAST = 64  # entries of an array from which it matters that what is alike errs alike
 
 
 @lru_cache(maxsize=64)
-def factors(size, dtype):
+def factors(size: float, dtype: Any) -> Array:
     """The pool of factors 1 + size d, d uniform in [-2, 2], in a dtype."""
     return (1 + size * _ERRORS).astype(dtype)
 
@@ -55,14 +61,17 @@ class Ties:
         together: whether so many terms of some sum were alike that it errs by twice what it would if none were.
     """
 
-    def __init__(self):
-        self.calls, self.next, self.sums, self.sum, self.together = [], None, [], 0, False
+    def __init__(self) -> None:
+        self.calls: list[tuple[Any, Any] | None] = []
+        self.next: int | None = None
+        self.sums: list[Any] = []
+        self.sum, self.together = 0, False
 
-    def start(self):
+    def start(self) -> None:
         """The next run goes by what was recorded."""
         self.next = self.sum = 0
 
-    def alike(self, length, measure):
+    def alike(self, length: int, measure: Callable[[], Any]) -> Any:
         """How often two terms of the next sum, of so many, are alike: by entry of the result, or one number for all."""
         if self.next is None:
             found = measure()
@@ -73,7 +82,7 @@ class Ties:
         self.sum += 1
         return self.sums[self.sum - 1] if self.sum <= len(self.sums) else 0
 
-    def __call__(self, found, tied, outcome):
+    def __call__(self, found: Any, tied: Any, outcome: Any) -> Any:
         """What a comparison gives: while recording, what it found; later, the recorded outcome where it was tied."""
         if self.next is None:
             self.calls.append((tied, outcome) if np.any(tied) else None)
@@ -96,19 +105,21 @@ class Turns:
         sorted_equals: whether equals were sorted.
     """
 
-    def __init__(self):
-        self.seen, self.amounts, self.next, self.sign, self.sorted_equals = [], [], 0, 0, False
+    def __init__(self) -> None:
+        self.seen: list[list[Array]] = []
+        self.amounts: list[Array | None] = []
+        self.next, self.sign, self.sorted_equals = 0, 0, False
 
-    def sorting(self, x, axis=-1):
+    def sorting(self, x: Array, axis: int | None = -1) -> None:
         """Notes whether what is sorted holds equals: which of them comes first no difference tells."""
         ordered = np.sort(x, axis)
         self.sorted_equals |= bool((np.diff(ordered, axis=0 if axis is None else axis) == 0).any())
 
-    def start(self, sign=0):
+    def start(self, sign: int = 0) -> None:
         """The next run: one that is recorded, or one that is turned, upwards (1) or downwards (-1)."""
         self.next, self.sign = 0, sign
 
-    def __call__(self, difference):
+    def __call__(self, difference: Any) -> Array | None:
         """How far this difference is shifted in this run; None for not at all."""
         place, self.next = self.next, self.next + 1
         if not self.sign:
@@ -118,7 +129,7 @@ class Turns:
         amount = self.amounts[place] if place < len(self.amounts) else None
         return None if amount is None or amount.shape != np.shape(difference) else self.sign * amount
 
-    def doubtful(self, factor):
+    def doubtful(self, factor: float) -> bool:
         """Whether noise that is larger by a factor might turn some decision of the runs that were recorded."""
         self.amounts = []
         for runs in self.seen:
@@ -130,7 +141,7 @@ class Turns:
             self.amounts.append(np.where(near, 2 * factor * reach, 0) if near.any() else None)
         return any(amount is not None for amount in self.amounts)
 
-    def tied(self):
+    def tied(self) -> bool:
         """Whether some decision of the run that was recorded was between equals."""
         if self.sorted_equals:
             return True
@@ -138,52 +149,54 @@ class Turns:
         return any(amount is not None for amount in self.amounts)
 
 
-def _larger(function, a, b):
+def _larger(function: Any, a: Any, b: Any) -> Any:
     """``maximum`` and ``minimum``."""
     sign = 1 if function in (np.maximum, np.fmax) else -1
     return _turned(function, (a, b), sign * np.subtract(a, b), lambda d: np.where(d > 0, a, b))
 
 
-def _nearest(function, x):
+def _nearest(function: Any, x: Any) -> Any:
     """``floor`` and its kin, which jump at whole numbers or, ``rint``, between them."""
     jump = np.floor(x) + 0.5 if function is np.rint else np.rint(x)
     return _turned(function, (x,), x - jump, lambda d: function(jump + np.clip(d, -0.5, 0.5)))
 
 
-def _clipped(function, x, low, high):
+def _clipped(function: Any, x: Any, low: Any, high: Any) -> Any:
     return _larger(np.minimum, _larger(np.maximum, x, low), high)
 
 
-def _size(function, x):
+def _size(function: Any, x: Any) -> Any:
     return _turned(function, (x,), x, lambda d: np.where(d > 0, x, -x))
 
 
-def _sign(function, x):
+def _sign(function: Any, x: Any) -> Any:
     return _turned(function, (x,), x, np.sign)
 
 
-def _comparison(function, a, b):
+def _comparison(function: Any, a: Any, b: Any) -> Any:
     return _turned(function, (a, b), np.subtract(a, b), lambda d: function(d, 0))
 
 
 # decisions by ufunc: function of it and plain operands
-DECISIONS = {name: function for names, function in (
+DECISIONS: dict[str, Callable[..., Any]] = {name: function for names, function in (
     ("maximum minimum fmax fmin", _larger), ("absolute fabs", _size), ("sign", _sign), ("clip", _clipped),
     ("floor ceil trunc rint", _nearest), ("less less_equal greater greater_equal", _comparison),
 ) for name in names.split()}
 # whether the results of what works entry by entry, and decides nothing, err
-ELEMENTWISE = {ufunc: ufunc.__name__ not in EXACT for ufunc in vars(np).values() if isinstance(ufunc, np.ufunc)
-               and ufunc.signature is None and ufunc.nout == 1 and ufunc.__name__ not in {*TIED, *DECISIONS}}
+ELEMENTWISE: dict[Any, bool] = {
+    ufunc: ufunc.__name__ not in EXACT for ufunc in vars(np).values() if isinstance(ufunc, np.ufunc)
+    and ufunc.signature is None and ufunc.nout == 1 and ufunc.__name__ not in {*TIED, *DECISIONS}}
 
 
-def _turned(function, operands, difference, chosen):
+def _turned(function: Any, operands: tuple[Any, ...], difference: Any, chosen: Callable[[Any], Any]) -> Any:
     """``function(*operands)``, and where the difference is shifted what is chosen by the shifted one."""
     found = function(*operands)
+    assert Noise.current is not None and Noise.current.turns is not None  # as ``_deciding`` says
     shift = Noise.current.turns(difference)
     return found if shift is None else np.where(shift != 0, chosen(difference + shift), found)[()]
 
 
-def _deciding(ufunc, raw, kwargs):
+def _deciding(ufunc: Any, raw: Sequence[Any], kwargs: dict[str, Any]) -> bool:
     """Whether a call of a ufunc is a decision that is recorded or turned."""
     return (Noise.current is not None and Noise.current.turns is not None and ufunc.__name__ in DECISIONS
             and not kwargs and len(raw) == ufunc.nin and any(map(_floating, raw))
@@ -208,10 +221,12 @@ class Noise:
             vanishes or not may decide over all that follows, and few copies by chance agree about it.
     """
 
-    current = None
+    current: ClassVar["Noise | None"] = None
 
-    def __init__(self, unit_roundoff, seed, underflow=0.0, round=None, ties=None, accumulator=0.0, subnormal=0.0,
-                 turns=None, product=None, lean=0):
+    def __init__(self, unit_roundoff: float, seed: str, underflow: float = 0.0,
+                 round: Callable[[Array], Array] | None = None, ties: Ties | None = None, accumulator: float = 0.0,
+                 subnormal: float = 0.0, turns: Turns | None = None, product: Callable[..., Any] | None = None,
+                 lean: int = 0) -> None:
         self.unit_roundoff = unit_roundoff
         self.position = int.from_bytes(hashlib.blake2s(seed.encode(), digest_size=4).digest(), "little")
         self.underflow = underflow
@@ -223,7 +238,7 @@ class Noise:
         self.subnormal = subnormal
         self.lean = lean
 
-    def __call__(self, x, length=1):
+    def __call__(self, x: Array, length: Any = 1) -> Array:
         """The array, each entry off by its own relative error, as ``length`` roundings add up to; in its own dtype."""
         if self.unit_roundoff:
             size = self.unit_roundoff * (1 if isinstance(length, int) and length == 1 else np.sqrt(length))
@@ -239,7 +254,7 @@ class Noise:
             x = self.sunk(x)
         return x if self.round is None else self.round(x)
 
-    def sunk(self, x):
+    def sunk(self, x: Array) -> Array:
         """The array, each entry nearer to zero by twice the underflow; those too large to lose anything as they are."""
         size = np.abs(x)
         small = size < 2 * self.underflow / np.finfo(x.dtype).eps
@@ -248,19 +263,20 @@ class Noise:
             x[small] *= np.maximum(1 - 2 * self.underflow / size[small], 0)
         return x
 
-    def partial(self, x, length):
+    def partial(self, x: Array, length: Any) -> Array:
         """A partial sum, after so many more entries; not yet rounded to the format where it adds up in a finer one."""
         return self.off(x, self.accumulator * np.sqrt(length)) if self.accumulator else self(x, length)
 
-    def places(self, x):
+    def places(self, x: Array) -> Array:
         """Of each entry a place in the pool of errors, the same for entries of one size: rounding is a function."""
         bits = 8 * x.itemsize
-        places = x.view(f"u{x.itemsize}") * MIX[x.itemsize]
+        places: Array = x.view(f"u{x.itemsize}") * MIX[x.itemsize]
         places += places.dtype.type(self.position * int(MIX[x.itemsize]) % (1 << bits))
         self.position += x.size + 1
-        return places >> places.dtype.type(bits - 16)
+        places >>= places.dtype.type(bits - 16)
+        return places
 
-    def off(self, x, size):
+    def off(self, x: Array, size: Any) -> Array:
         """The array, each entry off by its own relative error of at most twice this size, one number or its own."""
         if np.ndim(size):
             return np.asarray(x * (1 + size * np.resize(self.next(_ERRORS, x.size), x.shape)).astype(x.dtype))
@@ -270,21 +286,21 @@ class Noise:
             return self.times(x, pool) * pool[self.places(x)]
         return self.times(x, factors(size, x.dtype if x.dtype.kind == "f" else x.real.dtype)) if size else x
 
-    def times(self, x, pool):
+    def times(self, x: Array, pool: Array) -> Array:
         """The array, each entry times a factor of the pool."""
         factor = self.next(pool, x.size)
         if len(factor) < x.size:
             return _times(x, factor, pool)
         return np.asarray(x * (factor if x.ndim == 1 else factor.reshape(x.shape)))
 
-    def next(self, pool, size):
+    def next(self, pool: Array, size: int) -> Array:
         """The next so many entries of a pool, or as many as there are up to its end."""
         start = self.position % len(pool)
         self.position += size + 1  # the odd one keeps repeated shapes out of step with the pool
         return pool[start : start + size]
 
 
-def _times(x, *factors):
+def _times(x: Array, *factors: Array) -> Array:
     """The array, its entries in C order times some factors again and again: for one too large to have as many."""
     found = np.empty(x.shape, x.dtype)
     flat, out, at = np.ascontiguousarray(x).reshape(-1), found.reshape(-1), 0
@@ -298,7 +314,7 @@ def _times(x, *factors):
 
 
 @contextlib.contextmanager
-def noise(unit_roundoff, seed, **options):
+def noise(unit_roundoff: float, seed: str, **options: Any) -> Iterator[None]:
     """Within it, ``Noisy`` arrays err as ``Noise`` of the same arguments says."""
     if options.get("ties") is not None:
         options["ties"].start()
@@ -311,7 +327,7 @@ def noise(unit_roundoff, seed, **options):
 
 
 @contextlib.contextmanager
-def recording(round=None):
+def recording(round: Callable[[Array], Array] | None = None) -> Iterator[Ties]:
     """Within it, ``Noisy`` arrays compute without noise, and the ``Ties`` that it gives are recorded."""
     ties = Ties()
     before, Noise.current = Noise.current, Noise(0.0, "", round=round, ties=ties)
@@ -323,7 +339,7 @@ def recording(round=None):
 
 
 @contextlib.contextmanager
-def deciding(turns, sign=0):
+def deciding(turns: Turns, sign: int = 0) -> Iterator[None]:
     """Within it, ``Noisy`` arrays compute without noise, and decisions are recorded in ``turns``, or turned."""
     turns.start(sign)
     before, Noise.current = Noise.current, Noise(0.0, "", turns=turns)
@@ -334,7 +350,7 @@ def deciding(turns, sign=0):
 
 
 @contextlib.contextmanager
-def multiplying(product):
+def multiplying(product: Callable[..., Any]) -> Iterator[None]:
     """Within it, ``Noisy`` arrays compute without noise, and contractions by ``product``, see ``split.product``."""
     before, Noise.current = Noise.current, Noise(0.0, "", product=product)
     try:
@@ -343,10 +359,10 @@ def multiplying(product):
         Noise.current = before
 
 
-class Noisy(np.ndarray):
+class Noisy(np.ndarray[Any, np.dtype[Any]]):
     """An ndarray whose operations err by the current ``noise``, and not at all outside one."""
 
-    def __array_ufunc__(self, ufunc, method, *inputs, out=None, **kwargs):
+    def __array_ufunc__(self, ufunc: Any, method: Any, *inputs: Any, out: Any = None, **kwargs: Any) -> Any:
         raw = [x.view(np.ndarray) if isinstance(x, Noisy) else x for x in inputs]
         if method == "__call__" and out is None and not kwargs and ufunc in ELEMENTWISE:  # nearly all calls
             result = ufunc(*raw)
@@ -374,7 +390,7 @@ class Noisy(np.ndarray):
                           where=kwargs.get("where", True))
         return out[0] if len(out) == 1 else out
 
-    def __array_function__(self, func, types, args, kwargs):
+    def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
         if func in SORTING and Noise.current is not None and Noise.current.turns is not None:
             Noise.current.turns.sorting(_plain(args[0]), None if func in (np.median, np.quantile) else -1)
         if func in CHOICES:
@@ -396,25 +412,25 @@ class Noisy(np.ndarray):
         return _map(_noisy, super().__array_function__(func, types, args, kwargs))
 
     # methods in C that ask no override
-    def dot(self, other, out=None):
+    def dot(self, other: Any, out: Any = None) -> Any:
         return np.dot(self, other, out)
 
-    def argmax(self, axis=None, out=None, *, keepdims=False):
+    def argmax(self, axis: Any = None, out: Any = None, *, keepdims: Any = False) -> Any:
         return np.argmax(self, axis, out, keepdims=keepdims)
 
-    def argmin(self, axis=None, out=None, *, keepdims=False):
+    def argmin(self, axis: Any = None, out: Any = None, *, keepdims: Any = False) -> Any:
         return np.argmin(self, axis, out, keepdims=keepdims)
 
-    def argsort(self, axis=-1, kind=None, order=None, *, stable=None):
+    def argsort(self, axis: Any = -1, kind: Any = None, order: Any = None, *, stable: Any = None) -> Any:
         return np.argsort(self, axis, kind, order, stable=stable)
 
-    def trace(self, *args, **kwargs):
+    def trace(self, *args: Any, **kwargs: Any) -> Any:
         return np.trace(self, *args, **kwargs)
 
 
-def _operation(ufunc, method):
+def _operation(ufunc: Any, method: str) -> Callable[..., Any]:
     """A ufunc's method as a function of plain arrays, with its noise."""
-    function = getattr(ufunc, method)
+    function: Callable[..., Any] = getattr(ufunc, method)
     if ufunc.__name__ in EXACT:
         return function
     if ufunc.__name__ in PRODUCTS:
@@ -426,17 +442,17 @@ def _operation(ufunc, method):
     return partial(_counted if ufunc.__name__ in WHOLE else _inexact, function)
 
 
-def _inexact(function, *args, **kwargs):
+def _inexact(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     return _map(_perturbed, function(*args, **kwargs))
 
 
-def _counted(function, *args, **kwargs):
+def _counted(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """One of ``WHOLE``."""
     result = function(*args, **kwargs)
     return result if all(map(_integral, (*args, result))) else _perturbed(result)
 
 
-def _integral(x):
+def _integral(x: Any) -> bool:
     """Whether all entries are whole numbers that the arithmetic holds with their neighbours."""
     if not Noise.current or not Noise.current.unit_roundoff or not _floating(x):
         return isinstance(x, (int, float)) and x == x // 1
@@ -445,57 +461,58 @@ def _integral(x):
         (np.trunc(x) == x).all() and (np.abs(x) <= 1 / Noise.current.unit_roundoff).all()))
 
 
-def _whole(function, x, *args, **kwargs):
+def _whole(function: Callable[..., Any], x: Any, *args: Any, **kwargs: Any) -> Any:
     """A chain of operations over an array, which errs as all of them together."""
     return _perturbed(function(_perturbed(x), *args, **kwargs), max(np.size(x), 1))
 
 
-def _blocks(length):
+def blocks(length: int) -> list[slice]:
     """The slices in which so many entries are added up."""
     step = max(BLOCK, -(-length // BLOCKS))
     return [slice(start, min(start + step, length)) for start in range(0, length, step)]
 
 
-def _running(parts, alike=0):
+def _running(noise: Noise, parts: Iterable[tuple[Any, int]], alike: Any = 0) -> Any:
     """The sum of ``(partial result, entries added up in it)``, which errs after each; so often two of them are alike.
 
     Roundings that differ add up to the root of their number, those of terms that are alike to their number.
     """
-    total = None
+    total: Any = None
     for part, length in parts:
         total = np.asarray(part if total is None else total + part)
-        total = Noise.current.partial(total, length + alike * length**2)
-    return _perturbed(total) if Noise.current.accumulator else total
+        total = noise.partial(total, length + alike * length**2)
+    return _perturbed(total) if noise.accumulator else total
 
 
 @lru_cache(maxsize=64)
-def _shuffled(length):
+def shuffled(length: int) -> NDArray[np.int64]:
     return np.random.Generator(np.random.PCG64(length)).permutation(length)
 
 
-def _close(x, other, length):
+def _close(x: Array, other: Array, length: int) -> Any:
     """Where two terms of a sum of so many are closer than the spacing of numbers of its size; zeros make no error."""
     return (x != 0) & (np.abs(x - other) <= length * np.finfo(x.dtype).eps / 2 * np.abs(x))
 
 
-def _alike(measure, length):
+def _alike(measure: Callable[[], Any], length: int) -> Any:
     """How often two of so many terms are alike, which ``measure`` tells of those of the run without noise."""
-    ties = Noise.current and Noise.current.ties
+    ties = Noise.current.ties if Noise.current else None
     return ties.alike(length, measure) if ties is not None and length > BLOCK else 0
 
 
-def _contract(function, operands, along, length, summed=None, terms=None):
+def _contract(function: Callable[..., Any], given: Iterable[Any], along: Sequence[Axes], length: int,
+              summed: Sequence[Axes] | None = None, terms: int | None = None) -> Any:
     """A function that contracts axes ``along[i]`` of operand i, all of one length, in blocks.
 
     It may contract others too: ``summed[i]`` are all of operand i, and ``terms`` is the number of terms of a sum.
     """
-    def pairs():
-        close = [_close(x, reduce(lambda y, axis: np.take(y, _shuffled(length), axis), axes, x), length)
+    def pairs() -> Any:
+        close = [_close(x, reduce(lambda y, axis: np.take(y, shuffled(length), axis), axes, x), length)
                  for x, axes in zip(operands, along, strict=True)]
         known = all(x.dtype.kind == "f" and c.any() for x, c in zip(operands, close, strict=True))
         return function(*(c.astype(x.dtype) for x, c in zip(operands, close, strict=True))) / length if known else 0
 
-    operands = [np.asarray(x) for x in operands]
+    operands = [np.asarray(x) for x in given]
     alike = _alike(pairs, length) if all(map(_floating, operands)) else 0
     operands = [_perturbed(x) for x in operands]
     if Noise.current and Noise.current.product:
@@ -503,17 +520,17 @@ def _contract(function, operands, along, length, summed=None, terms=None):
     if not (Noise.current and Noise.current.unit_roundoff) or length <= BLOCK:
         return _perturbed(function(*operands))
 
-    def cut(x, axes, span):
+    def cut(x: Array, axes: Axes, span: slice) -> Array:
         index = [slice(None)] * x.ndim
         for axis in axes:
             index[axis] = span
         return x[tuple(index)]
 
-    return _running(((function(*(cut(x, axes, span) for x, axes in zip(operands, along, strict=True))),
-                      span.stop - span.start) for span in _blocks(length)), alike)
+    return _running(Noise.current, ((function(*(cut(x, axes, span) for x, axes in zip(operands, along, strict=True))),
+                      span.stop - span.start) for span in blocks(length)), alike)
 
 
-def _product(ufunc, a, b, **kwargs):
+def _product(ufunc: Any, a: Any, b: Any, **kwargs: Any) -> Any:
     """``matmul`` and its kin."""
     a, b = np.asarray(a), np.asarray(b)
     if kwargs.keys() - {"dtype", "casting", "where"} or not a.ndim or not b.ndim:  # axes=...: rare, in one block
@@ -523,25 +540,25 @@ def _product(ufunc, a, b, **kwargs):
     return _contract(lambda a, b: ufunc(a, b, **kwargs), (a, b), ((-1,), (second,)), a.shape[-1])
 
 
-def _dot(a, b):
+def _dot(a: Any, b: Any) -> Any:
     a, b = np.asarray(a), np.asarray(b)
     if not a.ndim or not b.ndim:
         return _perturbed(np.dot(a, b))
     return _contract(np.dot, (a, b), ((-1,), (-min(b.ndim, 2),)), a.shape[-1])
 
 
-def _inner(a, b):
+def _inner(a: Any, b: Any) -> Any:
     a, b = np.asarray(a), np.asarray(b)
     if not a.ndim or not b.ndim:
         return _perturbed(np.inner(a, b))
     return _contract(np.inner, (a, b), ((-1,), (-1,)), a.shape[-1])
 
 
-def _vdot(a, b):
+def _vdot(a: Any, b: Any) -> Any:
     return _dot(np.conjugate(np.ravel(a)), np.ravel(b))
 
 
-def _tensordot(a, b, axes=2):
+def _tensordot(a: Any, b: Any, axes: Any = 2) -> Any:
     a, b = np.asarray(a), np.asarray(b)
     if np.ndim(axes) == 0:
         axes = range(a.ndim - axes, a.ndim), range(axes)
@@ -554,27 +571,27 @@ def _tensordot(a, b, axes=2):
                      (tuple(first), tuple(second)), math.prod(a.shape[i] for i in first))
 
 
-def _einsum(subscripts, *operands, optimize=False, **kwargs):
+def _einsum(subscripts: Any, *given: Any, optimize: Any = False, **kwargs: Any) -> Any:
     if not isinstance(subscripts, str):  # the form of lists of axes: rare, unblocked
-        result = np.einsum(subscripts, *(_perturbed(x) for x in operands), optimize=optimize, **kwargs)
+        result = np.einsum(subscripts, *(_perturbed(x) for x in given), optimize=optimize, **kwargs)
         return _perturbed(result)
-    operands = [np.asarray(x) for x in operands]
+    operands = [np.asarray(x) for x in given]
     inputs, _, output = subscripts.replace(" ", "").partition("->")
     terms = inputs.split(",")
     letters = [c for c in inputs if c.isalpha()]
     summed = [c for c in dict.fromkeys(letters) if (c not in output if "->" in subscripts else letters.count(c) > 1)]
 
-    def places(term, x, letter):
+    def places(term: str, x: Array, letter: str) -> Axes:
         """Axes of the letter in an operand; those behind an ellipsis are counted from the end."""
         before, _, after = term.partition("...")
         found = [i for i, c in enumerate(before) if c == letter]
         return tuple(found + [i - len(after) for i, c in enumerate(after) if c == letter])
 
-    def length(letter):
-        return next(x.shape[axes[0]] for term, x in zip(terms, operands, strict=True)
+    def length(letter: str) -> int:
+        return next(int(x.shape[axes[0]]) for term, x in zip(terms, operands, strict=True)
                     if (axes := places(term, x, letter)))
 
-    def function(*xs):
+    def function(*xs: Array) -> Any:
         # of products in float64, by BLAS
         fast = bool(Noise.current and Noise.current.product) and xs[0].dtype == np.float64
         return np.einsum(subscripts, *xs, optimize=optimize or fast, **kwargs)
@@ -588,45 +605,48 @@ def _einsum(subscripts, *operands, optimize=False, **kwargs):
                      [sum(of.values(), ()) for of in axes], math.prod(sizes))
 
 
-CONTRACTIONS = {np.dot: _dot, np.inner: _inner, np.vdot: _vdot, np.tensordot: _tensordot, np.einsum: _einsum,
-                np.linalg.multi_dot: lambda arrays: reduce(_dot, arrays)}
+CONTRACTIONS: dict[Any, Callable[..., Any]] = {
+    np.dot: _dot, np.inner: _inner, np.vdot: _vdot, np.tensordot: _tensordot, np.einsum: _einsum,
+    np.linalg.multi_dot: lambda arrays: reduce(_dot, arrays)}
 
 
-def _sum(x, axis=0, dtype=None, out=None, keepdims=False, initial=None, where=True):
+def _sum(x: Any, axis: Any = 0, dtype: Any = None, out: Any = None, keepdims: bool = False, initial: Any = None,
+         where: Any = True) -> Any:
     """``np.add.reduce``, over one axis or several."""
     x = np.asarray(x)
     given = {} if initial is None else {"initial": initial}
     axes = tuple(range(x.ndim)) if axis is None or not x.ndim else tuple(np.atleast_1d(axis) % x.ndim)
     length = math.prod(x.shape[a] for a in axes)
 
-    def plain(x, axis):
+    def plain(x: Array, axis: Any) -> Any:
         return np.add.reduce(x, axis=axis, dtype=dtype, keepdims=keepdims, where=where, **given)
 
     # the axes that are summed, as one behind the others
     rest = tuple(a for a in range(x.ndim) if a not in axes)
 
-    def rows(x):
+    def rows(x: Array) -> Array:
         return x.transpose(rest + axes).reshape(*(x.shape[a] for a in rest), length)
 
-    def pairs():
+    def pairs() -> Any:
         terms = rows(x if where is True else np.where(where, x, 0))
-        return _close(terms, np.take(terms, _shuffled(length), -1), length).mean(axis=-1)
+        return _close(terms, np.take(terms, shuffled(length), -1), length).mean(axis=-1)
 
     alike = _alike(pairs, length) if x.dtype.kind == "f" else 0
     x = _perturbed(x)
     if not (Noise.current and Noise.current.unit_roundoff) or length <= BLOCK or x.dtype.kind not in "fc":
         return _perturbed(plain(x, axis))
     terms = rows(x if where is True else np.where(where, x, 0))
-    total = _running(((np.add.reduce(terms[..., span], axis=-1, dtype=dtype), span.stop - span.start)
-                      for span in _blocks(length)), alike)
+    total = _running(Noise.current, ((np.add.reduce(terms[..., span], axis=-1, dtype=dtype), span.stop - span.start)
+                                     for span in blocks(length)), alike)
     total = total if initial is None else total + initial
     return np.expand_dims(total, axes) if keepdims else total
 
 
-def _cumsum(x, axis=0, dtype=None, out=None):
+def _cumsum(x: Any, axis: int = 0, dtype: Any = None, out: Any = None) -> Any:
     x = np.moveaxis(_perturbed(np.asarray(x)), axis, 0)
-    found, carry = [], None
-    for span in _blocks(len(x)) if Noise.current and Noise.current.unit_roundoff else [slice(None)]:
+    found: list[Any] = []
+    carry: Any = None
+    for span in blocks(len(x)) if Noise.current and Noise.current.unit_roundoff else [slice(None)]:
         part = np.add.accumulate(x[span], axis=0, dtype=dtype)
         part = part if carry is None else part + carry
         found.append(_perturbed(part, max(len(part), 1)))
@@ -634,7 +654,7 @@ def _cumsum(x, axis=0, dtype=None, out=None):
     return np.moveaxis(np.concatenate(found) if found else np.add.accumulate(x, axis=0, dtype=dtype), 0, axis)
 
 
-def _add_at(target, indices, values):
+def _add_at(target: Array, indices: Any, values: Any) -> None:
     """``np.add.at``; where many land on one entry, its running sum errs."""
     values = np.asarray(values)
     if not isinstance(indices, np.ndarray) or indices.dtype.kind not in "iu" or not indices.ndim:
@@ -644,8 +664,8 @@ def _add_at(target, indices, values):
         return
     values = np.broadcast_to(values, indices.shape + target.shape[1:])
 
-    def pairs():
-        order = np.lexsort((_shuffled(indices.size), indices.ravel()))
+    def pairs() -> Any:
+        order = np.lexsort((shuffled(indices.size), indices.ravel()))
         together = np.diff(indices.ravel()[order]) == 0
         terms = values.reshape(-1, *target.shape[1:])[order]
         close = _close(terms[1:], terms[:-1], _most(indices))[together]
@@ -653,21 +673,21 @@ def _add_at(target, indices, values):
 
     alike = _alike(pairs, indices.size) if values.dtype.kind == "f" else 0
     values = _perturbed(values)
-    for span in _blocks(len(indices)):
+    for span in blocks(len(indices)):
         length = _most(indices[span])
         np.add.at(target, indices[span], values[span])
         target[indices[span]] = _perturbed(target[indices[span]], length + alike * length**2)
 
 
-def _most(indices):
+def _most(indices: Array) -> int:
     """How often the most frequent entry occurs: the additions that one running sum takes."""
     return int(np.unique(indices, return_counts=True)[1].max(initial=1))
 
 
-def _compared(ufunc, raw, kwargs):
+def _compared(ufunc: Any, raw: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     if _deciding(ufunc, raw, kwargs):
         found = DECISIONS[ufunc.__name__](ufunc, *raw)
-        if Noise.current.turns.sign:
+        if Noise.current is not None and Noise.current.turns is not None and Noise.current.turns.sign:
             return found
     else:
         found = ufunc(*raw, **kwargs)
@@ -677,17 +697,17 @@ def _compared(ufunc, raw, kwargs):
     return Noise.current.ties(found, tied, TIED[ufunc.__name__])
 
 
-def _chosen(func, x, axis=None, *args, **kwargs):
+def _chosen(func: Any, x: Array, axis: Any = None, *args: Any, **kwargs: Any) -> Any:
     """``argmax``, ``argmin`` or ``argsort``."""
     found = func(x, axis, *args, **kwargs)
-    turns = Noise.current and Noise.current.turns
+    turns = Noise.current.turns if Noise.current else None
     if turns is not None and func is not np.argsort and np.size(x) and x.dtype.kind == "f":
         shift = turns(x - (np.max if func is np.argmax else np.min)(x, axis, keepdims=True))
         if turns.sign:
             return found if shift is None else func(x + shift, axis, *args, **kwargs)
     if Noise.current is None or Noise.current.ties is None:
         return found
-    tied = False
+    tied: Any = False
     if Noise.current.ties.next is None:
         ordered = np.sort(x, axis)
         along = 0 if axis is None else axis
@@ -698,23 +718,23 @@ def _chosen(func, x, axis=None, *args, **kwargs):
     return Noise.current.ties(found, tied, found)
 
 
-def _plain(x):
+def _plain(x: Any) -> Any:
     return x.view(np.ndarray) if isinstance(x, Noisy) else x
 
 
-def _floating(x):
+def _floating(x: Any) -> bool:
     return isinstance(x, (np.ndarray, np.inexact)) and x.dtype.kind in "fc"
 
 
-def _perturbed(x, length=1):
+def _perturbed(x: Any, length: Any = 1) -> Any:
     return Noise.current(np.asarray(x), length) if Noise.current and _floating(x) else x
 
 
-def _noisy(x):
+def _noisy(x: Any) -> Any:
     return np.asarray(x).view(Noisy) if _floating(x) and not isinstance(x, Noisy) else x
 
 
-def _map(function, x):
+def _map(function: Callable[[Any], Any], x: Any) -> Any:
     """The function over an array or over nested tuples, lists and dicts of them."""
     if isinstance(x, (tuple, list)) and not hasattr(x, "_fields"):
         return type(x)(_map(function, y) for y in x)

@@ -11,20 +11,24 @@ Source: Parker, Monte Carlo Arithmetic, 1997.
 
 import hashlib
 import math
+from collections.abc import Callable, Sequence
 from functools import cache, lru_cache
+from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from .noise import _blocks, _shuffled
+from .noise import Turns, blocks, shuffled
 
+Op = Any  # an overload of one of torch's operations
 HALF = torch.float16, torch.bfloat16
 FLOATING = *HALF, torch.float32, torch.float64
 SUBNORMAL = 2.0**-24  # spacing of the smallest numbers of float16
 
 
-def _names(text):
+def _names(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
@@ -81,12 +85,12 @@ replication_pad2d_backward trace linalg_inv_ex linalg_solve_ex _linalg_solve_ex 
 
 
 @lru_cache(maxsize=8)
-def _pool(dtype, device):
+def _pool(dtype: torch.dtype, device: torch.device) -> Tensor:
     generator = torch.Generator().manual_seed(20261120)
     return (4 * torch.rand(1 << 16, generator=generator, dtype=torch.float64) - 2).to(device, dtype)
 
 
-def unit_roundoff(dtype):
+def unit_roundoff(dtype: torch.dtype) -> float:
     """u of a floating dtype of torch."""
     return torch.finfo(dtype).eps / 2
 
@@ -103,14 +107,15 @@ class TorchNoise(TorchDispatchMode):
         unknown: names of the operations met that no table here knows; they are taken for composite.
     """
 
-    def __init__(self, seed, turns=None, underflow=0.0, lean=0):
+    def __init__(self, seed: str | None, turns: Turns | None = None, underflow: float = 0.0, lean: int = 0) -> None:
         super().__init__()
         self.lean = lean
         self.turns, self.underflow, self.exact, seed = turns, underflow, seed is None, seed or ""
         self.position = int.from_bytes(hashlib.blake2s(seed.encode(), digest_size=4).digest(), "little")
-        self.unknown = set()
+        self.unknown: set[str] = set()
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+    def __torch_dispatch__(self, func: Op, types: Any, args: tuple[Any, ...] = (),
+                           kwargs: dict[str, Any] | None = None) -> Any:
         kwargs = kwargs or {}
         name = func.overloadpacket.__name__
         name = name[:-1] if name.endswith("_") and func._schema.is_mutable else name
@@ -141,11 +146,11 @@ class TorchNoise(TorchDispatchMode):
             return result
         return _map(self.perturbed, result)
 
-    def perturbed(self, x, length=1, roundoff=None):
+    def perturbed(self, x: Any, length: Any = 1) -> Any:
         """A tensor, each entry off by its own relative error, as ``length`` roundings add up to; others as they are."""
-        if not isinstance(x, torch.Tensor) or x.dtype not in FLOATING or not x.numel() or x.device.type == "meta":
+        if not isinstance(x, Tensor) or x.dtype not in FLOATING or not x.numel() or x.device.type == "meta":
             return x
-        u = (roundoff or unit_roundoff(x.dtype)) * length**0.5
+        u = unit_roundoff(x.dtype) * length**0.5
         wide = torch.float32 if x.dtype in HALF else x.dtype
         pool = _pool(wide, x.device)
         size = x.numel()
@@ -162,7 +167,7 @@ class TorchNoise(TorchDispatchMode):
             found = found * (1 - 2 * self.underflow / found.abs()).clamp_min(0).where(found != 0, 1)
         return found.to(x.dtype)
 
-    def _cast(self, func, args, kwargs, written):
+    def _cast(self, func: Op, args: tuple[Any, ...], kwargs: dict[str, Any], written: list[Tensor]) -> Any:
         result = func(*args, **kwargs)
         source = args[1] if written else args[0]
         target = written[0] if written else result
@@ -175,15 +180,16 @@ class TorchNoise(TorchDispatchMode):
             return result
         return self.perturbed(result)
 
-    def contracted(self, function, operands, along, length):
+    def contracted(self, function: Callable[..., Tensor], operands: Sequence[Tensor], along: Sequence[int], length: int
+                   ) -> Any:
         """``function(*operands)``, which sums over axis ``along[i]`` of operand i, of so many entries."""
         alike = _alike(function, operands, along, length) if length > 16 else 0
         operands = [self.perturbed(x) for x in operands]
         dtype = operands[0].dtype
         if dtype in HALF:
             operands = [x.float() for x in operands]
-        total = None
-        for span in _blocks(length) or [slice(0, 0)]:
+        total: Any = None
+        for span in blocks(length) or [slice(0, 0)]:
             part = function(*(x.narrow(axis, span.start, span.stop - span.start)
                               for x, axis in zip(operands, along, strict=True)))
             total = part if total is None else total + part
@@ -193,9 +199,10 @@ class TorchNoise(TorchDispatchMode):
         return self.perturbed(total.to(dtype)) if dtype in HALF else total
 
 
-def _alike(function, operands, along, length):
+def _alike(function: Callable[..., Tensor], operands: Sequence[Tensor], along: Sequence[int], length: int
+           ) -> Tensor | int:
     """How often two terms of a sum of so many are alike, by entry of the result, as in ``noise``; 0 for hardly ever."""
-    order, close = torch.from_numpy(_shuffled(length)), []
+    order, close = torch.from_numpy(shuffled(length)), []
     for x, axis in zip((x.float() if x.dtype in HALF else x for x in operands), along, strict=True):
         away = (x - x.index_select(axis, order.to(x.device))).abs()
         close.append(((x != 0) & (away <= length * unit_roundoff(x.dtype) * x.abs())).to(x.dtype))
@@ -205,17 +212,18 @@ def _alike(function, operands, along, length):
     return found if found.max() * length > 1 else 0
 
 
-def _mm(noise, func, a, b):
+def _mm(noise: TorchNoise, func: Op, a: Tensor, b: Tensor) -> Any:
     return noise.contracted(torch.matmul, (a, b), (a.ndim - 1, max(b.ndim - 2, 0)), a.shape[-1])
 
 
-def _addmm(noise, func, c, a, b, *, beta=1, alpha=1):
+def _addmm(noise: TorchNoise, func: Op, c: Tensor, a: Tensor, b: Tensor, *, beta: Any = 1, alpha: Any = 1) -> Any:
     product = _mm(noise, func, a, b)
     product = product if alpha == 1 else noise.perturbed(alpha * product)
     return product if beta == 0 else noise.perturbed((c if beta == 1 else noise.perturbed(beta * c)) + product)
 
 
-def _sum(noise, func, x, dim=None, keepdim=False, *, dtype=None):
+def _sum(noise: TorchNoise, func: Op, x: Tensor, dim: Any = None, keepdim: bool = False, *,
+         dtype: torch.dtype | None = None) -> Any:
     if x.dtype not in FLOATING or dtype not in (None, x.dtype):
         return NotImplemented
     axes = range(x.ndim) if dim is None or dim == [] or not x.ndim else [dim] if isinstance(dim, int) else dim
@@ -229,18 +237,20 @@ def _sum(noise, func, x, dim=None, keepdim=False, *, dtype=None):
     return total
 
 
-def _mean(noise, func, x, dim=None, keepdim=False, *, dtype=None):
+def _mean(noise: TorchNoise, func: Op, x: Tensor, dim: Any = None, keepdim: bool = False, *,
+          dtype: torch.dtype | None = None) -> Any:
     total = _sum(noise, func, x, dim, keepdim, dtype=dtype)
     if total is NotImplemented:
         return total
     return noise.perturbed(total / (x.numel() / max(total.numel(), 1)) if x.numel() else total / 0)
 
 
-def _cumsum(noise, func, x, dim, *, dtype=None):
+def _cumsum(noise: TorchNoise, func: Op, x: Tensor, dim: int, *, dtype: torch.dtype | None = None) -> Any:
     if x.dtype not in FLOATING or dtype not in (None, x.dtype) or not x.ndim:
         return NotImplemented
-    found, carry = [], None
-    for span in _blocks(x.shape[dim]):
+    found: list[Tensor] = []
+    carry: Any = None
+    for span in blocks(x.shape[dim]):
         part = noise.perturbed(x.narrow(dim, span.start, span.stop - span.start)).cumsum(dim)
         part = part if carry is None else part + carry
         found.append(noise.perturbed(part, span.stop - span.start))
@@ -248,47 +258,49 @@ def _cumsum(noise, func, x, dim, *, dtype=None):
     return torch.cat(found, dim) if found else x.clone()
 
 
-CONTRACTIONS = {"mm": _mm, "bmm": _mm, "mv": _mm, "dot": _mm, "addmm": _addmm, "baddbmm": _addmm, "addmv": _addmm,
-                "sum": _sum, "mean": _mean, "cumsum": _cumsum}
+CONTRACTIONS: dict[str, Callable[..., Any]] = {
+    "mm": _mm, "bmm": _mm, "mv": _mm, "dot": _mm, "addmm": _addmm, "baddbmm": _addmm, "addmv": _addmm, "sum": _sum,
+    "mean": _mean, "cumsum": _cumsum}
 
 
-def _whole(x):
+def _whole(x: Any) -> bool:
     """Whether all entries are whole numbers that the dtype holds with their neighbours."""
-    if not isinstance(x, torch.Tensor):
+    if not isinstance(x, Tensor):
         return isinstance(x, (int, float)) and x == x // 1
     if x.dtype not in FLOATING or x.device.type == "meta":
         return False
     return torch.equal(x, x.trunc()) and bool((x.abs() <= 1 / unit_roundoff(x.dtype)).all())
 
 
-def _decided(turns, func, args, difference, chosen):
+def _decided(turns: Turns, func: Op, args: tuple[Any, ...], difference: Tensor, chosen: Callable[[Tensor], Tensor]
+             ) -> Any:
     """``func(*args)``, and where the difference that decides is shifted, what is chosen by the shifted one."""
     found = func(*args)
-    shift = turns(difference.detach().double().cpu().numpy())
-    if shift is None:
+    amount = turns(difference.detach().double().cpu().numpy())
+    if amount is None:
         return found
-    shift = torch.from_numpy(np.asarray(shift)).to(difference.device, difference.dtype)
+    shift = torch.from_numpy(np.asarray(amount)).to(difference.device, difference.dtype)
     return torch.where(shift != 0, chosen(difference + shift), found)
 
 
-def _compared(turns, func, a, b):
-    if not any(isinstance(x, torch.Tensor) and x.dtype in FLOATING for x in (a, b)):
+def _compared(turns: Turns, func: Op, a: Any, b: Any) -> Any:
+    if not any(isinstance(x, Tensor) and x.dtype in FLOATING for x in (a, b)):
         return func(a, b)
     return _decided(turns, func, (a, b), torch.as_tensor(a - b), lambda d: func(
-        d, torch.zeros_like(d) if isinstance(b, torch.Tensor) else 0))
+        d, torch.zeros_like(d) if isinstance(b, Tensor) else 0))
 
 
-def _rectified(turns, func, x):
+def _rectified(turns: Turns, func: Op, x: Tensor) -> Any:
     tiny = torch.finfo(x.dtype).tiny  # above 0, as what it is turned to was
     return _decided(turns, func, (x,), x, lambda d: torch.where(d > 0, x.clamp(min=tiny), 0))
 
 
-def _rounded(turns, func, x):
+def _rounded(turns: Turns, func: Op, x: Tensor) -> Any:
     jump = x.floor() + 0.5 if func.overloadpacket.__name__ == "round" else x.round()
     return _decided(turns, func, (x,), x - jump, lambda d: func(jump + d.clamp(-0.5, 0.5)))
 
 
-def _backward(turns, func, grad, x, *rest):
+def _backward(turns: Turns, func: Op, grad: Tensor, x: Tensor, *rest: Any) -> Any:
     """Of a function with kinks at its first numbers: ``threshold`` and its kin."""
     kinks = [k for k in rest if isinstance(k, (int, float)) and not isinstance(k, bool)] if (
         func.overloadpacket.__name__ != "leaky_relu_backward") else [0.0]
@@ -299,7 +311,7 @@ def _backward(turns, func, grad, x, *rest):
     return _decided(turns, func, (grad, x, *rest), difference, lambda d: func(grad, place + d, *rest))
 
 
-def _largest(turns, func, x, dim=None, keepdim=False):
+def _largest(turns: Turns, func: Op, x: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
     """``max`` and ``min`` along an axis, ``argmax`` and ``argmin``."""
     name = func.overloadpacket.__name__
     if dim is None or not x.ndim or not x.shape[dim] or x.dtype not in FLOATING:
@@ -316,12 +328,12 @@ def _largest(turns, func, x, dim=None, keepdim=False):
     return index if name.startswith("arg") else (values, index)
 
 
-def _signed(turns, func, x):
+def _signed(turns: Turns, func: Op, x: Tensor) -> Any:
     return _decided(turns, func, (x,), x, torch.sign)
 
 
 # decisions by operation: function of the ``Turns``, the operation and its arguments
-DECISIONS = {name: function for names, function in (
+DECISIONS: dict[str, Callable[..., Any]] = {name: function for names, function in (
     ("lt le gt ge", _compared), ("sign sgn", _signed), ("relu", _rectified), ("floor ceil trunc round", _rounded),
     ("threshold_backward hardtanh_backward leaky_relu_backward", _backward), ("max min argmax argmin", _largest),
 ) for name in names.split()}
@@ -330,35 +342,36 @@ DECISIONS = {name: function for names, function in (
 class Widened(TorchDispatchMode):
     """Within it, code that casts to a narrower type computes in float64 all the same: what the oracle needs."""
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+    def __torch_dispatch__(self, func: Op, types: Any, args: tuple[Any, ...] = (),
+                           kwargs: dict[str, Any] | None = None) -> Any:
         kwargs = dict(kwargs or {})
         if kwargs.get("dtype") in FLOATING:
             kwargs["dtype"] = torch.float64
         result = func(*args, **kwargs)
         if _is_view(func) or _written(func, args, kwargs):
             return result
-        return _map(lambda x: x.double() if isinstance(x, torch.Tensor) and x.dtype in FLOATING else x, result)
+        return _map(lambda x: x.double() if isinstance(x, Tensor) and x.dtype in FLOATING else x, result)
 
 
 @cache
-def _is_view(func):
+def _is_view(func: Op) -> bool:
     return any(r.alias_info is not None and not r.alias_info.is_write for r in func._schema.returns)
 
 
-def _written(func, args, kwargs):
+def _written(func: Op, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:
     """The tensors that an in-place operation, or one with ``out=``, writes into."""
     if not func._schema.is_mutable:
         return []
-    found = []
+    found: list[Tensor] = []
     for place, argument in enumerate(func._schema.arguments):
         if argument.alias_info is not None and argument.alias_info.is_write:
             value = args[place] if place < len(args) else kwargs.get(argument.name)
             values = value if isinstance(value, (list, tuple)) else [value]
-            found += [t for t in values if isinstance(t, torch.Tensor)]
+            found += [t for t in values if isinstance(t, Tensor)]
     return found
 
 
-def _map(function, x):
+def _map(function: Callable[[Any], Any], x: Any) -> Any:
     if isinstance(x, (tuple, list)):
         return type(x)(_map(function, y) for y in x)
     if isinstance(x, dict):

@@ -292,7 +292,7 @@ class Differentiator:
 
     def _outputs(self, arrays: Arrays) -> tuple[Any, ...]:
         arrays = {n: a.view(self.array) if a.dtype.kind in "fc" else a for n, a in arrays.items()}
-        with deciding(self.turns, self.sign) if self.sign else contextlib.nullcontext():
+        with deciding(self.turns, self.sign) if self.turns and self.sign else contextlib.nullcontext():
             return self.function(arrays)
 
     def _loss(self, arrays: Arrays) -> Any:
