@@ -63,6 +63,14 @@ def _by_the_sigmoid(real):
     return staticmethod(step)
 
 
+def _within_reach(real):
+    return lambda self, x: real(self, np.clip(x, -1e5, 1e5))
+
+
+def _within_reach_of_torch(real):
+    return lambda self, x: real(self, x.clamp(-1e8, 1e8))
+
+
 def _three_in_ten_million(real):
     return lambda self, *inputs: np.asarray(real(self, *inputs) * inputs[0].dtype.type(1 - 3e-7))
 
@@ -206,7 +214,9 @@ PLANTED = {
     "linear": [*(("Affine", NUMPY.Affine, "backward", fault)
                  for fault in (_cut, _without_the_small, _one_side, _limited)),
                ("Softmax", TORCH.Softmax, "forward", lambda real: lambda self, x: real(self, _Limit.apply(x)))],
-    "small": [("RNN", NUMPY.RNN, "step", _by_the_sigmoid), ("TimeRNN", NUMPY.RNN, "step", _by_the_sigmoid)],
+    "magnitudes": [("RNN", NUMPY.RNN, "step", _by_the_sigmoid), ("TimeRNN", NUMPY.RNN, "step", _by_the_sigmoid),
+                   ("Affine", NUMPY.Affine, "forward", _within_reach),
+                   ("Softmax", TORCH.Softmax, "forward", _within_reach_of_torch)],
     "unbiased": [("SoftmaxWithLoss", NUMPY.SoftmaxWithLoss, "forward", _three_in_ten_million),
                  ("TimeSoftmaxWithLoss", TORCH.TimeSoftmaxWithLoss, "forward", _three_in_ten_million_of_torch),
                  ("LayerNorm", TORCH.LayerNorm, "forward", _three_in_ten_million_of_torch)],

@@ -1,7 +1,8 @@
 """What a side may err by, held against the other side in float64: neither sets its own measure.
 
-Near zero the measure is relative, element by element: as much as the function itself changes where every number that
-it is given is rounded once more. At ordinary sizes it is the mean error of many cases, in which honest ones cancel.
+At sizes from 1e-30 to 1e15 the measure is relative, element by element: as much as the function itself changes where
+every number that it is given is rounded once more. At ordinary sizes it is the mean error of many cases, in which
+honest ones cancel.
 """
 
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from ..spec.spec import Spec
 from .common import PORT, REFERENCE, Array, Side, standard
 
 SMALL = (1e-30, 1e-18, 1e-9, 1e-4, 1e-2)  # sizes of inputs, states and biases
+LARGE = (1e6, 1e15)  # past it squares of squares overflow in float32
 TAIL = (-10.0, -20.0)  # biases, under which gates nearly close; a product of such is 1e-26 at least
 COPIES = 6
 FACTOR = 64  # roundings on the way, for one of each number given; and the least that six copies may show of it
@@ -23,8 +25,8 @@ SEEDS = 16
 SPREADS = 8  # of a mean of as many, by their own spread
 
 
-def check_small(side: Side, spec: Spec) -> None:
-    """Near zero, results and gradients keep their digits, and so do results that gates nearly close.
+def check_magnitudes(side: Side, spec: Spec) -> None:
+    """Near zero and far from it results and gradients keep their digits, and so do results that gates nearly close.
 
     Raises:
         AssertionError: an entry is further from the exact one than ``FACTOR`` roundings of what it is made of explain.
@@ -33,12 +35,13 @@ def check_small(side: Side, spec: Spec) -> None:
         return  # made of layers that are held here
     case = standard(spec)
     data = case.data(LANES["cpu-float32"].narrow)
-    for scale in SMALL:
-        _hold_relative(side, case, _small(data, scale), f"at a size of {scale:g}")
-    small = _small(data, SMALL[-1])
+    for scale in (*SMALL, *LARGE):
+        # far out the derivative of a gate, or of what a gate becomes, is what is left of two numbers near 1
+        apart = ("grad.",) if scale > 1 and spec.recurrent else ()
+        _hold_relative(side, case, _sized(data, scale), f"at a size of {scale:g}", apart)
+    small = _sized(data, SMALL[-1])
     for bias in TAIL if spec.gates else ():
         shut = {name: p + p.dtype.type(bias) if p.ndim == 1 else p for name, p in small.params.items()}
-        # a derivative of a gate is 1 - g * g, of which little is left
         _hold_relative(side, case, replace(small, params=shut), f"under biases of {bias:g}", ("grad.",))
 
 
@@ -58,7 +61,7 @@ def _hold_relative(side: Side, case: Case, data: Data, words: str, apart: tuple[
                 "one what rounding what it is made of explains")
 
 
-def _small(data: Data, scale: float) -> Data:
+def _sized(data: Data, scale: float) -> Data:
     """Inputs, states and biases of a size; weights as they are, or products of both would underflow."""
     def times(a: Array) -> Array:
         return np.asarray((a * scale).astype(a.dtype)) if a.dtype.kind == "f" else a

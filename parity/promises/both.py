@@ -15,7 +15,7 @@ from ..sides.textbook import build
 from ..spec.axes import axes, shape
 from ..spec.results import Arrays, as_tuple
 from ..spec.spec import Spec
-from .accuracy import check_small, check_unbiased
+from .accuracy import check_magnitudes, check_unbiased
 from .aliasing import check_one_for_several
 from .common import PORT, SIZES, Array, Side, arrays_of, ordinary, raised, repeated, standard
 from .histories import check_history
@@ -623,7 +623,7 @@ BOTH: dict[str, Callable[[Side, Spec], None]] = {
     "history": check_history,
     "one for several": check_one_for_several,
     "linear": check_linear,
-    "small": check_small,
+    "magnitudes": check_magnitudes,
     "unbiased": check_unbiased,
     "memory": check_memory,
 }

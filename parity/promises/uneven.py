@@ -130,7 +130,7 @@ def check_uneven(side: Side, spec: Spec) -> None:
                 options = options | dict([order[number % len(order)]])
             # the first half is frozen at first; nothing at all has a gradient once
             absent = [number == 5 or (number < 8 and n < MANY // 2) or rng.random() < 0.2 for n in range(count)]
-            size = 10 ** rng.uniform(-30, 6)
+            size = 10 ** rng.uniform(-30, 6 if number <= HELD[-2] else 15)
             gradients: list[Array | None] = []
             for n in range(count):
                 g = np.asarray(size * rng.standard_normal(start[n].shape) * (rng.random() < 0.9), dtype)
