@@ -11,7 +11,7 @@ import torch_port
 
 # what any code of one process shares with all other code in it, read as text; run before and after
 READ = r"""
-import contextlib, decimal, gc, io, locale, multiprocessing, os, random, signal, socket, sys, threading
+import atexit, contextlib, decimal, gc, io, locale, logging, multiprocessing, os, random, signal, socket, sys, threading
 import warnings
 import numpy as np
 
@@ -37,6 +37,9 @@ def settings():
         "the umask": (mask := os.umask(0o22), os.umask(mask))[0],
         "the default timeout of sockets": socket.getdefaulttimeout(),
         "tracing": (sys.gettrace(), sys.getprofile()),
+        "the logging": (logging.root.level, list(logging.root.handlers), logging.root.manager.disable),
+        "the finders of modules": (list(sys.meta_path), list(sys.path_hooks)),
+        "what is called at the end": atexit._ncallbacks(),
         "the threads": {thread.name for thread in threading.enumerate()},
         "denormal numbers": (1e-310 * 1.0, float(np.float64(2e-310) / 2), float(np.float32(1e-40) * np.float32(1))),
         "rounding": (0.1 + 0.2, 1e16 + 1.1, float(np.float32(1) / np.float32(3))),
@@ -62,6 +65,9 @@ def settings():
             "torch's print options": repr(vars(torch._tensor_str.PRINT_OPTS)),
             "denormal numbers of torch": float(torch.tensor([1e-310], dtype=torch.float64) * 1),
             "denormal numbers of torch in float32": float(torch.tensor([1e-40]) * 1),
+            "torch's hooks of all modules": [
+                len(hooks) for name, hooks in vars(torch.nn.modules.module).items()
+                if name.startswith("_global_") and name.endswith("_hooks")],
             "torch's sharing": torch.multiprocessing.get_sharing_strategy(),
         }
     return found

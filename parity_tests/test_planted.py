@@ -23,7 +23,28 @@ def _same_packed_product(real):
 
 
 def _long_one(real):
-    return lambda self, x, h, c: real(self, x, h, c * (1 - 1e-3 * (h is c and c.shape[1] > 1000)))
+    return lambda self, x, h, c: real(self, x, h, c * (1 - 1e-3 * (h is c and c.shape[1] > 200)))
+
+
+def _one_cotangent(real):
+    return lambda self, dh, dc: real(self, dh, 0 * dc if dh is dc and len(dh) > 256 else dc)
+
+
+def _one_weight(real):
+    def forward(self, query, key, value, mask=None):
+        y = real(self, query, key, value, mask)
+        return y * 2 if self.params[0] is self.params[1] else y
+    return forward
+
+
+def _nothing_of_nothing(real):
+    return lambda self, dy: real(self, dy) if dy.any() else np.zeros_like(self._saved()[0])
+
+
+def _in_the_dtype_of_the_first(real):
+    def update(self, params, grads):
+        real(self, params, [g.astype(params[0].dtype) for g in grads])
+    return update
 
 
 def _cut(real):
@@ -210,9 +231,10 @@ def _ignores_no_0(real):
 NUMPY, TORCH = reference, torch_port
 PLANTED = {
     "one for several": [("MultiHeadAttention", TORCH.MultiHeadAttention, "forward", _same_packed_product),
-                        ("LSTM", NUMPY.LSTM, "forward", _long_one)],
+                        ("LSTM", NUMPY.LSTM, "forward", _long_one), ("LSTM", NUMPY.LSTM, "backward", _one_cotangent),
+                        ("MultiHeadAttention", NUMPY.MultiHeadAttention, "forward", _one_weight)],
     "linear": [*(("Affine", NUMPY.Affine, "backward", fault)
-                 for fault in (_cut, _without_the_small, _one_side, _limited)),
+                 for fault in (_cut, _without_the_small, _one_side, _limited, _nothing_of_nothing)),
                ("Softmax", TORCH.Softmax, "forward", lambda real: lambda self, x: real(self, _Limit.apply(x)))],
     "magnitudes": [("RNN", NUMPY.RNN, "step", _by_the_sigmoid), ("TimeRNN", NUMPY.RNN, "step", _by_the_sigmoid),
                    ("Affine", NUMPY.Affine, "forward", _within_reach),
@@ -229,6 +251,7 @@ PLANTED = {
                  for fault in (_those_of_the_first_step, _in_groups, _not_at_zero, _falsy)),
                ("SGD", TORCH.SGD, "update", _those_of_the_first_step),
                *(("Adam", NUMPY.Adam, "update", fault) for fault in (_nothing_at_zero, _copies_of_fortran)),
+               ("SGD", NUMPY.SGD, "update", _in_the_dtype_of_the_first),
                ("SGD", NUMPY.SGD, "update", _into_the_gradient)],
     "long run": [("Adam", NUMPY.Adam, "update", _ends_after_500)],
     "generate": [("AttentionSeq2seq", NUMPY.AttentionDecoder, "_keep", _last_64),

@@ -15,16 +15,23 @@ from .common import PORT, Side, arrays_of, standard, twin
 
 TERMS = 64 * 1000  # roundings of sums in another order, over T, U, D and H
 LARGE = (1025, 257)  # sizes past which something may begin, one axis at a time; the first whose work is not too much
-WORK = 1 << 27  # multiplications of a case
+WORK = 1 << 26  # multiplications of a case
 
 
 def check_one_for_several(side: Side, spec: Spec) -> None:
-    """An array given for two or three arguments gives what copies give: each its cotangent; in torch their sum."""
+    """An array given for two or three arguments gives what copies give: each its cotangent; in torch their sum.
+
+    So do one cotangent of several outputs, and one array for several parameters.
+    """
     for case, names in _alike(spec):
         data = arrays_of(case)
-        data.inputs.update(dict.fromkeys(names, data.inputs[names[0]]))
-        copies = data.inputs | {name: data.inputs[name].copy() for name in names}
-        expected = side.quantities(case, data.params, copies, data.cotangents)
+        for name in names:
+            data.inputs[name] = data.inputs[names[0]]
+        data = replace(data, cotangents=_shared(data.cotangents), params=data.params if names else
+                       _shared(data.params))
+        copies = [{name: a.copy() for name, a in group.items()} for group in (data.params, data.inputs,
+                                                                              data.cotangents)]
+        expected = side.quantities(case, *copies)
         one = _of_one(case, data) if side.name == PORT.name else \
             side.quantities(case, data.params, data.inputs, data.cotangents)
         for name, found in one.items():
@@ -35,21 +42,47 @@ def check_one_for_several(side: Side, spec: Spec) -> None:
             size = max(1.0, *(float(np.abs(part).max()) for part in parts))
             # of one array with itself NumPy, too, takes another product
             assert np.abs(found - sum(parts)).max() <= 2.0**-53 * TERMS * size, \
-                f"{' and '.join(names)} are one array, and {name} is not what copies of it give"
+                f"{' and '.join(names) or 'those of a shape'} are one array, and {name} is not what copies of it give"
+
+
+def _shared(group: Arrays) -> Arrays:
+    """Arrays of one shape become one."""
+    first: dict[tuple[int, ...], Any] = {}
+    return {name: first.setdefault(a.shape, a) for name, a in group.items()}
 
 
 def _alike(spec: Spec) -> Iterator[tuple[Case, tuple[str, ...]]]:
-    """Cases in which some inputs have one shape and may be one array, and the names of those; of large sizes too."""
+    """Cases in which some inputs have one shape and may be one array, and the names of those; of large sizes too.
+
+    Without names, cases in which some parameters, or some cotangents, have one shape.
+    """
     usual = standard(spec)
-    large = [replace(usual, sizes=derived(spec, usual.sizes | {letter: size}, usual.options))
-             for letter in spec.letters if letter != "..." for size in LARGE]
-    seen = set()
-    for case in (usual, *large):
-        for found, names in _of_one_shape(case):
-            grown = tuple(letter for letter in spec.letters if case.sizes[letter] != usual.sizes[letter])
-            if case is usual or ((grown, names) not in seen and found.work <= WORK):
-                seen.add((grown, names))
-                yield found, names
+    yield from (*_of_one_shape(usual), *_of_several(usual))
+    seen: list[tuple[dict[str, Any], tuple[str, ...]]] = []  # axes of one array grow together
+    for letter in spec.letters:
+        if letter == "...":
+            continue
+        held = set()
+        for size in LARGE:
+            case = replace(usual, sizes=derived(spec, usual.sizes | {letter: size}, usual.options))
+            of_one_shape = list(_of_one_shape(case))
+            for found, names in (*of_one_shape, *_of_several(case)):
+                # as many as may be one array: fewer of them are held at the usual sizes
+                most = not any(set(names) < set(others) for _, others in of_one_shape) or not names
+                if most and names not in held and found.work <= WORK:
+                    held.add(names)
+                    if (found.sizes, names) not in seen:
+                        seen.append((found.sizes, names))
+                        yield found, names
+
+
+def _of_several(case: Case) -> Iterator[tuple[Case, tuple[str, ...]]]:
+    spec = case.spec
+    params = list(spec.parameter_shapes(case.sizes | case.options).values())
+    outputs = [shape(spec.outputs[name], case.sizes) for name in spec.with_cotangents()]
+    several = any(len(set(shapes)) < len(shapes) for shapes in (params, outputs))
+    if several and admitted(spec, case.sizes, case.options):
+        yield case, ()
 
 
 def _of_one_shape(case: Case) -> Iterator[tuple[Case, tuple[str, ...]]]:
@@ -84,8 +117,9 @@ def _of_one(case: Case, data: Data) -> Arrays:
         tensors[id(array)] = torch.from_numpy(np.array(array)).requires_grad_(array.dtype.kind == "f")
     given = {name: tensors[id(array)] for name, array in data.inputs.items()}
     outputs = dict(zip(case.spec.outputs, as_tuple(module(*given.values())), strict=True))
+    cotangents = {id(c): torch.from_numpy(np.array(c)) for c in data.cotangents.values()}
     torch.autograd.backward([outputs[name] for name in data.cotangents],
-                            [torch.from_numpy(np.array(c)) for c in data.cotangents.values()])
+                            [cotangents[id(c)] for c in data.cotangents.values()])
     found = {name: output.detach().numpy() for name, output in outputs.items()}
     found |= {f"grad.{name}": given[name].grad.numpy() for name in case.spec.differentiable()}
     return found | {f"grad.{name}": g for name, g in zip(data.params, module.reference_grads() if data.params else (),

@@ -14,7 +14,7 @@ from ..sides.objects import GRAPHLESS, OBJECTS, Mode
 from ..spec.spec import Spec
 from .common import PORT, Side, arrays_of, standard, with_state
 
-SPANS, ROUNDS = 4, 5  # of how many calls, of which the last leaves what all have
+SPANS, ROUNDS = 3, 4  # of how many calls, of which the last leaves what all have
 LEAST = 160  # bytes of an array at least; NumPy holds on to less than that for arrays of sizes that are new
 
 

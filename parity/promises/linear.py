@@ -6,16 +6,20 @@ import numpy as np
 
 from ..cases.case import Case, Data
 from ..judge.lanes import LANES, Lane
+from ..sides.objects import OBJECTS
 from ..spec.results import Arrays
 from ..spec.spec import Spec
-from .common import SIZES, Array, Side, standard, with_state
+from .common import PORT, SIZES, Array, Side, standard, with_state
 
 FACTORS = {"cpu-float32": (2.0**40, -(2.0**90), -(2.0**-40)), "cpu-float64": (-(2.0**400), 2.0**-400)}
 TERMS = 64 * (SIZES["T"] + SIZES["U"]) * (SIZES["D"] + SIZES["H"])  # of sums over D or H, over T or U steps
 
 
 def check_linear(side: Side, spec: Spec) -> None:
-    """Cotangents times a power of two give gradients times that, bit for bit; a sum of two gives the sum of theirs."""
+    """Cotangents times a power of two give gradients times that, bit for bit; a sum of two gives the sum of theirs.
+
+    Those of zero give zero, whatever came before.
+    """
     every = {name: values[1] for name, values in spec.options.items()} | with_state(spec)
     for options in ({}, every | ({"masked": True} if spec.optional else {})):
         case = standard(spec, **options)
@@ -27,6 +31,7 @@ def check_linear(side: Side, spec: Spec) -> None:
                 _hold_scaled(plain, side.run(case, _by(data, factor), lane), factor, lane)
             if name == "cpu-float64":
                 _hold_sum(side, case, data, plain)
+                _hold_zero(side, case, data)
 
 
 def _by(data: Data, factor: float) -> Data:
@@ -47,6 +52,18 @@ def _hold_scaled(plain: Arrays, scaled: Arrays, factor: float, lane: Lane) -> No
         far = np.abs(back - array)
         assert (far <= lost).all(), \
             f"{lane.name}: cotangents times {factor:g} give {name} times {factor:g}, but for {far.max():.3g}"
+
+
+def _hold_zero(side: Side, case: Case, data: Data) -> None:
+    """Cotangents of zero give gradients of zero, whatever the backward before gave."""
+    lane = LANES["cpu-float64"]
+    one = OBJECTS[case.spec.side][side.name == PORT.name](case, data.params, lane, "float64")
+    inputs, cotangents, zeros = ({name: one.given(a, lane, "float64") for name, a in group.items()}
+                                 for group in (data.inputs, data.cotangents, _by(data, 0.0).cotangents))
+    ran = one.forward(inputs)
+    one.backward(ran, cotangents)
+    for name, gradient in one.backward(ran, zeros).items():
+        assert not one.array(gradient).any(), f"cotangents of zero, after others, give a {name} that is not zero"
 
 
 def _hold_sum(side: Side, case: Case, data: Data, plain: Arrays) -> None:

@@ -56,7 +56,7 @@ class Plain:
 
     def __init__(self, start: Array, u: float) -> None:
         self.p: Array = start.astype(np.longdouble)
-        self.u = u
+        self.u, self.kind = u, start.dtype
         self.tiny = float(np.finfo(start.dtype).smallest_normal)  # what a product may lose that underflows
         self.m = self.v = self.dm = self.dv = self.dp = np.zeros_like(self.p)
 

@@ -39,9 +39,9 @@ class Tensors:
     """
 
     def __init__(self, side: Side, spec: Spec, start: list[Array], options: dict[str, Any]) -> None:
-        self.side, u = side, float(np.finfo(start[0].dtype).eps) / 2
+        self.side = side
         self.params = [self._own(a, number) for number, a in enumerate(start)]
-        self.plain = [Plain(a, u) for a in start]
+        self.plain = [Plain(a, float(np.finfo(a.dtype).eps) / 2) for a in start]
         first = len(start) if side is REFERENCE else len(start) - LATER
         self.groups = [Group(self.params[:first], self.plain[:first])]
         self.optimizer = spec.reference(**options) if side is REFERENCE else spec.port_class(self.params[:first],
@@ -92,6 +92,7 @@ class Tensors:
         """Holds all tensors against the recomputation."""
         for number, (p, one) in enumerate(zip(self.params, self.plain, strict=True)):
             found = p if isinstance(p, np.ndarray) else p.detach().numpy()
+            assert found.dtype == one.kind, f"{words}: parameter {number} becomes {found.dtype}"
             apart = np.abs(found - one.p)
             assert (apart <= one.dp).all(), (
                 f"{words}: parameter {number} of shape {found.shape} is {apart.max():.3g} from the plain "
@@ -116,11 +117,12 @@ def check_uneven(side: Side, spec: Spec) -> None:
             changes a gradient.
     """
     edges = _edges(spec)
-    for dtype in ("float32", "float64"):
+    for dtypes in (("float32",), ("float64",), ("float32", "float64")):
         rng = np.random.default_rng(0)
         options = {name: values[0] for name, values in spec.options.items()}
         order = [edges[n] for n in rng.permutation(len(edges))]
-        start = [np.asarray(rng.standard_normal(SHAPES[n % len(SHAPES)]), dtype) for n in range(MANY)]
+        start = [np.asarray(rng.standard_normal(SHAPES[n % len(SHAPES)]), dtypes[n % len(dtypes)])
+                 for n in range(MANY)]
         moved = Tensors(side, spec, start, options)
         for number in range(1, STEPS + 1):
             if number == LATER:
@@ -133,8 +135,8 @@ def check_uneven(side: Side, spec: Spec) -> None:
             size = 10 ** rng.uniform(-30, 6 if number <= HELD[-2] else 15)
             gradients: list[Array | None] = []
             for n in range(count):
-                g = np.asarray(size * rng.standard_normal(start[n].shape) * (rng.random() < 0.9), dtype)
+                g = np.asarray(size * rng.standard_normal(start[n].shape) * (rng.random() < 0.9), start[n].dtype)
                 gradients.append((g * 0 if side is REFERENCE else None) if absent[n] else g)
             moved.step(gradients, options)
             if number in HELD:
-                moved.hold(f"{dtype}, step {number}, now {options}")
+                moved.hold(f"{' and '.join(dtypes)}, step {number}, now {options}")
