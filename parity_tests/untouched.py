@@ -1,12 +1,15 @@
 """What a caller may see of a layer, a model or an optimizer: a context at whose end it is as it was."""
 
 import contextlib
+import sys
 
 import numpy as np
 import torch
 
 from parity.promises.histories import _random_states, _settings
 from parity.sides.objects import parts_of
+
+PACKAGES = ("reference", "torch_port")
 
 
 @contextlib.contextmanager
@@ -22,13 +25,16 @@ def untouched(owner, *, keeps=False, draws=False):
     yield
     after = seen(owner, keeps), states(draws)
     for was, now in zip(before, after, strict=True):
-        assert was.keys() == now.keys(), was.keys() ^ now.keys()
         for name, value in was.items():
-            assert value == now[name], f"{name} has changed"
+            assert value == now.get(name), f"{name} has changed"
+    assert before[0].keys() == after[0].keys(), f"{before[0].keys() ^ after[0].keys()} came or went"
 
 
 def states(draws):
-    found = _settings() | _random_states()
+    found = _settings() | _random_states() | {
+        f"{name}.{key}": mark(vars(value)) if type(value).__module__.startswith(PACKAGES) else mark(value)
+        for name, module in tuple(sys.modules.items()) if name.startswith(PACKAGES)
+        for key, value in tuple(vars(module).items()) if not key.startswith("__") and not isinstance(value, type)}
     if draws:
         found.pop("torch's random state")
     return found

@@ -562,10 +562,21 @@ def check_drawn(side: Side, spec: Spec) -> None:
                     assert kept.all() == (value == 0), f"{option} = {value}: {kept.mean():.0%} of {output} are kept"
                 if value == max(values):
                     assert kept.mean() < 0.5, f"{option} = {value}: {kept.mean():.0%} of {output} are kept"
+            _hold_fresh_draws(side, spec, mask, option, 0.5)
             _hold_long_draws(side, spec, mask, option, 0.5)
 
 
 DRAWS = 70_001  # entries of a long axis, past 2^16, and no multiple of anything
+
+
+def _hold_fresh_draws(side: Side, spec: Spec, mask: str, option: str, ratio: float) -> None:
+    """Whoever gives no generator gets other draws from each object and each call."""
+    case = standard(spec, 0, **{option: ratio})
+    one, other = (side.make(spec, case.options, arrays_of(case)) for _ in range(2))
+    (name,) = spec.differentiable()
+    ones = np.ones(shape(spec.inputs[name], dict.fromkeys(case.sizes, 5)))  # alike by chance once in 2^125
+    drawn = [side.call(layer, "forward", ones).tobytes() for layer in (one, one, other, other)]
+    assert len(set(drawn)) == len(drawn), f"a {mask} that is drawn is drawn again"
 
 
 def _hold_long_draws(side: Side, spec: Spec, mask: str, option: str, ratio: float) -> None:
