@@ -16,6 +16,7 @@ from parity.judge.budget import measure
 from parity.judge.lanes import LANES
 from parity.promises import relations
 from parity.promises.common import standard
+from reference import attention_seq2seq
 
 LANE = LANES["cpu-float64"]
 
@@ -178,3 +179,16 @@ def test_a_check_tells_of_them(monkeypatch):
     report = check("Affine", "cpu-float*", cases=60)
     found = [f for f in report.findings if f.check == "relation"]
     assert found and {f.verdict for f in found} == {"port"} and "along N" in str(found[0].diagnosis)
+
+
+def test_a_place_under_a_mask_that_is_held_in_8_bits_is_found(monkeypatch):
+    right = attention_seq2seq.last_valid
+
+    def broken(hs, mask):
+        rows, last = right(hs, mask)
+        return rows, last if mask is None else last.astype(np.int8)
+
+    monkeypatch.setattr(attention_seq2seq, "last_valid", broken)
+    monkeypatch.setattr(relations, "GROWN", (257,))
+    found = held(standard(CATALOGUE["AttentionDecoder"]), "T", "masked")
+    assert found and {apart.side for apart in found} == {"reference"}

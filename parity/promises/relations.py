@@ -36,6 +36,7 @@ class Related:
         words: how it was made.
         slack: by how much more than in the smaller case a sum over the axis may be off.
         ends: quantities that are those of another step.
+        place: where the entries of the smaller case stand among those of the grown one.
     """
 
     case: Case
@@ -45,6 +46,7 @@ class Related:
     rest: Callable[[str, list[str], Any], Any] | None = None
     slack: dict[str, float] = field(default_factory=dict)
     ends: frozenset[str] = frozenset()
+    place: tuple[int, ...] = ()
 
 
 @dataclass
@@ -174,44 +176,50 @@ def _mean(case: Case, data: Data, letter: str, rng: Any) -> Related | None:
     return _tiled(case, data, letter, rng, mean=True)
 
 
-def _prefix(case: Case, data: Data, letter: str, rng: Any) -> Related | None:
-    """Entries do not see those after them: what comes later, without cotangents, changes nothing before."""
+def _prefix(case: Case, data: Data, letter: str, rng: Any, *, scattered: bool = False) -> Related | None:
+    """Entries do not see those after them: what comes later, without cotangents, changes nothing before.
+
+    ``scattered`` entries have the others between them and in front too.
+    """
     grown = _grown(case, letter, rng)
     if grown is None:
         return None
     size, total = _size(case, letter), _size(grown, letter)
+    order = rng.permutation(total) if scattered else np.arange(total)
+    place, others = np.sort(order[:size]), np.sort(order[size:])
+    order = np.argsort(np.concatenate((place, others)))
 
     def more(group: str, name: str, array: Any, axis: int) -> Any:
         shape = (*array.shape[:axis], total - size, *array.shape[axis + 1 :])
         later = np.zeros(shape, array.dtype) if group == "cotangents" else rng.choice(array.ravel(), shape)
-        return np.concatenate((array, later), axis)
+        return np.take(np.concatenate((array, later), axis), order, axis)
 
     def back(name: str, words: list[str], quantity: Any) -> Any:
         axis = _axis(case, words, letter)
-        return quantity if axis is None else np.take(quantity, range(size), axis)
+        return quantity if axis is None else np.take(quantity, place, axis)
 
     def rest(name: str, words: list[str], quantity: Any) -> Any:
         axis = _axis(case, words, letter)
-        return 0 if axis is None else np.take(quantity, range(size, total), axis)
+        return 0 if axis is None else np.take(quantity, others, axis)
 
     return Related(grown, _mapped(case, data, letter, more), back, f"as the first {size} of {total} along {letter}",
-                   rest, ends=frozenset(case.spec.states))
+                   rest, ends=frozenset(case.spec.states), place=tuple(place.tolist()))
 
 
 def _masked(case: Case, data: Data, letter: str, rng: Any) -> Related | None:
-    """What stands where the mask is false changes nothing, however much of it there is."""
+    """What stands where the mask is false changes nothing, however much of it there is and wherever it stands."""
     spec = case.spec
     (mask,) = (n for n, text in spec.inputs.items() if text.optional and axes(text)[0] == "bool")
     if mask not in data.inputs:
         words = _shape_words(case, mask)
         data = replace(data, inputs=data.inputs | {mask: np.ones([_size(case, w) for w in words], bool)})
-    related = _prefix(replace(case, options=case.options | {"masked": True}), data, letter, rng)
+    related = _prefix(replace(case, options=case.options | {"masked": True}), data, letter, rng, scattered=True)
     if related is None or not case.sizes["N"]:
         return None
-    hidden = np.array(related.data.inputs[mask])
-    hidden[..., _size(case, letter) :] = False
+    hidden = np.zeros_like(related.data.inputs[mask])
+    hidden[..., related.place] = data.inputs[mask]
     related.data.inputs[mask] = hidden
-    related.words = f"with {hidden.shape[-1] - _size(case, letter)} more along {letter} that {mask} hides"
+    related.words = f"with {hidden.shape[-1] - len(related.place)} more along {letter} that {mask} hides"
     return related
 
 
