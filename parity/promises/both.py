@@ -1,5 +1,6 @@
 """Promises that both sides give: each function takes the side, and is held to the reference and to the port."""
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -564,6 +565,7 @@ def check_drawn(side: Side, spec: Spec) -> None:
                     assert kept.mean() < 0.5, f"{option} = {value}: {kept.mean():.0%} of {output} are kept"
             _hold_fresh_draws(side, spec, mask, option, 0.5)
             _hold_long_draws(side, spec, mask, option, 0.5)
+            _hold_draws_in_every_mode(side, spec, mask, option, 0.5)
 
 
 DRAWS = 70_001  # entries of a long axis, past 2^16, and no multiple of anything
@@ -577,6 +579,21 @@ def _hold_fresh_draws(side: Side, spec: Spec, mask: str, option: str, ratio: flo
     ones = np.ones(shape(spec.inputs[name], dict.fromkeys(case.sizes, 5)))  # alike by chance once in 2^125
     drawn = [side.call(layer, "forward", ones).tobytes() for layer in (one, one, other, other)]
     assert len(set(drawn)) == len(drawn), f"a {mask} that is drawn is drawn again"
+
+
+def _hold_draws_in_every_mode(side: Side, spec: Spec, mask: str, option: str, ratio: float) -> None:
+    """What is drawn hangs on the generator alone, and not on whether gradients are recorded."""
+    import torch
+
+    case = standard(spec, 0, **{option: ratio})
+    data = arrays_of(case)
+    layer = side.make(spec, case.options, data)
+    given = [a for name, a in data.inputs.items() if name != mask]
+    found = []
+    for mode in (contextlib.nullcontext, torch.no_grad, torch.inference_mode):
+        with mode(), side.seeded(layer, 0):
+            found.append(side.call(layer, "forward", *given).tobytes())
+    assert len(set(found)) == 1, f"without gradients another {mask} is drawn"
 
 
 def _hold_long_draws(side: Side, spec: Spec, mask: str, option: str, ratio: float) -> None:
