@@ -17,6 +17,8 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--fast", action="store_true", help="stop at the first check that notices")
     parser.add_argument("--hidden", action="store_true",
                         help="plant faults too that begin at a size or a call, in one mode or layout, or are tiny")
+    parser.add_argument("--tests", default="", metavar="FILE",
+                        help="break what no layer is made of, too, as this file of tests says, which is run (none)")
     parser.add_argument("--share", type=float, default=1.0, metavar="P", help="of the mutants, that are tried (all)")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="by which a share is drawn (0)")
     parser.add_argument("--jobs", type=int, default=cores(), metavar="N", help="processes (%(default)s)")
@@ -50,7 +52,7 @@ def run(args: Namespace) -> int:
                 bar.refresh()
 
         summary = mutate(args.layer, fast=args.fast, hidden=args.hidden, share=args.share, seed=args.seed,
-                         jobs=args.jobs, progress=progress)
+                         jobs=args.jobs, tests=args.tests, progress=progress)
     summary.seconds = time.monotonic() - start
     try:
         summary.print(Console(width=max(Console().width, WIDTH)))

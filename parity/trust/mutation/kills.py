@@ -10,9 +10,11 @@ from ...errors import UsageError, amount, whole
 from ...judge.lanes import select
 from ...processes import Died
 from .equivalents import load
-from .mutants import SIDES, Key, Mutant, StillbornError, mutants, planted
+from .judges import judges
+from .mutants import SIDES, Key, Mutant, StillbornError, mutants, planted, sources
+from .operators import OPERATORS
 from .summary import KILLED, STILLBORN, TIMEOUT, Summary, Verdict
-from .trials import CHECKS, Trial, surveyed
+from .trials import CHECKS, IDLE, Trial, surveyed
 from .workers import forked
 
 DEGENERATE = 10  # a degenerate case is tried as late as one that takes so many times as long
@@ -74,8 +76,10 @@ class Arena:
                     if trial.check in verdict.kills:
                         continue
                     start = time.process_time()
-                    found = trial()
+                    found = trial(mutant.operator)
                     verdict.seconds[trial.check] += time.process_time() - start
+                    if found == IDLE:
+                        raise StillbornError(IDLE)
                     if found:
                         verdict.kind = KILLED
                         verdict.kills[trial.check] = found
@@ -105,7 +109,7 @@ def _drawn(mutants: list[Mutant], share: float, seed: int) -> list[Mutant]:
 
 
 def mutate(layer: str = "*", *, fast: bool = False, hidden: bool = False, share: float = 1.0, seed: int = 0,
-           jobs: int = 1, progress: Callable[[int, int], object] | None = None) -> Summary:
+           jobs: int = 1, tests: str = "", progress: Callable[[int, int], object] | None = None) -> Summary:
     """Breaks the layers and sets the checks on them.
 
     Args:
@@ -116,6 +120,8 @@ def mutate(layer: str = "*", *, fast: bool = False, hidden: bool = False, share:
         share: of the mutants that are tried, above 0, at most 1.
         seed: by which a share is drawn.
         jobs: number of processes.
+        tests: Python file that says which tests judge modules that no layer is made of, see ``judges``; mutants of
+            these are made too. Empty for none.
         progress: function of (mutants done, mutants in all), called as it goes.
 
     Returns:
@@ -123,27 +129,42 @@ def mutate(layer: str = "*", *, fast: bool = False, hidden: bool = False, share:
 
     Raises:
         RuntimeError: a check finds something in the right code.
-        UsageError: a glob that matches nothing, a share or a seed out of range.
+        UsageError: a glob that matches nothing, a share or a seed out of range, a file that is none.
     """
     if not 0 < amount("share", share) <= 1:
         raise UsageError(f"share is {share!r}, expected a number above 0, at most 1")
     seed = whole("seed", seed, 0)
     explained = {key: entry.reason for entry in load() for key in entry.mutants()}
-    made = [mutant for side in SIDES for mutant in mutants(side, hidden)]
+    others = judges(tests).tests if tests else {}
+    made = [mutant for side in SIDES for mutant in mutants(side, hidden, tuple(others))]
     places = [*CATALOGUE, *sorted({mutant.layer for mutant in made} - set(CATALOGUE))]
     wanted = select(dict(zip(places, places, strict=True)), layer)
     chosen = _drawn([mutant for mutant in made if mutant.layer in wanted], share, seed)
-    arena = Arena(chosen, surveyed(_concerned(wanted), jobs), fast, explained)
-    unmade = explained.keys() - {mutant.key for mutant in made}
+    layered, judged = ([m for m in chosen if (m.source.name in others) == other] for other in (False, True))
+    # what tests judge comes first and in processes of its own: they fork, and torch bears none once it has computed
+    modules = list(dict.fromkeys(mutant.source.name for mutant in judged))
+    arenas = [Arena(judged, surveyed(modules, jobs, tests), fast, explained)] if judged else []
+    if layered or not judged:
+        layers = _concerned([place for place in wanted if any(m.layer == place for m in layered)])
+        arenas.append(Arena(layered, surveyed(layers, jobs), fast, explained))
+    asked = {key for key in explained if (tests or not _beside(key)) and (hidden or key[1] in OPERATORS)}
+    unmade = asked - {mutant.key for mutant in made}
     summary = Summary(fast, explained, unmade=sorted(unmade))
     try:
-        for mutant, verdict in arena.run(jobs):
-            summary.add(mutant, verdict)
-            if progress:
-                progress(len(summary.results), len(chosen))
+        for arena in arenas:
+            for mutant, verdict in arena.run(jobs):
+                summary.add(mutant, verdict)
+                if progress:
+                    progress(len(summary.results) + summary.stillborn, len(chosen))
     except KeyboardInterrupt:
         summary.interrupted = True
     return summary
+
+
+def _beside(key: Key) -> bool:
+    """Whether an explanation is of a mutant of a module that no layer is made of."""
+    module = key[0].partition(":")[0]
+    return not any(module in sources(side) for side in SIDES)
 
 
 def _concerned(places: list[str]) -> list[str]:

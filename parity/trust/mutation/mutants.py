@@ -4,14 +4,16 @@ import ast
 import contextlib
 import fnmatch
 import functools
+import importlib
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import CodeType, ModuleType
 
 from ...catalogue import CATALOGUE
 from ...spec.axes import axes
+from . import beside
 from .operators import HELPERS, HIDDEN, OPERATORS, SILENT, TORCH, Operator
 from .same import same
 
@@ -84,6 +86,7 @@ class Mutant:
     lines: tuple[int, int] | None
     slot: Slot = field(repr=False)
     node: ast.AST = field(repr=False)
+    every: dict[str, Source] = field(repr=False, compare=False)
 
     @property
     def key(self) -> Key:
@@ -126,8 +129,8 @@ def _set(slot: Slot, node: ast.AST) -> Iterator[None]:
 
 
 @functools.cache
-def sources(side: str) -> dict[str, Source]:
-    """The modules of one side's layers by name, each after those that it imports."""
+def sources(side: str, others: tuple[str, ...] = ()) -> dict[str, Source]:
+    """The modules of one side's layers, and others, by name, each after those of its package that it imports."""
     if side == REFERENCE:
         wanted = {spec.reference.__module__ for spec in CATALOGUE.values()}
     else:
@@ -139,37 +142,52 @@ def sources(side: str) -> dict[str, Source]:
             return
         path = _file(name)
         tree = ast.parse(Path(path).read_text(encoding="utf-8"))
-        package = name.rpartition(".")[0]
-        needs = tuple(f"{package}.{node.module}" for node in ast.walk(tree)
-                      if isinstance(node, ast.ImportFrom) and node.level == 1)
+        needs = tuple(needed for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.level
+                      for needed in _imported(name, node))
         for needed in needs:
             visit(needed)
         found[name] = Source(name, path, tree, needs)
 
-    for name in sorted(wanted):
+    for name in sorted({*wanted, *others}):
         visit(name)
     return found
 
 
-def mutants(side: str, hidden: bool = False) -> list[Mutant]:
+def _imported(name: str, node: ast.ImportFrom) -> Iterator[str]:
+    """The modules that a relative import in a module of some name is about."""
+    package = ".".join(name.split(".")[: -node.level])
+    if node.module:
+        yield f"{package}.{node.module}"
+    else:
+        yield from (f"{package}.{alias.name}" for alias in node.names)
+
+
+def mutants(side: str, hidden: bool = False, others: Sequence[str] = ()) -> list[Mutant]:
     """All mutants of one side, in the order of the sources; none of two with the same text in one place.
 
-    With ``hidden`` those too that are wrong from a size or a call on, in one mode or layout, or by very little.
-
     None that is the same function by a rule of ``same``.
+
+    Args:
+        side: ``reference`` or ``port``.
+        hidden: whether those too that are wrong from a size or a call on, in one mode or layout, or by very little.
+        others: modules that no layer is made of, of which mutants are made too.
     """
     unique: dict[tuple[object, ...], Mutant] = {}
-    for source in sources(side).values():
-        if source.name.rpartition(".")[2] in LEFT_OUT:
+    others = beside.known(others, side)
+    every = sources(side, others)
+    layered = sources(side)
+    for source in every.values():
+        if source.name.rpartition(".")[2] in LEFT_OUT or (source.name not in layered and source.name not in others):
             continue
-        for function, statement, operator, before, after, slot, node in changes(source.tree, source.name,
-                                                                               OPERATORS | (HIDDEN if hidden else {})):
+        families = HIDDEN if source.name in layered else beside.OPERATORS
+        for function, statement, operator, before, after, slot, node in changes(
+                source.tree, source.name, OPERATORS | (families if hidden else {})):
             spec = CATALOGUE.get(function[-1]) if function else None
             sizes = [axes(text)[1] for text in spec.params.values()] if spec is not None else []
             if same(before, after, side == REFERENCE, sizes) or (side == REFERENCE and operator in TORCH):
                 continue
             mutant = Mutant(side, source, ".".join(function), operator, before, after,
-                            _lines(statement, function, source.tree), slot, node)
+                            _lines(statement, function, source.tree), slot, node, every)
             unique.setdefault((source.name, mutant.lines or before, function, after), mutant)
     return list(unique.values())
 
@@ -268,10 +286,11 @@ def planted(mutant: Mutant) -> Iterator[None]:
     Raises:
         StillbornError: compiling or importing it fails.
     """
-    every = sources(mutant.side)
-    package = mutant.source.name.rpartition(".")[0]
+    every = mutant.every
+    top = mutant.source.name.partition(".")[0]
     # a package that loads its names when they are asked for has them in ``_all``
-    around = [name for name in (f"{package}._all", package) if name in sys.modules]
+    packages = {name.rpartition(".")[0] for name in every}
+    around = [name for name in (f"{top}._all", *sorted(packages)) if name in sys.modules]
     saved = {name: sys.modules[name] for name in (*every, *around)}
     try:
         try:
@@ -283,6 +302,8 @@ def planted(mutant: Mutant) -> Iterator[None]:
                     _execute(name, saved[name], code if name == mutant.source.name else source.code)
             for name in around:
                 _execute(name, saved[name], _code(name))
+            for name in every:  # a package has its modules as attributes, too
+                setattr(sys.modules[name.rpartition(".")[0]], name.rpartition(".")[2], sys.modules[name])
         except Exception as error:
             raise StillbornError(f"{type(error).__name__}: {error}") from error
         yield
@@ -295,7 +316,7 @@ def _execute(name: str, original: ModuleType, code: CodeType) -> None:
     for attribute in ("__file__", "__package__", "__path__"):
         if hasattr(original, attribute):
             setattr(module, attribute, getattr(original, attribute))
-    for helper, make in HELPERS.items():
+    for helper, make in (HELPERS | beside.HELPERS).items():
         setattr(module, helper, make())
     sys.modules[name] = module
     exec(code, module.__dict__)
@@ -303,7 +324,7 @@ def _execute(name: str, original: ModuleType, code: CodeType) -> None:
 
 def _file(module: str) -> str:
     """Where a module that was imported came from."""
-    path = sys.modules[module].__file__
+    path = importlib.import_module(module).__file__
     assert path is not None, f"{module} has no file"
     return path
 

@@ -6,6 +6,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -23,6 +24,9 @@ from ...processes import Died
 from ...sides import run_port, run_reference
 from ...spec.results import Arrays
 from ...spec.spec import Spec
+from .beside import idle, known
+from .judges import SECONDS as TESTED
+from .judges import apart, judges
 from .mutants import PORT, REFERENCE, SIDES, sources
 from .workers import forked, limit
 
@@ -31,7 +35,9 @@ DRAWN = 240  # cases per layer, those of four runs of ``parity check``, of which
 MATRIX = ("cpu-float32", "cpu-float64")  # lanes
 PROTOCOL = {side: {name: check for sides in protocol.CHECKS.values() for name, check in sides[side].items()}
             for side in SIDES}
-CHECKS = {side: (*MATRIX, *PROTOCOL[side]) for side in SIDES}
+IDLE = "no value that the fault could change"
+TESTS = "tests"  # the check of what no layer runs
+CHECKS = {side: (*MATRIX, *PROTOCOL[side], TESTS) for side in SIDES}
 SECONDS = 10  # that one trial may take; the slowest takes about a twentieth
 
 
@@ -41,9 +47,10 @@ class Trial:
 
     Attributes:
         side: whose mutants meet it.
-        check: a lane of the matrix, or the name of a protocol check.
-        layer: name of the catalogue entry.
+        check: a lane of the matrix, the name of a protocol check, or ``TESTS``.
+        layer: name of the catalogue entry; of tests, of the module that they judge.
         case: the case, for the matrix.
+        file: of the tests, see ``judges``.
         lines: by module, the lines that it runs.
         seconds: CPU time that it takes.
     """
@@ -52,11 +59,18 @@ class Trial:
     check: str
     layer: str
     case: Case | None = None
+    file: str = ""
     lines: dict[str, set[int]] = field(default_factory=dict, repr=False)
     seconds: float = 0.0
 
-    def __call__(self) -> str:
-        """Runs it on the code as it is imported now; gives what it finds, empty where all is well."""
+    def __call__(self, operator: str = "") -> str:
+        """Runs it on the code as it is imported now; gives what it finds, empty where all is well.
+
+        Of tests, ``IDLE`` where a fault of that operator never had anything to change.
+        """
+        if self.file:
+            limit(2 * TESTED)
+            return apart(partial(self._tests, operator))
         limit(SECONDS)
         spec = CATALOGUE[self.layer]
         spec = replace(spec, reference=getattr(sys.modules[spec.reference.__module__], self.layer))
@@ -69,6 +83,11 @@ class Trial:
                 return self._matrix(self.case, spec, LANES[self.check])
         except (Exception, MemoryError) as error:
             return f"{type(error).__name__}: {error}"
+
+    def _tests(self, operator: str) -> str:
+        found = judges(self.file)
+        failed = found.failed(found.tests[self.layer])
+        return failed or IDLE * idle(sys.modules[self.layer], operator)
 
     def _matrix(self, case: Case, spec: Spec, lane: Lane) -> str:
         """What the matrix finds; the yardstick comes from the right code, once for all mutants."""
@@ -141,16 +160,18 @@ def trials(layers: Iterable[str]) -> Iterator[Trial]:
                 yield Trial(side, check, name)
 
 
-def survey(layer: str) -> tuple[list[Trial], dict[tuple[str, str], Yardstick], list[str]]:
-    """Runs all trials of a layer on the right code.
+def survey(layer: str, file: str = "") -> tuple[list[Trial], dict[tuple[str, str], Yardstick], list[str]]:
+    """Runs all trials of a layer, or the tests in a file of a module's, on the right code.
 
     Returns:
         The trials with their lines and seconds, the yardsticks, and what trials that should pass found.
     """
     done, wrong = [], []
     files = {source.path: name for side in SIDES for name, source in sources(side).items()}
-    for trial in trials([layer]):
-        trial.lines = _traced(trial, files)
+    judged = [Trial(side, TESTS, layer, file=file, lines={layer: set()}) for side in SIDES if known([layer], side)]
+    for trial in judged if file else trials([layer]):
+        if not file:
+            trial.lines = _traced(trial, files)
         start = time.process_time()
         found = trial()
         trial.seconds = time.process_time() - start
@@ -187,14 +208,14 @@ def _traced(trial: Trial, files: dict[str, str]) -> dict[str, set[int]]:
     return lines
 
 
-def surveyed(layers: Iterable[str], jobs: int) -> list[Trial]:
-    """All trials of some layers, surveyed in forked workers.
+def surveyed(layers: Iterable[str], jobs: int, file: str = "") -> list[Trial]:
+    """All trials of some layers, or of modules that tests in a file judge, surveyed in forked workers.
 
     Raises:
         RuntimeError: a trial finds something in the right code, on which no mutant could be judged.
     """
     found = {}
-    for layer, result in forked(survey, list(layers), jobs):
+    for layer, result in forked(partial(survey, file=file), list(layers), jobs):
         if isinstance(result, Died):
             raise RuntimeError(f"{layer}, before any mutant: {result.reason}")
         found[layer], measured, wrong = result
