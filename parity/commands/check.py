@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ..engine import Progress
+    from ..engine import Outcome, Progress
 
 
 def arguments(parser: ArgumentParser) -> None:
@@ -24,6 +24,8 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--jobs", type=int, default=cores(), metavar="N", help="processes (%(default)s)")
     parser.add_argument("--json", metavar="FILE", help="write rows, findings and versions there")
     parser.add_argument("--reach", action="store_true", help="print how far the cases of each layer looked, too")
+    parser.add_argument("--plot", metavar="FILE",
+                        help="draw the largest share of the budget by the size of each axis, as .png or .svg")
     parser.add_argument("--require", action="append", default=[], choices=["cuda"],
                         help="fail where the lanes of this device cannot run")
 
@@ -33,16 +35,25 @@ def run(args: Namespace) -> int:
     from ..engine import check
     from ..judge.report import check_writable, write_json
     from ..screen import console
+    from ..trust.shares import Shares, check_picture
     from .memory import Memory
 
     if args.json:
         check_writable(args.json)
+    if args.plot:
+        check_picture(args.plot)
     memory = Memory(args.pairs)
     only = memory.recall() if args.last_failed else None
+    shares = Shares()
+
+    def seen(outcome: "Outcome") -> None:
+        memory.saw(outcome)
+        shares.add(outcome)
+
     with progress(args.minutes is None) as advance:
         report = check(args.layer, args.lane, catalogue=args.pairs, cases=args.cases, minutes=args.minutes,
                        only=only, seed=args.seed, jobs=args.jobs, require=args.require, progress=advance,
-                       seen=memory.saw)
+                       seen=seen)
     screen, line = console(), memory.keep()
     try:
         if args.reach:
@@ -53,6 +64,8 @@ def run(args: Namespace) -> int:
     finally:  # though nobody reads the table
         if args.json:
             write_json(args.json, report.to_json())
+        if args.plot:
+            shares.write(args.plot)
     return report.exit_code
 
 
