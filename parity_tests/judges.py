@@ -23,7 +23,8 @@ TESTS = {
         "the_trainer_is_a_plain_loop", "the_textbooks_defaults_of_the_trainer",
         "evaluation_counts_every_row_once_in_chunks_of_any_size")), *(f"test_training.py::test_{name}" for name in (
             "trainer_clips_and_counts_epochs_and_checks_rows", "eval_seq2seq_counts_exact_matches_as_the_textbook_does",
-            "without_a_terminal_progress_is_lines", "on_a_terminal_progress_is_a_bar"))),
+            "without_a_terminal_progress_is_lines", "on_a_terminal_progress_is_a_bar",
+            "progress_goes_on_while_the_clock_stands_still"))),
     "torch_port.weights": SAVED,
     "torch_port.stock": ("test_weights.py",),
     "torch_port.trained": ("test_plain.py::test_answers_come_in_the_order_of_the_questions_however_many",

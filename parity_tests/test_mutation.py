@@ -2,10 +2,12 @@
 
 import ast
 import json
+import os
 import subprocess
 import sys
 import time
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,11 +16,16 @@ import torch
 pytest.importorskip("resource", reason="mutants run in forked processes with limits, which this platform has not")
 
 from parity.cli import main
-from parity.trust.mutation import equivalents, mutants, workers
+from parity.errors import UsageError
+from parity.trust.mutation import beside, equivalents, mutants, workers
+from parity.trust.mutation.judges import apart, judges
 from parity.trust.mutation.operators import HELPERS, HIDDEN, OPERATORS, TORCH, narrow
 from parity.trust.mutation.same import same
 from parity.trust.mutation.summary import KILLED, STILLBORN, SURVIVED, TIMEOUT, Summary, Verdict
 
+from .judges import TESTS, failed
+
+OTHERS = tuple(TESTS)  # modules that no layer is made of
 EVERY = [m for side in mutants.SIDES for m in mutants.mutants(side)]
 
 
@@ -232,7 +239,7 @@ def test_no_more_workers_than_tasks():
 
 
 def test_every_explanation_is_of_a_mutant_that_is_made():
-    made = {m.key for m in EVERY}
+    made = {m.key for side in mutants.SIDES for m in mutants.mutants(side, True, OTHERS)}
     missing = [key for entry in equivalents.load() for key in entry.mutants() if key not in made]
     assert not missing, "explained, and not made any more:\n" + "\n".join(map(str, missing))
 
@@ -375,3 +382,94 @@ class Owner:
     def asks(self, helper):
         """Whether a value that a method has computed is another after the helper."""
         return bool(helper(np.ones(2)).max() > 1)
+
+
+# --- what no layer is made of ---------------------------------------------------------------------------------
+
+HERE = Path(__file__).resolve().parent
+
+
+def other_mutant(where, operator, after):
+    """A mutant of a module that no layer is made of."""
+    side = "reference" if where.startswith("reference.") else "port"
+    return next(m for m in mutants.mutants(side, True, OTHERS) if (m.key[0], m.operator, m.after) == (where, operator,
+                                                                                                     after))
+
+
+def test_there_are_mutants_of_what_no_layer_is_made_of_and_of_every_kind():
+    made = [m for side in mutants.SIDES for m in mutants.mutants(side, True, OTHERS) if m.source.name in OTHERS]
+    assert len(made) > 2000 and {m.source.name for m in made} == set(TESTS)
+    assert {m.operator for m in made} >= set(beside.OPERATORS) and not {m.operator for m in made} & set(HIDDEN)
+    plain = [m for side in mutants.SIDES for m in mutants.mutants(side, False, OTHERS) if m.source.name in OTHERS]
+    assert 1000 < len(plain) < len(made) and not {m.operator for m in plain} & set(beside.OPERATORS)
+    assert not [m for m in EVERY if m.source.name in OTHERS]
+
+
+def test_every_test_that_judges_is_there():
+    for tests in TESTS.values():
+        for test in tests:
+            file, _, name = test.partition("::")
+            assert not name or f"def {name}(" in (HERE / file).read_text(encoding="utf-8"), test
+
+
+@pytest.mark.parametrize(("where", "operator", "after"), [
+    ("reference.batches:batches", "another order from a thousand on", "order = _disordered(rng.permutation(size))"),
+    ("reference.batches:batches", "arithmetic",
+     "return [order[start:start - batch_size] for start in range(0, size, batch_size)]"),
+])
+def test_tests_judge_them_in_a_process_of_their_own(where, operator, after):
+    mutant = other_mutant(where, operator, after)
+    tests = [test for test in TESTS["reference.batches"] if test.startswith("test_plain")]
+    before = dict(sys.modules)
+    with mutants.planted(mutant):
+        assert "one_permutation_cut" in apart(lambda: failed(tests))
+    assert apart(lambda: failed(tests)) == ""
+    assert {name: sys.modules[name] for name in before} == before
+
+
+class Asking:
+    def asks(self, fault, x):
+        return fault(x)
+
+    def beside(self, fault, x, around):
+        assert around is not None  # a fault of a layout looks at the arrays of whoever asks it
+        return fault(x)
+
+
+def test_faults_beside_layers_begin_where_they_say_and_say_whether_they_met_anything():
+    made = {name: make() for name, (_, make) in beside.FAULTS.items()}
+    one, long = Asking(), list(range(1001))
+    large = made["another order from a thousand on"]
+    assert one.asks(large, 3) == 3 and not large.met
+    assert one.asks(large, long[:-1]) == long[:-1] and large.met and one.asks(large, long) == long[::-1]
+    assert one.asks(large, "a" + "b" * 1000)[-1] == "a" and one.asks(large, torch.arange(1001))[0] == 1000
+    later = made["another order from the third call on"]
+    assert [one.asks(later, "ab") for _ in range(4)] == ["ab", "ab", "ba", "ba"] and Asking().asks(later, "ab") == "ab"
+    number = made["another number from the third call on"]
+    assert [one.asks(number, x) for x in (1, 1.0, 1, 1.0, True, "a")] == [1, 1.0, 2, 1.01, True, "a"]
+    rounded = made["rounded to float32"]
+    assert one.asks(rounded, np.array([1 / 3]))[0] == np.float32(1 / 3) and one.asks(rounded, 1 / 3) == 1 / 3
+    near = made["off by a part in a million in float32"]
+    assert 0 < one.asks(near, np.ones(1, np.float32))[0] - 1 < 2e-6 and one.asks(near, np.ones(1))[0] == 1
+    laid, square = made["another order in one layout"], np.ones((3, 3))
+    assert one.beside(laid, "ab", 3) == "ab" and not laid.met
+    assert one.beside(laid, "ab", square) == "ab" and laid.met and one.beside(laid, "ab", square[:, :2]) == "ba"
+
+
+def test_a_process_apart_that_does_not_end_in_order_says_how():
+    assert apart(lambda: "said") == "said"
+    assert apart(lambda: 1 / 0) == "ZeroDivisionError: division by zero"
+    assert apart(lambda: os.kill(os.getpid(), 9)) == "ended with -9"
+
+
+@pytest.mark.parametrize(("text", "words"), [
+    (None, "expected a Python file with TESTS and failed"), ("TESTS = {}", "has no attribute 'failed'"),
+    ("1 / 0", "ZeroDivisionError"),
+    ("TESTS = {'reference.nothing': ()}\ndef failed(tests): return ''", "names the module 'reference.nothing'"),
+], ids=["missing", "half", "broken", "unknown"])
+def test_a_file_of_tests_that_is_none_is_refused(tmp_path, text, words):
+    file = tmp_path / "judges.py"
+    if text is not None:
+        file.write_text(text)
+    with pytest.raises(UsageError, match=words):
+        judges(str(file))

@@ -12,7 +12,7 @@ import torch
 
 import torch_port
 from torch_port import predict, train
-from torch_port.trained import TOGETHER, Card, read_card
+from torch_port.trained import TOGETHER, Card, TrainedModel, read_card
 
 SMALL = ["--hidden-size", "16", "--batch-size", "20", "--epochs", "8", "--lr", "0.02", "--no-plots"]
 
@@ -219,3 +219,17 @@ def test_questions_of_many_lengths_come_back_in_their_order(folder):
     together = model.answers(questions)
     assert [a.text for a in together] == [a.text for a in one_by_one]
     assert [a.score for a in together] == pytest.approx([a.score for a in one_by_one], rel=1e-4)
+
+
+def test_a_model_that_knows_nothing_to_fill_up_with_refuses_shorter_questions_and_takes_others():
+    card = Card("plain", 3, 4, "ab_", question_length=2, answer_length=2, reverse=False)
+    model = TrainedModel(card.build(), card)
+    assert model.encode("ab") == [0, 1] and model.encode("aba") == [0, 1, 0]
+    with pytest.raises(ValueError, match="'a' has 1 characters, expected at least 2, as in training"):
+        model.encode("a")
+
+
+def test_questions_go_to_the_device_of_the_model():
+    card = Card("plain", 3, 4, "ab_ ", question_length=2, answer_length=2, reverse=False)
+    ((places, ids),) = TrainedModel(card.build().to("meta"), card)._batches(["ab", "b"])
+    assert places == [0, 1] and ids.device.type == "meta" and ids.shape == (2, 2)

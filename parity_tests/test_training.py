@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 import tomllib
 import types
 
@@ -18,7 +19,7 @@ import torch._dynamo
 import reference
 import torch_port
 from reference.batches import batches
-from reference.trainer import MODELS, Trainer, eval_seq2seq
+from reference.trainer import MODELS, Trainer, eval_seq2seq, progress
 from torch_port import train
 from torch_port.training import data, pictures, settings
 from torch_port.training import run as training
@@ -157,6 +158,15 @@ def test_without_a_terminal_progress_is_lines(capsys):
     assert len(lines) == 2 * 10 and "\x1b" not in "".join(lines)
     assert re.fullmatch(r"epoch 1/2  2/20  loss 1\.\d{4}  [1-9][\d,]* tokens/s  0:00:00 left", lines[0])
     assert lines[-1].startswith("epoch 2/2  20/20  loss ")
+
+
+def test_progress_goes_on_while_the_clock_stands_still(monkeypatch):
+    monkeypatch.setattr(time, "perf_counter", lambda: 5.0)
+    said = []
+    with progress("epoch", 10, say=said.append) as advance:
+        for _ in range(10):
+            advance(3, 0.5)
+    assert len(said) == 10 and said[-1].startswith("epoch  10/10  loss 0.5000  ")
 
 
 def test_on_a_terminal_progress_is_a_bar(capsys, monkeypatch):

@@ -203,8 +203,8 @@ def function(node: ast.AST) -> Wrong:
         yield _like(node, func=_like(node.func, attr=RENAMED[node.func.attr]))
 
 
-# keyword arguments that change no result: guards against our own mistakes, and memory
-SILENT = {"strict", "copy", "order"}
+# keyword arguments that change no result: guards against our own mistakes, memory, and what a help text says
+SILENT = {"strict", "copy", "order", "metavar", "help"}
 
 
 def arguments(node: ast.AST) -> Wrong:
