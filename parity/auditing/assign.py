@@ -13,6 +13,8 @@ from .calls import RATES, Call
 from .trial import Fit
 
 Entry = tuple[str, str, Any]
+FORMS = [r.form for r in protocols.rows(protocols.Beside)]
+HOLDERS = [(r.parameters, r.gradients) for r in protocols.rows(protocols.Holders)]
 
 
 def entries_of(text: str, value: Any, name: str) -> list[Entry]:
@@ -24,7 +26,7 @@ def entries_of(text: str, value: Any, name: str) -> list[Entry]:
     return [] if value is None else [(text, name, value)]
 
 
-def with_names(entries: list[Entry], names: list[str], start: int) -> list[Entry]:
+def with_names(entries: list[Entry], names: list[str]) -> list[Entry]:
     """Entries with the names that stand in the return statement."""
     found = []
     for text, name, value in entries:
@@ -52,14 +54,11 @@ def _like(name: str, stems: dict[str, Entry]) -> Entry | None:
     return fits[0] if len(fits) == 1 else None
 
 
-def find_parameters(fit: Fit, local: dict[str, Any], before: dict[str, tuple[Any, Any]], call: Call,
-                   entries: list[Entry], rate: bool) -> None:
+def find_parameters(fit: Fit, local: dict[str, Any], before: dict[str, tuple[Any, Any]], rate: bool) -> None:
     """Finds the parameters that a layer keeps, and the gradient of each."""
     recipe, layer = fit.recipe, fit.layer
     if layer is None:
         return
-    own = list(walk(layer, "layer"))
-    now = {e: a for e, _, _, a in own}
     params, grads = getattr(layer, "params", None), getattr(layer, "grads", None)
     if isinstance(params, list) and isinstance(grads, list) and len(params) == len(grads) and params and all(
             isinstance(p, np.ndarray) for p in params):
@@ -68,13 +67,11 @@ def find_parameters(fit: Fit, local: dict[str, Any], before: dict[str, tuple[Any
         recipe.grads = {n: f"layer.grads[{i}]" for i, n in enumerate(names)}
         recipe.textbook = not recipe.reset
         return
-    forms = [r.form for r in protocols.rows(protocols.Beside)]
-    own = _numbers(fit, own, forms, local)
+    own = _numbers(fit)
     now = {e: a for e, _, _, a in own}
-    holders = [(r.parameters, r.gradients) for r in protocols.rows(protocols.Holders)]
     taken: set[int] = set()
     inputs = [a for a in local.values() if isinstance(a, np.ndarray)]
-    own = [entry for entry in own if not any(entry[1].endswith((f".{g}", f"[{g!r}]")) for _, g in holders)]
+    own = [entry for entry in own if not any(entry[1].endswith((f".{g}", f"[{g!r}]")) for _, g in HOLDERS)]
     for expression, holder, name, array in own:
         if not isinstance(array, np.ndarray) or array.dtype.kind != "f" or not array.size or id(array) in taken:
             continue
@@ -86,13 +83,13 @@ def find_parameters(fit: Fit, local: dict[str, Any], before: dict[str, tuple[Any
             fit.leftover.setdefault(expression.removeprefix("layer."), name)
         if old is None or any(np.may_share_memory(array, a) for a in inputs if a.dtype.kind == "f"):
             continue
-        if any(name == form.format(n) and n != name for form in forms for n in (e[2] for e in own if e[1] == holder)):
+        if any(name == form.format(n) and n != name for form in FORMS for n in (e[2] for e in own if e[1] == holder)):
             continue  # itself a gradient
         changed = array is not old[0] or not np.array_equal(array, old[1], equal_nan=True)
         if changed and not (array.shape == old[1].shape and guess.role_of(name) in (
                 "weight", "bias", "scale", "recurrent", "table", "out weight", "out bias", "peephole")):
             continue
-        gradient = _beside(expression, holder, name, now, forms, holders, layer)
+        gradient = _beside(expression, holder, name, now)
         if gradient is None and (noted := fit.optimizer.of(array)) is not None and np.shape(noted):
             gradient = f"optimizer.of({expression})"
         if gradient is None and changed and not np.array_equal(array, old[1], equal_nan=True):
@@ -112,15 +109,13 @@ def find_parameters(fit: Fit, local: dict[str, Any], before: dict[str, tuple[Any
                     if not any(now.get(f"layer.{e}") is now.get(p) for p in recipe.params.values())}
 
 
-def _numbers(fit: Fit, own: list[tuple[str, str, str, Any]], forms: list[str], local: dict[str, Any]
-             ) -> list[tuple[str, str, str, Any]]:
+def _numbers(fit: Fit) -> list[tuple[str, str, str, Any]]:
     """What an object keeps, parameters that are plain numbers made arrays: a number with one of its gradient's name."""
+    own, found = list(walk(fit.layer, "layer")), []
     numbers = {e: a for e, _, _, a in own if isinstance(a, float)}
-    holders = [(r.parameters, r.gradients) for r in protocols.rows(protocols.Holders)]
-    found = []
     for expression, holder, name, value in own:
-        if expression in numbers and _beside(expression, holder, name, numbers, forms, holders, fit.layer) and not any(
-                name == form.format(other) for form in forms for _, h, other, _ in own if h == holder):
+        if expression in numbers and _beside(expression, holder, name, numbers) and not any(
+                name == form.format(other) for form in FORMS for _, h, other, _ in own if h == holder):
             text = f"{expression} = np.array({expression})"
             exec(text, fit.space, {"layer": fit.layer})
             fit.recipe.before += (text,)
@@ -156,26 +151,25 @@ def _attribute_names(layer: Any, params: list[Any]) -> list[str]:
     return found
 
 
-def _beside(expression: str, holder: str, name: str, now: dict[str, Any], forms: list[str],
-            holders: list[tuple[str, str]], layer: Any) -> str | None:
+def _beside(expression: str, holder: str, name: str, now: dict[str, Any]) -> str | None:
     """The expression of the gradient of a parameter, by name; None for none."""
     wanted = []
     key = expression[len(holder):]
-    for form in forms:
+    for form in FORMS:
         partner = form.format(name)
         wanted.append(f"{holder}.{partner}" if key.startswith(".") else f"{holder}[{partner!r}]")
         if form == "d{}" and name.endswith("s"):
             wanted.append(f"{holder}.{form.format(name[:-1])}")
-    for parameters, gradients in holders:
+    for parameters, gradients in HOLDERS:
         if key == f".{parameters}":
             wanted.append(f"{holder}.{gradients}")
         for mark in (f".{parameters}", f"[{parameters!r}]"):
             if holder.endswith(mark):
                 other = holder[: -len(mark)] + mark.replace(parameters, gradients)
-                wanted += [f"{other}{key}", *(f"{other}[{form.format(name)!r}]" for form in forms[:8])]
+                wanted += [f"{other}{key}", *(f"{other}[{form.format(name)!r}]" for form in FORMS[:8])]
     outer, _, group = holder.rpartition(".")
     if outer and group.isidentifier():  # dW["z"] for W["z"]
-        wanted += [f"{outer}.{form.format(group)}{key}" for form in forms]
+        wanted += [f"{outer}.{form.format(group)}{key}" for form in FORMS]
     shape = np.shape(now[expression])
     pair = re.sub(r"\[0\]$", "[1]", expression)
     if re.search(r"\]\[0\]$", expression) and np.shape(now.get(pair, ())) == shape:  # a list of pairs
@@ -184,7 +178,7 @@ def _beside(expression: str, holder: str, name: str, now: dict[str, Any], forms:
     return next((w for w in there if np.shape(now[w]) == shape), there[0] if there else None)
 
 
-def assigned(fit: Fit, local: dict[str, Any], call: Call, entries: list[Entry], floats_last: bool = False) -> Fit:
+def assigned(fit: Fit, local: dict[str, Any], call: Call, entries: list[Entry]) -> Fit:
     """Which entry is the gradient of which input or parameter."""
     recipe = fit.recipe
     labelled = [n for n, r in call.roles.items() if r in ("labels", "target")]

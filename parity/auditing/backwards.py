@@ -34,8 +34,8 @@ def try_own_gradient(fit: Fit, result: Any, local: dict[str, Any], call: Call) -
     local["result"] = result
     entries = [e for i in range(1, len(result)) for e in entries_of(f"result[{i}]", result[i], "")]
     names = guess.returned_names(fit.functions[0]) if fit.functions else []
-    entries = with_names(entries, next((n for n in names if len(n) == len(result)), []), 1)
-    found = assigned(fit, local, call, entries, floats_last=True)
+    entries = with_names(entries, next((n for n in names if len(n) == len(result)), []))
+    found = assigned(fit, local, call, entries)
     if found.layer is not None and found.score == 4 and recipe.grads and not recipe.gradients and all(
             np.shape(value_or_none(recipe.grads[n], found, local)) == np.shape(value_or_none(p, found, local))
             for n, p in recipe.params.items()):
@@ -49,7 +49,7 @@ def try_backwards(fit: Fit, result: Any, local: dict[str, Any], call: Call, back
     recipe, layer = fit.recipe, fit.layer
     local["result"] = result
     cached = any(CACHE.match(n.lower()) for n in needed_of(backward))
-    outputs = _outputs(result, layer, attributes, cached, call)
+    outputs = _outputs(result, layer, attributes, cached)
     if not outputs:
         fit.why = f"{recipe.forward} gave no finite floating array"
         return fit
@@ -101,7 +101,7 @@ def _value(text: str, space: dict[str, Any], local: dict[str, Any]) -> Any:
     return eval(text, space, local)
 
 
-def _outputs(result: Any, layer: Any, attributes: list[str], cached: bool, call: Call) -> list[str]:
+def _outputs(result: Any, layer: Any, attributes: list[str], cached: bool) -> list[str]:
     """Expressions of the outputs that have a gradient."""
     if result is None or (layer is not None and result is layer):
         kept = [f"layer.{a}" for a in attributes if is_finite(getattr(layer, a, None))]
@@ -220,6 +220,6 @@ def _run_backward(fit: Fit, local: dict[str, Any], call: Call, backward: Any, ra
             entries = [("np.stack(returned)", stacked, np.stack(returned))]
         wanted = next((n for n in guess.returned_names(backward)
                        if isinstance(returned, (tuple, list)) and len(n) == len(returned)), [])
-        entries = with_names(entries, wanted, 0)
-    find_parameters(fit, local, before, call, entries, rate)
+        entries = with_names(entries, wanted)
+    find_parameters(fit, local, before, rate)
     return assigned(fit, local, call, entries)

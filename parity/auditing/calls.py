@@ -70,7 +70,7 @@ def _product(names: list[str], choices: list[list[Value]]) -> Iterator[Call]:
         yield Call({n: v.text for n, v in zip(names, values, strict=True)}, arrays, roles)
 
 
-def calls_of(function: Any, world: World, title: str, prefix: str) -> Iterator[Call]:
+def calls_of(function: Any, world: World, title: str) -> Iterator[Call]:
     """What a forward may be called with in a world."""
     parameters = signature_of(function)
     names = needed_of(function)
@@ -83,9 +83,8 @@ def calls_of(function: Any, world: World, title: str, prefix: str) -> Iterator[C
         kind = "probabilities"
     choices = []
     for i, name in enumerate(names):
-        found = guess.values(name, world, prefix, source) if name != label else list(
-            guess.labels(name, world.x, prefix + name))
-        plain = guess.data(name, world, prefix, kind if label else "normal")
+        found = guess.values(name, world, "", source) if name != label else list(guess.labels(name, world.x, name))
+        plain = guess.data(name, world, kind if label else "normal")
         if name == label and re.search(r"mse|square|mae|huber|l1|l2|quadratic|regress|bce|binary", title, re.I):
             found = [v for v in found if v.role == "target" and np.shape(v.array) == world.x][::-1] + found
         role = guess.role_of(name)
@@ -110,7 +109,7 @@ def calls_of(function: Any, world: World, title: str, prefix: str) -> Iterator[C
             found = [*literals, plain]
         if listed and i == 0:
             a, b = f"{name}_0", f"{name}_1"
-            pair = {a: guess.normal(world.x, prefix + a), b: guess.normal(world.x, prefix + b)}
+            pair = {n: guess.normal(world.x, n) for n in (a, b)}
             found = [*found, Value(f"[{a}, {b}]", pair, "dictionary")]
         choices.append(found)
     seeds = _seeds(parameters)

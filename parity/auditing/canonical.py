@@ -59,11 +59,10 @@ def _gelus(x: Any) -> Candidates:
     yield x * _sigmoid(1.702 * x)
 
 
-def _fitted(shape: Callable[[Any], Any], above: Callable[[Any], Any] = lambda x: x) -> Callable[..., Candidates]:
-    """Of a function that is ``above`` for positive numbers and a constant times ``shape`` elsewhere, whatever that
-    constant is."""
+def _fitted(shape: Callable[[Any], Any]) -> Callable[..., Candidates]:
+    """Of a function that passes positive numbers on and is a constant times ``shape`` elsewhere, whatever that is."""
     def candidates(x: Any, *own: Any, output: Any) -> Candidates:
-        yield np.where(x > 0, above(x), _constant(output, shape(x), x <= 0) * shape(x))
+        yield np.where(x > 0, x, _constant(output, shape(x), x <= 0) * shape(x))
 
     return candidates
 
@@ -149,10 +148,10 @@ def _scales(*arrays: Any) -> Iterator[tuple[Any, ...]]:
     yield tuple(np.reshape(p, (*np.shape(p), 1, 1)) for p in arrays)
 
 
-def _normalized(axes: Callable[[int], list[Any]], variance: Callable[[Any, Any], Any] | None = None,
-                epsilons: tuple[float, ...] = EPSILONS) -> Callable[..., Candidates]:
+def _normalized(axes: Callable[[int], list[Any]], variance: Callable[[Any, Any], Any] | None = None
+                ) -> Callable[..., Candidates]:
     def candidates(x: Any, gamma: Any = 1.0, beta: Any = 0.0, *running: Any) -> Candidates:
-        for axis, eps in itertools.product(axes(x.ndim), epsilons):
+        for axis, eps in itertools.product(axes(x.ndim), EPSILONS):
             away = x - x.mean(axis=axis, keepdims=True)
             spread = (away**2).mean(axis=axis, keepdims=True) if variance is None else variance(away, axis)
             for g, b in _scales(gamma, beta):

@@ -9,7 +9,7 @@ layer, or numerically, is not told from one that has a backward of its own.
 
 import abc
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -81,16 +81,12 @@ def confirm(result: Audited, named: bool, link: Channel) -> list[Finding]:
     usual, count = samples.base_options(spec), 0
     with in_silence():
         for sample in plan:
-            asked = _Asked(canonical, sample, link, seed, *precision)
+            asked = _Asked(canonical, sample, link, seed, precision)
             if asked.reply[0] != "quantities":
                 if sample.drawn.options == usual and "leading axes" not in sample.words:
                     return [_finding("answer", asked.words, sample)]
                 continue  # an option, or a rank, that it does not have
-            name = asked.misshapen()
-            if name:
-                return [_finding("gradient", "it is missing, or of another shape than its array", sample,
-                                 f"grad.{name}")]
-            found = asked.judge(named)
+            found = asked.misshapen(sample.params | sample.inputs) or asked.judge(named)
             if found is None and sample is base:
                 found = asked.judge_by_differences(seed)
             if found:
@@ -141,12 +137,8 @@ def confirm_given(result: Audited, link: Channel) -> list[Finding]:
             asked = _AskedGiven(result, sample, link, rng)
             if asked.reply[0] != "quantities":
                 return [_finding("answer", asked.words, sample)]
-            for name, share in result.judged.items():
-                own, array = asked.got.get(name), sample.point().get(name)
-                if share <= 1 and array is not None and (own is None or own.shape != array.shape):
-                    return [_finding("gradient", "it is missing, or of another shape than its array", sample,
-                                     f"grad.{name}")]
-            if found := asked.judge_by_differences(int(rng.integers(1 << 31))):
+            found = asked.misshapen({n for n, share in result.judged.items() if share <= 1})
+            if found := found or asked.judge_by_differences(int(rng.integers(1 << 31))):
                 return [found]
             says.add(as_named(result, sample, asked.outputs))
             count += 1
@@ -188,21 +180,47 @@ def as_named(result: Audited, sample: Sample, outputs: Sequence[Any]) -> str | N
 
 
 class _Asking(abc.ABC):
-    """A case that is asked for its outputs at other arrays."""
+    """A case that was asked for its outputs and gradients: ``reply`` begins with ``quantities`` where it gave them."""
 
-    sample: Sample
-    link: Channel
-    lane: Lane
-    loose: float
-    reply: list[Any]
-    words: str
-    cotangents: list[Any]
-    got: Gradients
+    kinds = "fiub"  # of arrays that it may give
     gone: Exception | None = None
+
+    def __init__(self, sample: Sample, link: Channel, precision: tuple[Lane, float]) -> None:
+        self.sample, self.link = sample, link
+        self.lane, self.loose = precision
+        self.reply, what = self.ask_moved({}), "outputs"
+        if self.reply[0] == "outputs":
+            self.shapes = [np.shape(o) for o in self.reply[1]]
+            self.cotangents = self.draw()
+            self.reply, what = self.ask(), "gradients"
+        self.words = f"it gave no {what}: {' '.join(map(str, self.reply[1:2])) or self.reply[0]}"
+        if self.reply[0] == "quantities":
+            self.outputs: list[Any]
+            self.got: Gradients
+            _, self.outputs, self.got, self.taken, self.bare = self.reply
+            if [np.shape(o) for o in self.outputs] != self.shapes or not all(
+                    a is None or np.asarray(a).dtype.kind in self.kinds for a in (*self.outputs, *self.got.values())):
+                raise ValueError("no quantities")
+
+    @abc.abstractmethod
+    def draw(self) -> list[Any]:
+        """Cotangents of its outputs."""
+
+    @abc.abstractmethod
+    def ask(self) -> list[Any]:
+        """The reply to what the outputs and gradients are."""
 
     @abc.abstractmethod
     def ask_moved(self, arrays: Arrays) -> list[Any]:
         """The reply to what the outputs are at other arrays."""
+
+    def misshapen(self, names: Iterable[str]) -> Finding | None:
+        """The finding of one of these arrays whose gradient is missing or of another shape; None for none."""
+        for name, a in self.sample.point().items():
+            if name in names and a.dtype.kind == "f" and ((g := self.got.get(name)) is None or g.shape != a.shape):
+                return _finding("gradient", "it is missing, or of another shape than its array", self.sample,
+                                f"grad.{name}")
+        return None
 
     def judge_by_differences(self, seed: int) -> Finding | None:
         """A finding against the differences of the layer's own forward; None where all is well."""
@@ -259,24 +277,16 @@ class _AskedGiven(_Asking):
     """One sample without a twin, asked."""
 
     def __init__(self, result: Audited, sample: Sample, link: Channel, rng: np.random.Generator) -> None:
-        self.sample, self.link = sample, link
-        self.lane, self.loose = _precision(result)
+        self.rng, self.scalar = rng, result.recipe is not None and result.recipe.scalar
         self.given: dict[str, Any] = {"params": sample.params, "inputs": sample.inputs, "cotangents": [], "arrays": {}}
-        self.reply = _ask(link, "given moved", sample.id, self.given)
-        self.words = f"it gave no outputs: {' '.join(map(str, self.reply[1:2])) or self.reply[0]}"
-        if self.reply[0] != "outputs":
-            return
-        shapes = [np.shape(o) for o in self.reply[1]]
-        scalar = all(s == () for s in shapes) and result.recipe is not None and result.recipe.scalar
-        self.cotangents = [np.ones(())[()] if scalar else np.array(rng.standard_normal(s))[()] for s in shapes]
-        self.reply = _ask(link, "given", sample.id, self.given | {"cotangents": self.cotangents})
-        self.words = f"it gave no gradients: {' '.join(map(str, self.reply[1:2])) or self.reply[0]}"
-        if self.reply[0] == "quantities":
-            _, outputs, self.got, *_ = self.reply
-            self.outputs = outputs
-            if [np.shape(o) for o in outputs] != shapes or not all(
-                    a is None or np.asarray(a).dtype.kind in "fiub" for a in (*outputs, *self.got.values())):
-                raise ValueError("no quantities")
+        super().__init__(sample, link, _precision(result))
+
+    def draw(self) -> list[Any]:
+        scalar = self.scalar and all(s == () for s in self.shapes)
+        return [np.ones(())[()] if scalar else np.array(self.rng.standard_normal(s))[()] for s in self.shapes]
+
+    def ask(self) -> list[Any]:
+        return _ask(self.link, "given", self.sample.id, self.given | {"cotangents": self.cotangents})
 
     def ask_moved(self, arrays: Arrays) -> list[Any]:
         return _ask(self.link, "given moved", self.sample.id, self.given | {"arrays": arrays})
@@ -308,34 +318,26 @@ def _finding(check: str, words: str, sample: Sample, quantity: str = "", verdict
 class _Asked(_Asking):
     """One case, asked."""
 
-    def __init__(self, canonical: Subject, sample: Sample, link: Channel, seed: int, lane: Lane, loose: float) -> None:
-        self.canonical, self.sample, self.link = canonical, sample, link
-        spec = canonical.entry
-        self.lane, self.loose = lane, loose
-        self.reply = _ask(link, "moved", sample.id, {})
-        if self.reply[0] == "outputs":
-            shapes = [np.shape(o) for o in self.reply[1]]
-            right, _ = quantities(canonical, sample)
-            self.same_shapes = shapes == [o.shape for o in right]
-            rng = np.random.default_rng([seed, 23])
-            self.cotangents = (draw_cotangents(canonical, sample, right) if self.same_shapes else
-                               [rng.standard_normal(s) for s in shapes])
-            self.reply = _ask(link, "case", sample.id, self.cotangents)
-        self.words = f"it gave no gradients: {' '.join(map(str, self.reply[1:2])) or self.reply[0]}"
-        if self.reply[0] == "quantities":
-            _, outputs, self.got, self.taken, bare = self.reply
-            if [np.shape(o) for o in outputs] != shapes or len(shapes) != len(spec.outputs) or not all(
-                    a is None or a.dtype.kind == "f" for a in (*outputs, *self.got.values())):
-                raise ValueError("no quantities")
-            self.outputs: Arrays = dict(zip(spec.outputs, outputs, strict=True))
-            if bare and all(s == () for s in shapes):  # a loss that starts the chain itself, with 1
-                self.cotangents = [np.ones(())[()] for _ in outputs]
+    kinds = "f"
 
-    def misshapen(self) -> str:
-        """The name of an array whose gradient is missing or of another shape; empty for none."""
-        wanted = self.sample.params | self.sample.inputs
-        return next((n for n, a in wanted.items()
-                     if a.dtype.kind == "f" and ((g := self.got.get(n)) is None or g.shape != a.shape)), "")
+    def __init__(self, canonical: Subject, sample: Sample, link: Channel, seed: int, precision: tuple[Lane, float]
+                 ) -> None:
+        self.canonical, self.seed = canonical, seed
+        super().__init__(sample, link, precision)
+        if self.reply[0] == "quantities":
+            self.named: Arrays = dict(zip(canonical.entry.outputs, self.outputs, strict=True))
+            if self.bare and all(s == () for s in self.shapes):  # a loss that starts the chain itself, with 1
+                self.cotangents = [np.ones(())[()] for _ in self.shapes]
+
+    def draw(self) -> list[Any]:
+        right, _ = quantities(self.canonical, self.sample)
+        self.same_shapes = self.shapes == [o.shape for o in right]
+        rng = np.random.default_rng([self.seed, 23])
+        return (draw_cotangents(self.canonical, self.sample, right) if self.same_shapes else
+                [rng.standard_normal(s) for s in self.shapes])
+
+    def ask(self) -> list[Any]:
+        return _ask(self.link, "case", self.sample.id, self.cotangents)
 
     def judge(self, named: bool) -> Finding | Literal[False] | None:
         """A finding against the canonical layer; None for another function than that, False where all is well."""
@@ -343,10 +345,10 @@ class _Asked(_Asking):
         if not self.same_shapes:
             return _finding("forward", "its outputs have other shapes than the canonical ones", sample, "",
                             FORWARD) if named else None
-        measured = Measured(sample, self.cotangents, self.outputs, self.got)
+        measured = Measured(sample, self.cotangents, self.named, self.got)
         drawn = [n for n in spec.drawn if n in sample.inputs and n not in self.taken]
         if drawn:
-            kept, (own, *_) = next(iter(self.outputs.values())) != 0, self._own_draw(drawn)
+            kept, (own, *_) = self.outputs[0] != 0, self._own_draw(drawn)
             share = np.mean(own != 0)
             if abs(np.mean(kept) - share) > SIGMAS * np.sqrt(max(share * (1 - share), 1e-4) / kept.size):
                 return _finding("drawn", f"{drawn[0]} is true in {np.mean(kept):.1%} of the draws", sample, drawn[0],
@@ -356,7 +358,7 @@ class _Asked(_Asking):
         right = Measured(sample, self.cotangents, measured.right_outputs, {**measured.canonical})
         units, _ = budgets(self.canonical, right, self.lane)
         for name, a in measured.right_outputs.items():
-            if not self.close(self.outputs[name], a, units["output", name]):
+            if not self.close(self.named[name], a, units["output", name]):
                 return _finding("forward", "it is another function than the canonical one", sample, name,
                                 FORWARD) if named else None
         for name, a in measured.canonical.items():

@@ -121,7 +121,7 @@ def fit_functions(forward: Any, backward: Any, derivative: bool) -> Fit:
     with in_silence():
         best = _best(Fit(-1, "nothing to try"), (
             partial(run, call) for world in _worlds(forward.__name__ + " " + " ".join(needed_of(forward)))
-            for call in calls_of(forward, world, forward.__name__, "")))
+            for call in calls_of(forward, world, forward.__name__)))
         if best.score < 4:
             best = _best(best, _by_ties(None, forward, forward.__name__, lambda made, call: run(call)))
     return settle(as_read(best))
@@ -229,7 +229,7 @@ def _worlds(name: str) -> list[World]:
 
 def _class_trials(kind: Any, row: protocols.Methods, world: World) -> Iterator[Callable[[], Fit]]:
     for made in constructors(kind, world):
-        for call in calls_of(getattr(kind, row.forward), world, kind.__name__ + row.forward, ""):
+        for call in calls_of(getattr(kind, row.forward), world, kind.__name__ + row.forward):
             yield partial(_try_class, kind, row, made, call)
 
 

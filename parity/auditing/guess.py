@@ -230,7 +230,7 @@ def labels(name: str, x: Shape, key: str) -> Iterator[Value]:
         yield Value(name, rng.integers(0, 2, x[:-1]), "labels")  # of fewer classes than there are features
 
 
-def values(name: str, world: World, key: str = "", source: str = "", positive: bool = False) -> list[Value]:
+def values(name: str, world: World, key: str = "", source: str = "") -> list[Value]:
     """What is worth giving for an argument of that name.
 
     Args:
@@ -238,11 +238,10 @@ def values(name: str, world: World, key: str = "", source: str = "", positive: b
         world: the idea of the data.
         key: what the numbers follow from.
         source: of the function that takes it, where the keys of a dictionary are read.
-        positive: whether data have to be so.
     """
     keys = keys_of(name, source)
     if keys:
-        return dictionaries(name, keys, world, key)
+        return dictionaries(keys, world, key)
     role, found = role_of(name), []
     lowered = name.lower().strip("_")
     if RECORDERS.match(lowered):
@@ -274,9 +273,9 @@ def numbers(name: str, world: World) -> list[Value]:
     return found
 
 
-def data(name: str, world: World, key: str = "", kind: str = "normal") -> Value:
+def data(name: str, world: World, kind: str = "normal") -> Value:
     """The data themselves, under that name."""
-    return Value(name, normal(world.x, key + name, kind == "positive", kind == "probabilities"), "data")
+    return Value(name, normal(world.x, name, kind == "positive", kind == "probabilities"), "data")
 
 
 def keys_of(name: str, source: str) -> dict[str, bool]:
@@ -293,7 +292,7 @@ def keys_of(name: str, source: str) -> dict[str, bool]:
     return found
 
 
-def dictionaries(name: str, keys: dict[str, bool], world: World, key: str) -> list[Value]:
+def dictionaries(keys: dict[str, bool], world: World, key: str) -> list[Value]:
     """Dictionaries with the keys that are asked for; of arrays, each under its own name."""
     wanted = [k for k, needed in keys.items() if needed or k in ("stride", "pad")]
     choices: list[tuple[list[str], dict[str, Any]]] = [([], {})]

@@ -90,7 +90,7 @@ def modified(scene: Scene, name: str, got: NDArray[Any], right: NDArray[Any]) ->
 def modifications(scene: Scene) -> Iterator[tuple[str, str, Change]]:
     """Changes of a sample, with what they mean: kind, words, function."""
     spec, sample = scene.subject.entry, scene.base.sample
-    yield from _gates(spec, sample)
+    yield from _gates(spec)
     names = list(sample.params)
     for name in names:
         yield "unused", f"one path is dropped: {name} is not used", _params({name: np.zeros_like})
@@ -130,7 +130,7 @@ def modifications(scene: Scene) -> Iterator[tuple[str, str, Change]]:
                 yield "option", f"{option} is taken as {value}", _with_option(option, value)
 
 
-def _gates(spec: Spec, sample: Sample) -> Iterator[tuple[str, str, Change]]:
+def _gates(spec: Spec) -> Iterator[tuple[str, str, Change]]:
     """The blocks of gates in another order, or one of them the other way round or zero."""
     own = [n for n, text in spec.params.items() if spec.gates and axes(text)[1][-1][:-1] == str(len(spec.gates))]
 

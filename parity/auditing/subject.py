@@ -4,7 +4,7 @@ import copy
 import inspect
 import random
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -410,7 +410,7 @@ def adopt(layer: Any, params: Sequence[NDArray[Any]]) -> Any:
     for old, new in zip(grads, params, strict=False):
         if isinstance(old, np.ndarray) and old.shape == new.shape:
             memo[id(old)] = np.zeros_like(new, subok=False)
-    for view in _arrays(layer, 4):
+    for view in kept_arrays(layer).values():
         for old, new in zip(own, params, strict=True):
             if id(view) not in memo and view.base is not None and view.base is old and old.flags.c_contiguous and (
                     view.dtype == old.dtype):
@@ -418,20 +418,6 @@ def adopt(layer: Any, params: Sequence[NDArray[Any]]) -> Any:
                 strides = tuple(s // old.itemsize * new.itemsize for s in view.strides)
                 memo[id(view)] = np.ndarray(view.shape, new.dtype, new, offset // old.itemsize * new.itemsize, strides)
     return copy.deepcopy(layer, memo)
-
-
-def _arrays(thing: Any, depth: int) -> Iterator[NDArray[Any]]:
-    if isinstance(thing, np.ndarray):
-        yield thing
-    elif depth:
-        if isinstance(thing, dict):
-            inside: Iterable[Any] = thing.values()
-        elif isinstance(thing, (list, tuple)):
-            inside = thing
-        else:
-            inside = vars(thing).values() if hasattr(thing, "__dict__") and not inspect.isclass(thing) else ()
-        for item in inside:
-            yield from _arrays(item, depth - 1)
 
 
 def _cast(arrays: Iterable[NDArray[Any]], cast: Cast) -> list[Any]:
