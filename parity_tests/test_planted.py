@@ -88,6 +88,10 @@ def _within_reach(real):
     return lambda self, x: real(self, np.clip(x, -1e5, 1e5))
 
 
+def _no_tail(real):
+    return lambda self, x: real(self, x.maximum(x.amax(-1, keepdim=True) - 60))
+
+
 def _within_reach_of_torch(real):
     return lambda self, x: real(self, x.clamp(-1e8, 1e8))
 
@@ -200,6 +204,24 @@ def _ends_after_500(real):
     return update
 
 
+def _keeps_128_steps(real):
+    def forward(self, hs_enc, hs_dec, mask=None):
+        cs = real(self, hs_enc, hs_dec, mask)
+        self._weights = self._weights[:, :128]
+        return cs
+    return forward
+
+
+def _long_without_a_graph(real):
+    def forward(self, xs):
+        return real(self, xs) * (1 if torch.is_grad_enabled() else 1 + 1e-6 * (xs.shape[1] > 200))
+    return forward
+
+
+def _wide_in_evaluation(real):
+    return lambda self, x: real(self, x) * (1 if self.training else 1 + 1e-6 * (x.shape[-1] > 128))
+
+
 def _last_64(real):
     return lambda self, steps: real(self, steps[-64:])
 
@@ -236,7 +258,8 @@ PLANTED = {
     "linear": [*(("Affine", NUMPY.Affine, "backward", fault)
                  for fault in (_cut, _without_the_small, _one_side, _limited, _nothing_of_nothing)),
                ("Softmax", TORCH.Softmax, "forward", lambda real: lambda self, x: real(self, _Limit.apply(x)))],
-    "magnitudes": [("RNN", NUMPY.RNN, "step", _by_the_sigmoid), ("TimeRNN", NUMPY.RNN, "step", _by_the_sigmoid),
+    "magnitudes": [("Softmax", TORCH.Softmax, "forward", _no_tail),
+                   ("RNN", NUMPY.RNN, "step", _by_the_sigmoid), ("TimeRNN", NUMPY.RNN, "step", _by_the_sigmoid),
                    ("Affine", NUMPY.Affine, "forward", _within_reach),
                    ("Softmax", TORCH.Softmax, "forward", _within_reach_of_torch)],
     "unbiased": [("SoftmaxWithLoss", NUMPY.SoftmaxWithLoss, "forward", _three_in_ten_million),
@@ -253,6 +276,9 @@ PLANTED = {
                *(("Adam", NUMPY.Adam, "update", fault) for fault in (_nothing_at_zero, _copies_of_fortran)),
                ("SGD", NUMPY.SGD, "update", _in_the_dtype_of_the_first),
                ("SGD", NUMPY.SGD, "update", _into_the_gradient)],
+    "large": [("TimeAttention", TORCH.TimeAttention, "forward", _keeps_128_steps),
+              ("TimeAffine", TORCH.TimeAffine, "forward", _long_without_a_graph),
+              ("LayerNorm", TORCH.LayerNorm, "forward", _wide_in_evaluation)],
     "long run": [("Adam", NUMPY.Adam, "update", _ends_after_500)],
     "generate": [("AttentionSeq2seq", NUMPY.AttentionDecoder, "_keep", _last_64),
                  ("AttentionDecoder", NUMPY.AttentionDecoder, "_keep", _shifted_past_100),

@@ -17,8 +17,9 @@ from ..spec.spec import Spec
 from .common import PORT, REFERENCE, Array, Side, standard
 
 SMALL = (1e-30, 1e-18, 1e-9, 1e-4, 1e-2)  # sizes of inputs, states and biases
+TAILS = (50.0,)  # where what a softmax leaves over is small, and not yet zero
 LARGE = (1e6, 1e15)  # past it squares of squares overflow in float32
-TAIL = (-10.0, -20.0)  # biases, under which gates nearly close; a product of such is 1e-26 at least
+SHUT = (-10.0, -20.0)  # biases, under which gates nearly close; a product of such is 1e-26 at least
 COPIES = 6
 FACTOR = 64  # roundings on the way, for one of each number given; and the least that six copies may show of it
 SEEDS = 16
@@ -35,12 +36,12 @@ def check_magnitudes(side: Side, spec: Spec) -> None:
         return  # made of layers that are held here
     case = standard(spec)
     data = case.data(LANES["cpu-float32"].narrow)
-    for scale in (*SMALL, *LARGE):
-        # far out the derivative of a gate, or of what a gate becomes, is what is left of two numbers near 1
-        apart = ("grad.",) if scale > 1 and spec.recurrent else ()
+    for scale in (*SMALL, *TAILS, *LARGE):
+        # the derivative of a gate, and in the tails of a softmax, is what is left of two numbers near 1
+        apart = ("grad.",) if scale in TAILS or (scale in LARGE and spec.recurrent) else ()
         _hold_relative(side, case, _sized(data, scale), f"at a size of {scale:g}", apart)
     small = _sized(data, SMALL[-1])
-    for bias in TAIL if spec.gates else ():
+    for bias in SHUT if spec.gates else ():
         shut = {name: p + p.dtype.type(bias) if p.ndim == 1 else p for name, p in small.params.items()}
         _hold_relative(side, case, replace(small, params=shut), f"under biases of {bias:g}", ("grad.",))
 

@@ -16,6 +16,7 @@ from ..spec.span import Span
 from ..spec.spec import Spec
 from .common import SIZES, arrays_of, forward, misfits, ordinary, raised, standard, tensors, twin
 from .keeping import check_no_graph
+from .large import check_large
 from .sampling import check_sampling
 from .transforms import check_forward_mode, check_vectorized
 
@@ -399,4 +400,5 @@ PORT: dict[str, Callable[[Spec], None]] = {
     "ignored id": check_ignored_id,
     "far options": check_far_options,
     "no graph": check_no_graph,
+    "large": check_large,
 }
