@@ -34,11 +34,6 @@ class Call:
     arrays: dict[str, Any]
     roles: dict[str, str]
 
-    @property
-    def given(self) -> str:
-        return ", ".join(t if n.startswith("*") else f"{n}={t}" if n.startswith("=") else t
-                         for n, t in self.texts.items())
-
 
 def signature_of(function: Any) -> list[inspect.Parameter]:
     """The parameters of a call, without ``self``."""
