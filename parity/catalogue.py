@@ -151,6 +151,7 @@ ENTRIES = [
     _entry("SGD", options={"lr": span(0.01, 1.0, 2.0, low=1e-6, high=1e3, log=True)}, **_OPTIMIZER),
     _entry("Adam", options={"lr": span(0.001, 0.1, 2.0, low=1e-6, high=4.0, log=True),  # past it float16 overflows
                             "beta1": span(0.9, 0.0, 0.5, 0.99, high=0.9999), "beta2": span(0.999, 0.5, 0.9, 0.9999)},
+           untold={"float16": "the squares of its gradients, times 1 - beta2, vanish among float16's smallest numbers"},
            **_OPTIMIZER),  # with beta2 below 1/2 v + (1 - beta2)(g g - v) may cancel, and any step follows
     _entry("clip_grads", inputs={"dW": "D H", "db": "H"}, outputs={"dW": "D H", "db": "H", "norm": ""},
            options={"max_norm": span(0.25, 5.0, 1.0, low=1e-6, high=1e6, log=True)}, side="clip"),

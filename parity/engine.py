@@ -249,7 +249,7 @@ def check(layer: Layers = "*", lane: str = "*", *, catalogue: Catalogue | str | 
         for some in parallel(partial(_outcomes_of, table), tasks, jobs, partial(_lost, table)):
             for outcome in some:
                 report.add(outcome)
-                if only is None:
+                if only is None and "*" not in outcome.untested:
                     report.reached(parse(outcome.case_id, table), LANES[outcome.lane])
                 pool.add(outcome)
                 if seen:

@@ -224,3 +224,10 @@ def test_a_port_is_not_measured_by_its_own_mistake(monkeypatch, lane, share):
 ])
 def test_a_backward_is_called_as_it_takes_its_arguments(backward, results, inputs, expected):
     assert style(backward, results, inputs) == expected
+
+
+def test_a_layer_of_which_a_dtype_tells_nothing_reads_untested_there():
+    report = check("Adam", "cpu-*float16", cases=2)
+    status = {row["lane"]: row["status"] for row in report.rows}
+    assert report.ok and status == {"cpu-bfloat16": "ok", "cpu-float16": "untested"}, report
+    assert "vanish" in str(report) and not check("Adam", "cpu-float16", cases=2).ok

@@ -67,4 +67,6 @@ def port_forward(case: Any, data: Any, moved: Any, lane: Any) -> Any:
 
 def untested(spec: Any, lane: Any) -> Any:
     """Why a spec cannot run in a lane that itself can, in one sentence; empty where it can."""
-    return _adapter("functions:untested")(spec, lane) if spec.side == "functions" else ""
+    if spec.side == "functions":
+        return _adapter("functions:untested")(spec, lane)
+    return spec.untold.get(lane.torch_dtype, "")

@@ -47,6 +47,7 @@ class Spec:
         relations: by axis letter, names in ``promises.relations``: how results of a case grown along it, or in another
             order, follow from the case's.
         greedy: has ``generate`` and ``score``, and is compared by them too.
+        untold: by a lane's dtype, why nothing can be told of the layer in it, in one sentence.
         side: how a case is run, a name in ``parity.sides``.
         path: of the file that it was read from; "" where it lives in memory alone, None for our own layers.
     """
@@ -76,6 +77,7 @@ class Spec:
     variants: dict[str, Any] = field(default_factory=dict)
     relations: dict[str, str] = field(default_factory=dict)
     greedy: bool = False
+    untold: dict[str, str] = field(default_factory=dict)
     side: str = "textbook"
     path: str | None = None
 
