@@ -326,3 +326,9 @@ def test_axis_strings():
     assert axes("int N T") == ("int", ["N", "T"])
     assert axes("") == ("float", [])
     assert shape("... 4H N", {"...": (2, 3), "H": 5, "N": 0}) == (2, 3, 20, 0)
+
+
+@pytest.mark.parametrize("spec", CATALOGUE.values(), ids=list(CATALOGUE))
+def test_the_sizes_of_real_use_are_the_last_of_float32(spec):
+    case = draw(spec, 0, CASES - 1, deal=LANES["cpu-float32"].deal)
+    assert real(spec).items() <= case.sizes.items()
