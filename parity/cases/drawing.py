@@ -2,8 +2,7 @@
 
 The number of a case says its stratum: ``short`` ones are small on every axis, ``long`` ones large on one or two,
 walking through every threshold of every axis, at one below, at it and at one above; one of them has the sizes of real
-use; ``degenerate`` ones are empty, of one entry, or of values whose gradient may honestly vanish, and every other one
-of these long on an axis too. Dtypes are dealt
+use; ``degenerate`` ones are empty, of one entry, or of values whose gradient may honestly vanish. Dtypes are dealt
 different cases, so that one run walks further than any of its lanes; what is dealt beside sizes, ``dealing`` says.
 """
 
@@ -64,7 +63,6 @@ LOOP = 1 << 19  # what a time step costs where the reference takes it in Python,
 DEAR = 20_000_000  # multiplications past which a long case is left to runs of more than CASES
 ATTEMPTS = 1000  # at drawing sizes that meet what a layer asks of them
 PATIENCE = 100  # at drawing one of the stratum too
-FAR = 256  # size of an axis from which a degenerate case counts as long
 COUPLED = 10  # refusals from which on one more axis is drawn as long as the long one
 PLAYED = len(ROUND)  # of each CASES, that which plays a program of all its steps
 
@@ -98,7 +96,7 @@ def draw(spec: Spec, seed: int, index: int, admits: Callable[[Case], bool] = lam
         most = max([DEAR, *(case.work for case in _possible(spec, wanted)[:1])])
     if kind == "degenerate":
         odd = _odd(spec, index, deal)
-        wanted = odd.get("sizes") or _odd_and_long(spec, index, deal)
+        wanted = odd.get("sizes", {})
     refused = strange = 0
     for attempt in range(ATTEMPTS):
         case = _drawn(spec, rng, kind, wanted, refused >= COUPLED, odd, hand)
@@ -143,13 +141,6 @@ def _odd(spec: Spec, index: int, deal: int) -> Odd:
     number, known = 2 * _before(index, "degenerate") + side, oddities(spec)
     place = (number + number // len(known)) % len(known)  # either dtype comes to all of them
     return known[-1 - place if half else place]
-
-
-def _odd_and_long(spec: Spec, index: int, deal: int) -> Sizes:
-    """The size of one axis of every other degenerate case: far values meet long sums and many rows."""
-    number = _before(index, "degenerate")
-    cheap = [sizes for sizes in crossings(spec) if _largest(sizes) >= FAR and _cost(spec, sizes) <= DEAR // 20]
-    return {} if number % 2 or not cheap else cheap[(number // 2 * DEALS + deal) % len(cheap)]
 
 
 def _playing(case: Case, rng: Generator, deal: int) -> Case:
