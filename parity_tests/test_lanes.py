@@ -101,8 +101,8 @@ def test_a_glob_that_matches_nothing_says_what_there_is():
 def test_lanes_of_one_dtype_share_the_yardstick(monkeypatch):
     twice = dataclasses.replace(LANES["cpu-float32"], name="other")
     calls = []
-    real = engine.measure
-    monkeypatch.setattr(engine, "measure", lambda *args: calls.append(args) or real(*args))
+    real = engine.yardsticks
+    monkeypatch.setattr(engine, "yardsticks", lambda *args: calls.append(args) or real(*args))
     first, second = engine.run_case(standard(CATALOGUE["Affine"]), [LANES["cpu-float32"], twice])
     assert len(calls) == 1 and first.shares == second.shares
 

@@ -25,6 +25,9 @@ from parity.trust.mutation.summary import KILLED, STILLBORN, SURVIVED, TIMEOUT, 
 
 from .judges import TESTS, failed
 
+# another test of the same process may have loaded JAX, which warns of forks for the sake of its threads
+pytestmark = pytest.mark.filterwarnings("ignore:os.fork")
+
 OTHERS = tuple(TESTS)  # modules that no layer is made of
 EVERY = [m for side in mutants.SIDES for m in mutants.mutants(side)]
 

@@ -46,7 +46,7 @@ def test_what_is_declared_is_all_that_a_layer_knows():
         wanted = declared(spec)
         assert wanted.layouts == set(ARRANGED) and wanted.scales == set(SCALES)
         assert wanted.patterns >= {"normal", "uniform", "wide", "ties", "sparse", "equal", *spec.patterns}
-        assert wanted.patterns <= set(patterns(spec)) and len(wanted.dtypes) == DEALS
+        assert wanted.patterns <= set(patterns(spec)) and len(wanted.dtypes) == DEALS - len(spec.untold)
         assert "N" not in spec.letters or wanted.sizes["N"] >= {0, 1} or spec.where
         if histories.known_steps(spec):
             assert wanted.steps == set(histories.known_steps(spec)) and wanted.calls == max(histories.LENGTHS)

@@ -224,7 +224,8 @@ def _long(spec: Spec, index: int, deal: int) -> Sizes:
     position = 2 * number + side
     if half:
         return walk[position % (len(walk) if block else -(-len(walk) // 2))]
-    return walk[(position - 2 * CASES * ROUND.count("long") // len(ROUND)) % len(walk)]
+    turns = 2 * CASES * ROUND.count("long") // len(ROUND)
+    return walk[-1 if position == turns - 1 else (position + max(len(walk) - turns, 0)) % len(walk)]
 
 
 def real(spec: Spec) -> Sizes:
