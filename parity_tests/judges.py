@@ -1,5 +1,6 @@
 """Which tests judge mutants of what no layer runs: ``parity mutate --tests parity_tests/judges.py``."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,8 @@ class _First:
 def failed(tests):
     """The first of some tests that fails, run in this process; empty where all pass."""
     first = _First()
+    for name in [name for name in sys.modules if name.rpartition(".")[2].startswith("test_")]:
+        del sys.modules[name]  # one that is loaded already holds what it imported then
     without = [word for plugin in ("cacheprovider", "xdist") for word in ("-p", f"no:{plugin}")]
     settings = ("-x", "-q", *without, "-c", HERE.parent / "pyproject.toml", "--rootdir", HERE.parent)
     code = pytest.main([*map(str, settings), *(str(HERE / test) for test in tests)], plugins=[first])
